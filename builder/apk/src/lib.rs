@@ -1,0 +1,1 @@
+//! apk packages, indexes, signatures, versions, solver and installed database.

@@ -1,0 +1,1 @@
+//! Writers and readers of media formats: cpio, squashfs, FAT, GPT/MBR, ISO 9660.

@@ -1,0 +1,1 @@
+//! Builds the embedded package repository from distribution sources.

@@ -1,0 +1,1 @@
+//! Boots media under QEMU, scripts consoles, takes screenshots, reports.
