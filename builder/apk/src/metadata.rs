@@ -225,3 +225,34 @@ pub struct Package {
     /// Preference when two packages replace each other's files.
     pub replaces_priority: u64,
 }
+
+impl fmt::Display for Dependency {
+    /// The text form: `!name`, `name@tag`, `name>=1.2`, `name~1.2`, `name><Q1…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.op.is_conflict() {
+            f.write_str("!")?;
+        }
+        f.write_str(&self.name)?;
+        if let Some(tag) = &self.tag {
+            write!(f, "@{tag}")?;
+        }
+        if self.version.is_empty() {
+            return Ok(());
+        }
+        let op = match self.op.0 & !Match::CONFLICT {
+            1 => "=",
+            2 => "<",
+            3 => "<=",
+            4 => ">",
+            5 => ">=",
+            6 => "><",
+            // All of `<`, `=` and `>`: any version, which needs no operator.
+            7 => return Ok(()),
+            9 => "~",
+            11 => "<~",
+            13 => ">~",
+            _ => "?",
+        };
+        write!(f, "{op}{}", self.version)
+    }
+}

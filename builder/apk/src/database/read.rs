@@ -1,0 +1,256 @@
+//! Reading the database.
+
+use std::io::Read as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+
+use super::{Database, Flags, InstalledDirectory, InstalledFile, InstalledPackage, Ownership};
+use crate::metadata::{Dependency, Digest, Match, ScriptKind};
+
+/// Largest scripts archive read, in bytes when unpacked.
+const SCRIPTS_MAX: u64 = 256 << 20;
+
+/// Why a file of the database cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ReadError {
+    /// A line of `installed` is wrong.
+    #[error("installed database, line {line}: {what}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// `triggers` names a package that is not installed, or is malformed.
+    #[error("triggers, line {line}: {what}")]
+    Trigger {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The scripts archive is damaged.
+    #[error("scripts archive: {0}")]
+    Scripts(String),
+}
+
+impl Database {
+    /// Reads the files `installed`, `triggers` and `scripts.tar.gz`; the latter two may be empty.
+    ///
+    /// # Errors
+    /// At the first line that is not as apk writes it.
+    pub fn read(installed: &[u8], triggers: &[u8], scripts: &[u8]) -> Result<Database, ReadError> {
+        let mut database = Database { packages: read_installed(installed)? };
+        for (number, line) in triggers.split(|&byte| byte == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            let bad = |what: &str| ReadError::Trigger { line: number + 1, what: what.to_owned() };
+            let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8"))?;
+            let mut words = text.split(' ');
+            let key = digest(words.next().unwrap_or_default()).ok_or_else(|| bad("no identity"))?;
+            let package = database
+                .packages
+                .iter_mut()
+                .find(|package| package.key() == key)
+                .ok_or_else(|| bad("no installed package has this identity"))?;
+            package.triggers = words.map(str::to_owned).collect();
+        }
+        database.read_scripts(scripts)?;
+        Ok(database)
+    }
+
+    fn read_scripts(&mut self, archive: &[u8]) -> Result<(), ReadError> {
+        if archive.is_empty() {
+            return Ok(());
+        }
+        let bad = |what: &str| ReadError::Scripts(what.to_owned());
+        let mut tar = Vec::new();
+        flate2::read::GzDecoder::new(archive)
+            .take(SCRIPTS_MAX + 1)
+            .read_to_end(&mut tar)
+            .map_err(|error| ReadError::Scripts(format!("not gzip: {error}")))?;
+        if tar.len() as u64 > SCRIPTS_MAX {
+            return Err(bad("larger than 256 MiB when unpacked"));
+        }
+        let mut rest = tar.as_slice();
+        let mut long = None;
+        while let Some((head, after)) = rest.split_at_checked(512) {
+            if head.iter().all(|&byte| byte == 0) {
+                break;
+            }
+            let octal = |range: std::ops::Range<usize>| {
+                let text = std::str::from_utf8(&head[range]).ok()?;
+                usize::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok()
+            };
+            let size = octal(124..136).ok_or_else(|| bad("a size is not octal"))?;
+            let content = after.get(..size).ok_or_else(|| bad("cut short"))?;
+            rest = after.get(size.next_multiple_of(512)..).unwrap_or_default();
+            let until_nul = |bytes: &[u8]| {
+                let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+                String::from_utf8_lossy(&bytes[..end]).into_owned()
+            };
+            if head[156] == b'L' {
+                long = Some(until_nul(content));
+                continue;
+            }
+            let name = long.take().unwrap_or_else(|| until_nul(&head[..100]));
+            let (front, kind) = name.rsplit_once('.').ok_or_else(|| bad("a name without kind"))?;
+            let kind = ScriptKind::from_name(kind).ok_or_else(|| bad("an unknown kind of script"))?;
+            let key = front.rsplit_once(".X1").map(|(_, hex)| hex).unwrap_or_default();
+            // Scripts of packages that are gone are left out, as apk does.
+            let owner = self.packages.iter_mut().find(|package| Digest(package.key().to_vec()).to_string() == key);
+            if let Some(package) = owner {
+                package.scripts.push((kind, content.to_vec()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn digest(text: &str) -> Option<[u8; 20]> {
+    STANDARD.decode(text.strip_prefix("Q1")?).ok()?.try_into().ok()
+}
+
+fn read_installed(bytes: &[u8]) -> Result<Vec<InstalledPackage>, ReadError> {
+    let mut packages = Vec::new();
+    let mut current: Option<InstalledPackage> = None;
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let bad = |what: String| ReadError::Line { line: number + 1, what };
+        if line.is_empty() {
+            packages.extend(current.take());
+            continue;
+        }
+        let (&letter, value) = match line {
+            [letter, b':', value @ ..] => (letter, value),
+            _ => return Err(bad("not a letter, a colon and a value".to_owned())),
+        };
+        let package = current.get_or_insert_with(InstalledPackage::default);
+        set(package, letter, value).map_err(bad)?;
+    }
+    packages.extend(current);
+    Ok(packages)
+}
+
+fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), String> {
+    // Paths are bytes; all else is text.
+    match letter {
+        b'F' => {
+            let owner = Ownership { uid: 0, gid: 0, mode: 0o755, xattrs: None };
+            package.directories.push(InstalledDirectory { path: value.to_vec(), owner, files: Vec::new() });
+            return Ok(());
+        }
+        b'R' => {
+            let directory = package.directories.last_mut().ok_or("a file before its directory")?;
+            let owner = Ownership { uid: 0, gid: 0, mode: 0o644, xattrs: None };
+            directory.files.push(InstalledFile { name: value.to_vec(), owner, digest: None });
+            return Ok(());
+        }
+        _ => {}
+    }
+    let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
+    let number = || text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+    let info = &mut package.info;
+    match letter {
+        b'C' => info.hashes = Some(Digest(digest(text).ok_or("not a Q1 digest")?.to_vec())),
+        b'P' => info.name = text.to_owned(),
+        b'V' => info.version = text.to_owned(),
+        b'A' => info.arch = text.to_owned(),
+        b'S' => info.file_size = number()?,
+        b'I' => info.installed_size = number()?,
+        b'T' => info.description = text.to_owned(),
+        b'U' => info.url = text.to_owned(),
+        b'L' => info.license = text.to_owned(),
+        b'o' => info.origin = text.to_owned(),
+        b'm' => info.maintainer = text.to_owned(),
+        b't' => info.build_time = number()?,
+        b'c' => info.repo_commit = hex(text).ok_or("not hexadecimal")?,
+        b'k' => info.provider_priority = number()?,
+        b'D' => info.depends = dependencies(text)?,
+        b'p' => info.provides = dependencies(text)?,
+        b'i' => info.install_if = dependencies(text)?,
+        b'r' => info.replaces = dependencies(text)?,
+        b'g' => info.tags = text.split(' ').map(str::to_owned).collect(),
+        b'q' => package.replaces_priority = number()?,
+        b's' => package.tag = Some(text.to_owned()),
+        b'f' => {
+            package.flags = Flags {
+                broken_files: text.contains('f'),
+                broken_script: text.contains('s'),
+                broken_xattrs: text.contains('x'),
+                sha256_160: text.contains('S'),
+            }
+        }
+        b'M' => {
+            let directory = package.directories.last_mut().ok_or("an owner before its directory")?;
+            directory.owner = ownership(text)?;
+        }
+        b'a' | b'Z' => {
+            let file = package
+                .directories
+                .last_mut()
+                .and_then(|directory| directory.files.last_mut())
+                .ok_or("an owner or digest before its file")?;
+            if letter == b'a' {
+                file.owner = ownership(text)?;
+            } else {
+                file.digest = Some(digest(text).ok_or("not a Q1 digest")?);
+            }
+        }
+        other => return Err(format!("unknown field `{}`", char::from(other).escape_default())),
+    }
+    Ok(())
+}
+
+fn ownership(text: &str) -> Result<Ownership, String> {
+    let bad = || format!("`{text}` is not uid:gid:mode");
+    let mut parts = text.splitn(4, ':');
+    let mut next = || parts.next().ok_or_else(bad);
+    let uid = next()?.parse().map_err(|_| bad())?;
+    let gid = next()?.parse().map_err(|_| bad())?;
+    let mode = u16::from_str_radix(next()?, 8).map_err(|_| bad())?;
+    let xattrs = parts.next().map(|text| digest(text).ok_or_else(bad)).transpose()?;
+    Ok(Ownership { uid, gid, mode, xattrs })
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || text.len() % 2 != 0 {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+fn dependencies(text: &str) -> Result<Vec<Dependency>, String> {
+    text.split(' ').filter(|word| !word.is_empty()).map(dependency).collect()
+}
+
+/// A dependency as the database writes it (apk-tools `doc/apk-world.5`).
+fn dependency(word: &str) -> Result<Dependency, String> {
+    let (conflict, rest) = match word.strip_prefix('!') {
+        Some(rest) => (Match::CONFLICT, rest),
+        None => (0, word),
+    };
+    let end = rest.find(['<', '>', '=', '~']).unwrap_or(rest.len());
+    let (name, rest) = rest.split_at(end);
+    let end = rest.find(|letter| !['<', '>', '=', '~'].contains(&letter)).unwrap_or(rest.len());
+    let (op, version) = rest.split_at(end);
+    let (name, tag) = match name.split_once('@') {
+        Some((name, tag)) => (name, Some(tag.to_owned())),
+        None => (name, None),
+    };
+    if name.is_empty() || op.is_empty() != version.is_empty() {
+        return Err(format!("`{word}` is not a dependency"));
+    }
+    let bits = op.chars().fold(0, |bits, letter| {
+        bits | match letter {
+            '<' => Match::LESS,
+            '>' => Match::GREATER,
+            '=' => Match::EQUAL,
+            _ => Match::EQUAL | Match::FUZZY,
+        }
+    });
+    let bits = if op.is_empty() { Match::ANY.0 } else { bits };
+    Ok(Dependency { name: name.to_owned(), version: version.to_owned(), op: Match(bits | conflict), tag })
+}
