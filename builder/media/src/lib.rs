@@ -1,1 +1,8 @@
 //! Writers and readers of media formats: cpio, squashfs, FAT, GPT/MBR, ISO 9660.
+//!
+//! Every writer takes a value (a [`lycia_tree::Tree`], a table of partitions) and what else the format
+//! wants to know (labels, identifiers, times) and gives the same bytes for the same input. Nothing here reads a
+//! clock, draws a random number, runs a program or makes a file.
+
+pub mod compress;
+pub mod cpio;
