@@ -2,5 +2,13 @@
 //!
 //! Bytes in, values out: this crate never opens a file or a socket and has no policy of its own.
 
+pub mod adb;
 pub mod database;
+pub mod dependency;
+pub mod index;
+pub mod keys;
+pub mod limits;
 pub mod metadata;
+pub mod package;
+pub mod solver;
+pub mod version;

@@ -1,0 +1,384 @@
+//! Keys and signatures of v3 files (apk-v3(5), "Signatures").
+//!
+//! A signature covers the schema word, its own 18-byte header and a hash of the metadata payload. File
+//! contents are covered by the hashes in the metadata. RSA keys sign with PKCS#1 v1.5 and SHA-512, EC keys
+//! (P-256) with ECDSA and SHA-512.
+
+use crate::adb::Schema;
+use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
+use p256::pkcs8::DecodePublicKey as _;
+use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPublicKey};
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use rsa::signature::{SignatureEncoding as _, Signer as _, Verifier as _};
+use rsa::traits::PublicKeyParts as _;
+use rsa::{RsaPrivateKey, RsaPublicKey, pkcs1v15};
+use sha2::{Digest as _, Sha256, Sha512};
+use std::fmt;
+
+pub use rsa::rand_core;
+
+/// Smallest RSA modulus that is trusted or made, in bits.
+pub const RSA_MIN_BITS: usize = 2048;
+/// Largest RSA modulus that is read or made, in bits.
+pub const RSA_MAX_BITS: usize = 16384;
+
+/// Bytes of a signature before the signature proper: version, hash algorithm, key id.
+const HEADER: usize = 18;
+const HASH_SHA256: u8 = 3;
+const HASH_SHA512: u8 = 4;
+const HASH_SHA256_160: u8 = 5;
+
+/// What can be wrong with a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It is no PEM text of a kind that we know.
+    #[error("key {name}: {problem}")]
+    Format {
+        /// Name it was given.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Its modulus is too small to be trusted or too large to be used.
+    #[error(
+        "key {name}: an RSA key of {bits} bits; {RSA_MIN_BITS} to {RSA_MAX_BITS} bits are accepted"
+    )]
+    Size {
+        /// Name it was given.
+        name: String,
+        /// Bits of its modulus.
+        bits: usize,
+    },
+    /// Making a key or a signature failed.
+    #[error("cannot {doing} with key {name}: {problem}")]
+    Operation {
+        /// What was tried.
+        doing: &'static str,
+        /// Name of the key.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The id by which a signature names its key: the first 16 bytes of the SHA-512 of the public key (RSA: DER
+/// of PKCS#1 `RSAPublicKey`; EC: uncompressed point).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub [u8; 16]);
+
+impl KeyId {
+    fn of(public: &[u8]) -> Self {
+        let digest = Sha512::digest(public);
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        KeyId(id)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+#[derive(Clone, Debug)]
+enum PublicKey {
+    Rsa(RsaPublicKey),
+    Ec(p256::ecdsa::VerifyingKey),
+}
+
+impl PublicKey {
+    fn id(&self, name: &str) -> Result<KeyId, KeyError> {
+        match self {
+            PublicKey::Rsa(key) => {
+                let der = key.to_pkcs1_der().map_err(|error| format_error(name, error))?;
+                Ok(KeyId::of(der.as_bytes()))
+            }
+            PublicKey::Ec(key) => Ok(KeyId::of(key.to_encoded_point(false).as_bytes())),
+        }
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            PublicKey::Rsa(key) => pkcs1v15::Signature::try_from(signature).is_ok_and(|signature| {
+                pkcs1v15::VerifyingKey::<Sha512>::new(key.clone()).verify(message, &signature).is_ok()
+            }),
+            PublicKey::Ec(key) => p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify_prehash(&Sha512::digest(message), &signature).is_ok()),
+        }
+    }
+}
+
+fn format_error(name: &str, problem: impl fmt::Display) -> KeyError {
+    KeyError::Format { name: name.into(), problem: problem.to_string() }
+}
+
+fn check_size(name: &str, bits: usize) -> Result<(), KeyError> {
+    if (RSA_MIN_BITS..=RSA_MAX_BITS).contains(&bits) {
+        Ok(())
+    } else {
+        Err(KeyError::Size { name: name.into(), bits })
+    }
+}
+
+fn pem_text<'a>(name: &str, pem: &'a [u8]) -> Result<(&'a str, &'a str), KeyError> {
+    let text = std::str::from_utf8(pem).map_err(|_| format_error(name, "is not PEM text"))?;
+    // OpenSSL writes the curve's name in a block of its own in front of an EC private key.
+    let text = match text.split_once("-----END EC PARAMETERS-----") {
+        Some((_, rest)) => rest,
+        None => text,
+    };
+    let text = text.trim();
+    let label = text
+        .strip_prefix("-----BEGIN ")
+        .and_then(|rest| rest.split_once("-----"))
+        .map(|(label, _)| label)
+        .ok_or_else(|| format_error(name, "is not PEM text (no BEGIN line)"))?;
+    Ok((text, label))
+}
+
+/// The public keys that are trusted.
+#[derive(Clone, Default, Debug)]
+pub struct KeyRing {
+    keys: Vec<(KeyId, String, PublicKey)>,
+}
+
+impl KeyRing {
+    /// No key at all.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a PEM public key (RSA or EC P-256). The name is the file name, by which v2 signatures find
+    /// their key; for v3 it serves messages only.
+    pub fn add_pem(&mut self, name: &str, pem: &[u8]) -> Result<KeyId, KeyError> {
+        let (text, label) = pem_text(name, pem)?;
+        if label != "PUBLIC KEY" {
+            return Err(format_error(name, format_args!("is a \"{label}\", not a \"PUBLIC KEY\"")));
+        }
+        let key = match rsa_public_key(text) {
+            Ok(key) => {
+                check_size(name, key.n().bits())?;
+                PublicKey::Rsa(key)
+            }
+            Err(rsa_problem) => match p256::PublicKey::from_public_key_pem(text) {
+                Ok(key) => PublicKey::Ec(key.into()),
+                Err(ec_problem) => {
+                    let problem = format!("is neither RSA ({rsa_problem}) nor EC P-256 ({ec_problem})");
+                    return Err(format_error(name, problem));
+                }
+            },
+        };
+        let id = key.id(name)?;
+        if !self.keys.iter().any(|(other, _, _)| *other == id) {
+            self.keys.push((id, name.to_string(), key));
+        }
+        Ok(id)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Ids and names of the keys, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyId, &str)> {
+        self.keys.iter().map(|(id, name, _)| (*id, name.as_str()))
+    }
+
+    /// The name of the first key that made one of the signatures; signatures of other keys, of unknown kinds
+    /// and bad ones are passed over.
+    pub(crate) fn verify(&self, schema: Schema, payload: &[u8], signatures: &[Vec<u8>]) -> Option<&str> {
+        let mut hashes: [Option<Vec<u8>>; 3] = Default::default();
+        for signature in signatures {
+            let Some((header, signature)) = signature.split_first_chunk::<HEADER>() else { continue };
+            let (slot, make): (usize, fn(&[u8]) -> Vec<u8>) = match (header[0], header[1]) {
+                (0, HASH_SHA256) => (0, |payload| Sha256::digest(payload).to_vec()),
+                (0, HASH_SHA512) => (1, |payload| Sha512::digest(payload).to_vec()),
+                (0, HASH_SHA256_160) => (2, |payload| Sha256::digest(payload)[..20].to_vec()),
+                _ => continue,
+            };
+            for (id, name, key) in self.keys.iter().filter(|(id, _, _)| id.0 == header[2..]) {
+                let hash = hashes[slot].get_or_insert_with(|| make(payload));
+                let message = [&schema.word()[..], header, hash].concat();
+                if key.verify(&message, signature) {
+                    debug_assert_eq!(id.0, header[2..]);
+                    return Some(name);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// RSA public key of any size up to [`RSA_MAX_BITS`] (the `rsa` crate's own decoder stops at 4096 bits).
+fn rsa_public_key(text: &str) -> Result<RsaPublicKey, String> {
+    use rsa::pkcs8::der::Decode as _;
+    let (label, der) = rsa::pkcs8::SecretDocument::from_pem(text).map_err(|error| error.to_string())?;
+    debug_assert_eq!(label, "PUBLIC KEY");
+    let info = rsa::pkcs8::spki::SubjectPublicKeyInfoRef::from_der(der.as_bytes())
+        .map_err(|error| error.to_string())?;
+    if info.algorithm.oid != rsa::pkcs1::ALGORITHM_OID {
+        return Err(format!("algorithm {}", info.algorithm.oid));
+    }
+    let bytes = info.subject_public_key.as_bytes().ok_or("key bits are not whole bytes")?;
+    let key = rsa::pkcs1::RsaPublicKey::from_der(bytes).map_err(|error| error.to_string())?;
+    let number = |bytes: &[u8]| rsa::BigUint::from_bytes_be(bytes);
+    RsaPublicKey::new_with_max_size(
+        number(key.modulus.as_bytes()),
+        number(key.public_exponent.as_bytes()),
+        RSA_MAX_BITS,
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// A private key that signs packages and indexes. Its debug form tells the id only.
+#[derive(Clone)]
+pub struct SigningKey {
+    name: String,
+    id: KeyId,
+    key: PrivateKey,
+}
+
+#[derive(Clone)]
+enum PrivateKey {
+    Rsa(Box<pkcs1v15::SigningKey<Sha512>>),
+    Ec(Box<p256::ecdsa::SigningKey>),
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({} {})", self.name, self.id)
+    }
+}
+
+impl SigningKey {
+    fn new(name: &str, key: PrivateKey) -> Result<Self, KeyError> {
+        let public = match &key {
+            PrivateKey::Rsa(key) => {
+                let key: &RsaPrivateKey = key.as_ref().as_ref();
+                check_size(name, key.n().bits())?;
+                PublicKey::Rsa(key.to_public_key())
+            }
+            PrivateKey::Ec(key) => PublicKey::Ec(*key.verifying_key()),
+        };
+        Ok(SigningKey { name: name.to_string(), id: public.id(name)?, key })
+    }
+
+    /// Reads a PEM private key without passphrase: RSA (PKCS#8 or PKCS#1) or EC P-256 (PKCS#8 or SEC 1).
+    pub fn from_pem(name: &str, pem: &[u8]) -> Result<Self, KeyError> {
+        let (text, label) = pem_text(name, pem)?;
+        let rsa = |key: RsaPrivateKey| PrivateKey::Rsa(Box::new(pkcs1v15::SigningKey::new(key)));
+        let ec = |key: p256::SecretKey| PrivateKey::Ec(Box::new(key.into()));
+        let key = match label {
+            "RSA PRIVATE KEY" => {
+                rsa(RsaPrivateKey::from_pkcs1_pem(text).map_err(|error| format_error(name, error))?)
+            }
+            "EC PRIVATE KEY" => {
+                ec(p256::SecretKey::from_sec1_pem(text).map_err(|error| format_error(name, error))?)
+            }
+            "PRIVATE KEY" => match RsaPrivateKey::from_pkcs8_pem(text) {
+                Ok(key) => rsa(key),
+                Err(rsa_problem) => match p256::SecretKey::from_pkcs8_pem(text) {
+                    Ok(key) => ec(key),
+                    Err(ec_problem) => {
+                        let problem = format!("is neither RSA ({rsa_problem}) nor EC P-256 ({ec_problem})");
+                        return Err(format_error(name, problem));
+                    }
+                },
+            },
+            "ENCRYPTED PRIVATE KEY" => {
+                return Err(format_error(name, "is protected by a passphrase, which is not supported"));
+            }
+            _ => return Err(format_error(name, format_args!("is a \"{label}\", not a private key"))),
+        };
+        Self::new(name, key)
+    }
+
+    /// Makes an RSA key. The caller brings the randomness.
+    pub fn generate_rsa<R: rand_core::CryptoRngCore>(
+        name: &str,
+        bits: usize,
+        rng: &mut R,
+    ) -> Result<Self, KeyError> {
+        check_size(name, bits)?;
+        let key = RsaPrivateKey::new(rng, bits)
+            .map_err(|error| operation(name, "generate an RSA key", error))?;
+        Self::new(name, PrivateKey::Rsa(Box::new(pkcs1v15::SigningKey::new(key))))
+    }
+
+    /// Makes an EC P-256 key. The caller brings the randomness.
+    pub fn generate_ec<R: rand_core::CryptoRngCore>(name: &str, rng: &mut R) -> Result<Self, KeyError> {
+        Self::new(name, PrivateKey::Ec(Box::new(p256::ecdsa::SigningKey::random(rng))))
+    }
+
+    /// Name given when it was read or made.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id by which signatures name it.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The public key as PEM (SubjectPublicKeyInfo), which goes into `etc/apk/keys`.
+    pub fn public_pem(&self) -> Result<String, KeyError> {
+        let pem = match &self.key {
+            PrivateKey::Rsa(key) => {
+                let key: &RsaPrivateKey = key.as_ref().as_ref();
+                key.to_public_key().to_public_key_pem(LineEnding::LF)
+            }
+            PrivateKey::Ec(key) => {
+                p256::PublicKey::from(key.verifying_key()).to_public_key_pem(LineEnding::LF)
+            }
+        };
+        pem.map_err(|error| operation(&self.name, "write the public key", error))
+    }
+
+    /// The private key as PEM (PKCS#8, no passphrase). Write it with mode 0600.
+    pub fn private_pem(&self) -> Result<String, KeyError> {
+        let pem = match &self.key {
+            PrivateKey::Rsa(key) => {
+                let key: &RsaPrivateKey = key.as_ref().as_ref();
+                key.to_pkcs8_pem(LineEnding::LF)
+            }
+            PrivateKey::Ec(key) => key.to_pkcs8_pem(LineEnding::LF),
+        };
+        Ok(pem.map_err(|error| operation(&self.name, "write the private key", error))?.to_string())
+    }
+
+    /// Signs a metadata payload; gives the payload of a signature block. The same input gives the same
+    /// bytes, for EC keys as well (RFC 6979).
+    pub(crate) fn sign(&self, schema: Schema, payload: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let header = [&[0, HASH_SHA512][..], &self.id.0].concat();
+        let message = [&schema.word()[..], &header, &Sha512::digest(payload)].concat();
+        let signature = match &self.key {
+            PrivateKey::Rsa(key) => {
+                key.try_sign(&message).map_err(|error| operation(&self.name, "sign", error))?.to_vec()
+            }
+            PrivateKey::Ec(key) => {
+                let signature: p256::ecdsa::Signature = key
+                    .sign_prehash(&Sha512::digest(&message))
+                    .map_err(|error| operation(&self.name, "sign", error))?;
+                signature.to_der().as_bytes().to_vec()
+            }
+        };
+        Ok([header, signature].concat())
+    }
+}
+
+fn operation(name: &str, doing: &'static str, problem: impl fmt::Display) -> KeyError {
+    KeyError::Operation { doing, name: name.into(), problem: problem.to_string() }
+}

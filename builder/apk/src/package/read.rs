@@ -1,0 +1,293 @@
+//! Reading a package: signature, identity, metadata, contents, in this order.
+
+use super::{Hasher, PackageError, Trust, identity_of};
+use crate::adb::container::Container;
+use crate::adb::{AdbError, Compression, Schema, decode};
+use crate::keys::KeyRing;
+use crate::limits::Limits;
+use crate::metadata::{Digest, FileEntry, FileKind, Package, PackageInfo};
+use std::io;
+
+/// Bytes of content handed over at once.
+const CHUNK: usize = 128 << 10;
+
+/// Takes the contents of a package's regular files, in stored order.
+///
+/// A file is announced before its content is verified. What was taken over since [`PayloadSink::begin`] must
+/// not be used before [`PayloadSink::end`], and everything must be thrown away if [`read`] fails: bytes
+/// after the last file, or a missing file, show only at the end.
+pub trait PayloadSink {
+    /// Content of `package.paths[directory].files[file]` follows. Called for every regular file, empty ones
+    /// included; not for links and nodes.
+    fn begin(&mut self, package: &Package, directory: usize, file: usize) -> io::Result<()>;
+    /// The next piece of it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// The content is complete and has the size and hash of the metadata.
+    fn end(&mut self) -> io::Result<()>;
+}
+
+/// A sink that only lets contents be verified.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Discard;
+
+impl PayloadSink for Discard {
+    fn begin(&mut self, _: &Package, _: usize, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A sink that keeps contents in memory, one entry per regular file, in stored order.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Contents {
+    /// Directory number, file number, content.
+    pub files: Vec<(usize, usize, Vec<u8>)>,
+}
+
+impl Contents {
+    /// The content of a file by its place in the package.
+    pub fn get(&self, directory: usize, file: usize) -> Option<&[u8]> {
+        let found = self.files.binary_search_by_key(&(directory, file), |(d, f, _)| (*d, *f)).ok()?;
+        Some(&self.files[found].2)
+    }
+}
+
+impl PayloadSink for Contents {
+    fn begin(&mut self, _: &Package, directory: usize, file: usize) -> io::Result<()> {
+        self.files.push((directory, file, Vec::new()));
+        Ok(())
+    }
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some((_, _, content)) = self.files.last_mut() {
+            content.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the caller knows of a package before it is read.
+#[derive(Clone, Default, Debug)]
+pub struct Expect<'a> {
+    /// Whether a trusted signature is needed.
+    pub trust: Trust,
+    /// The identity, from a lock or an index: 20 bytes (cut SHA-256), 32 (SHA-256) or 64 (SHA-512). All
+    /// lengths are compared; apk itself does not compare 20-byte ones.
+    pub identity: Option<&'a Digest>,
+    /// The index entry: its name, version, architecture and `hashes` must be those of the package.
+    pub info: Option<&'a PackageInfo>,
+    /// The architecture asked for; packages of any architecture (`noarch` or none) always fit.
+    pub arch: Option<&'a str>,
+    /// Bounds; the defaults if `None`.
+    pub limits: Option<&'a Limits>,
+}
+
+/// A package that was read and verified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// Its metadata.
+    pub package: Package,
+    /// SHA-256 of its payload, 32 bytes.
+    pub identity: Digest,
+    /// Name of the trusted key that signed it; `None` only with [`Trust::AllowUntrusted`].
+    pub signed_by: Option<String>,
+    /// How the file was compressed.
+    pub compression: Compression,
+}
+
+/// Reads and verifies a package; contents go to `sink`. Memory is bounded by the metadata's limits, contents
+/// are streamed.
+pub fn read(
+    bytes: &[u8],
+    keys: &KeyRing,
+    expect: &Expect<'_>,
+    sink: &mut dyn PayloadSink,
+) -> Result<Verified, PackageError> {
+    let default;
+    let limits = match expect.limits {
+        Some(limits) => limits,
+        None => {
+            default = Limits::default();
+            &default
+        }
+    };
+    let (mut container, verified) = open(bytes, keys, expect, limits)?;
+    contents(&mut container, &verified.package, limits, sink)?;
+    container.finish()?;
+    Ok(verified)
+}
+
+/// Reads and verifies the metadata of a package only; contents and what follows them are not looked at.
+pub fn read_metadata(bytes: &[u8], keys: &KeyRing, expect: &Expect<'_>) -> Result<Verified, PackageError> {
+    let default = Limits::default();
+    open(bytes, keys, expect, expect.limits.unwrap_or(&default)).map(|(_, verified)| verified)
+}
+
+/// Reads the metadata of a package without any trust, for showing it.
+pub fn inspect(bytes: &[u8]) -> Result<Verified, PackageError> {
+    read_metadata(bytes, &KeyRing::new(), &Expect { trust: Trust::AllowUntrusted, ..Expect::default() })
+}
+
+/// The identity of a package file: the SHA-256 of its payload (32 bytes). Nothing is verified.
+pub fn identity(bytes: &[u8]) -> Result<Digest, PackageError> {
+    let container = Container::open_metadata(bytes, Schema::Package, &Limits::default())?;
+    Ok(identity_of(&container.payload, 32).unwrap_or(Digest(Vec::new())))
+}
+
+fn open<'a>(
+    bytes: &'a [u8],
+    keys: &KeyRing,
+    expect: &Expect<'_>,
+    limits: &Limits,
+) -> Result<(Container<'a>, Verified), PackageError> {
+    let mut container = Container::open(bytes, Schema::Package, limits)?;
+    let signed_by = signer(keys, Schema::Package, &container.payload, &container.signatures, expect.trust)?;
+    let from_info = expect.info.and_then(|info| info.hashes.as_ref());
+    for expected in [expect.identity, from_info].into_iter().flatten() {
+        let found = identity_of(&container.payload, expected.0.len())
+            .ok_or(PackageError::IdentityLength(expected.0.len()))?;
+        if *expected != found {
+            return Err(PackageError::Identity { expected: expected.clone(), found });
+        }
+    }
+    let payload = std::mem::take(&mut container.payload);
+    let identity = identity_of(&payload, 32).ok_or(PackageError::IdentityLength(32))?;
+    let package = decode::package(&payload, limits)?;
+    drop(payload);
+    let info = &package.info;
+    if let Some(expected) = expect.info {
+        for (field, expected, found) in [
+            ("name", &expected.name, &info.name),
+            ("version", &expected.version, &info.version),
+            ("architecture", &expected.arch, &info.arch),
+        ] {
+            if expected != found {
+                return Err(PackageError::Info { field, expected: expected.clone(), found: found.clone() });
+            }
+        }
+    }
+    if let Some(expected) = expect.arch
+        && !matches!(info.arch.as_str(), "" | "noarch")
+        && info.arch != expected
+    {
+        return Err(PackageError::Architecture { expected: expected.into(), found: info.arch.clone() });
+    }
+    let compression = container.compression();
+    Ok((container, Verified { package, identity, signed_by, compression }))
+}
+
+/// The name of the trusted signer, or why there is none.
+pub(crate) fn signer(
+    keys: &KeyRing,
+    schema: Schema,
+    payload: &[u8],
+    signatures: &[Vec<u8>],
+    trust: Trust,
+) -> Result<Option<String>, PackageError> {
+    match keys.verify(schema, payload, signatures) {
+        Some(name) => Ok(Some(name.to_string())),
+        None if trust == Trust::AllowUntrusted => Ok(None),
+        None => Err(PackageError::Untrusted(if signatures.is_empty() {
+            format!("the {schema} is not signed")
+        } else {
+            format!(
+                "none of the {} signatures of the {schema} is a good one by one of {} trusted keys",
+                signatures.len(),
+                keys.len()
+            )
+        })),
+    }
+}
+
+pub(crate) fn shown_path(package: &Package, directory: usize, file: usize) -> String {
+    let directory = &package.paths[directory];
+    crate::adb::join(&directory.path, &directory.files[file].name).escape_ascii().to_string()
+}
+
+fn contents(
+    container: &mut Container<'_>,
+    package: &Package,
+    limits: &Limits,
+    sink: &mut dyn PayloadSink,
+) -> Result<(), PackageError> {
+    let mut total = 0u64;
+    let mut buffer = vec![0; CHUNK];
+    for (number, directory) in package.paths.iter().enumerate() {
+        for (index, file) in directory.files.iter().enumerate() {
+            let FileKind::Regular { hash } = &file.kind else { continue };
+            total = total.saturating_add(file.size);
+            if total > limits.content {
+                let limit = limits.content;
+                return Err(AdbError::Limit { what: "the size of all contents in bytes".into(), limit }.into());
+            }
+            content(container, package, (number, index), file, hash, &mut buffer, sink)?;
+        }
+    }
+    Ok(())
+}
+
+fn content(
+    container: &mut Container<'_>,
+    package: &Package,
+    place: (usize, usize),
+    file: &FileEntry,
+    hash: &[u8],
+    buffer: &mut [u8],
+    sink: &mut dyn PayloadSink,
+) -> Result<(), PackageError> {
+    let path = || shown_path(package, place.0, place.1);
+    let problem = |problem: String| PackageError::Content { path: path(), problem };
+    let failed = |source: io::Error| PackageError::Sink { path: path(), source };
+    let mut hasher =
+        Hasher::for_length(hash.len()).ok_or_else(|| problem(format!("a hash of {} bytes", hash.len())))?;
+    let block = match file.size {
+        0 => None,
+        size => {
+            let Some(block) = container.next_data()? else {
+                return Err(problem("the file ends before its data block".into()));
+            };
+            if size.checked_add(8) != Some(block.length) {
+                return Err(problem(format!(
+                    "its size is {size} bytes, its data block has {}",
+                    block.length.saturating_sub(8)
+                )));
+            }
+            let mut position = [0; 8];
+            container.read(&mut position, "a data block")?;
+            let (directory, index) = position.split_at(4);
+            let number = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |sum, &byte| sum << 8 | u32::from(byte));
+            let (directory, index) = (number(directory) as usize, number(index) as usize);
+            if (directory, index) != (place.0 + 1, place.1 + 1) {
+                return Err(problem(format!(
+                    "the next data block is of directory {directory} file {index}, not of {} {}",
+                    place.0 + 1,
+                    place.1 + 1
+                )));
+            }
+            Some(block)
+        }
+    };
+    sink.begin(package, place.0, place.1).map_err(failed)?;
+    let mut left = file.size;
+    while left > 0 {
+        let chunk = &mut buffer[..left.min(CHUNK as u64) as usize];
+        container.read(chunk, "the content of a file")?;
+        hasher.update(chunk);
+        sink.write(chunk).map_err(failed)?;
+        left -= chunk.len() as u64;
+    }
+    if hasher.finish() != hash {
+        return Err(problem("its hash is not the one in the metadata".into()));
+    }
+    if let Some(block) = block {
+        container.end_block(block)?;
+    }
+    sink.end().map_err(failed)
+}
