@@ -566,7 +566,7 @@ mod tests {
         for compression in all() {
             let packed = compress(&bytes, &compression, 1).unwrap();
             let mut with_tail = packed.clone();
-            with_tail.extend_from_slice(b"\0\0\0\0070701 and more");
+            with_tail.extend_from_slice(b"\0\0\0\x00070701 and more");
             let (unpacked, used) = decompress_prefix(&with_tail, 1 << 20).unwrap();
             assert_eq!(unpacked, bytes);
             assert_eq!(used, packed.len(), "{compression:?}");

@@ -6,3 +6,5 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod fat;
+pub mod partition;
