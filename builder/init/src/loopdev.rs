@@ -1,0 +1,147 @@
+//! Loop devices (`linux/loop.h`), read-only and gone with their last user.
+
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+const LOOP_SET_FD: u32 = 0x4c00;
+const LOOP_CLR_FD: u32 = 0x4c01;
+const LOOP_SET_STATUS64: u32 = 0x4c04;
+const LOOP_CONFIGURE: u32 = 0x4c0a;
+const LOOP_CTL_GET_FREE: u32 = 0x4c82;
+const READ_ONLY: u32 = 1;
+const AUTOCLEAR: u32 = 4;
+/// How often another loop device is tried when someone else takes the free one first.
+const TRIES: u32 = 16;
+
+/// `struct loop_info64`
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Info {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`
+#[repr(C)]
+struct Configuration {
+    fd: u32,
+    block_size: u32,
+    info: Info,
+    reserved: [u64; 8],
+}
+
+/// A loop device that is attached. It detaches when this and every mount of it is gone.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// The device node.
+    pub node: String,
+    _open: OwnedFd,
+}
+
+/// A request that takes a number or nothing.
+fn ioctl(fd: RawFd, request: u32, argument: libc::c_ulong) -> io::Result<libc::c_int> {
+    // SAFETY: the requests used with this function take an integer, so the kernel reads no memory of ours.
+    let result = unsafe { libc::ioctl(fd, request as _, argument) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn ioctl_in<T>(fd: RawFd, request: u32, argument: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of `argument`; both callers pass the #[repr(C)] structure
+    // that the request is defined with, and the reference keeps it alive during the call.
+    let result = unsafe { libc::ioctl(fd, request as _, std::ptr::from_ref(argument)) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Attaches `file` read-only to a free loop device.
+///
+/// # Errors
+/// If the file cannot be opened, or there is no loop device (module `loop`).
+pub fn attach(path: &Path) -> io::Result<LoopDevice> {
+    let file = File::open(path)?;
+    let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut info = Info {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: READ_ONLY | AUTOCLEAR,
+        file_name: [0; 64],
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+    };
+    let name = path.as_os_str().as_encoded_bytes();
+    let length = name.len().min(63);
+    info.file_name[..length].copy_from_slice(&name[..length]);
+
+    let mut last = io::Error::from(io::ErrorKind::ResourceBusy);
+    for _ in 0..TRIES {
+        let number = ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)?;
+        let node = format!("/dev/loop{number}");
+        // Opening for reading is enough for a read-only attachment.
+        let device = rustix::fs::open(&node, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        match configure(device.as_raw_fd(), file.as_raw_fd(), info) {
+            Ok(()) => return Ok(LoopDevice { node, _open: device }),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn configure(device: RawFd, file: RawFd, info: Info) -> io::Result<()> {
+    let configuration = Configuration {
+        fd: file.cast_unsigned(),
+        block_size: 0,
+        info,
+        reserved: [0; 8],
+    };
+    match ioctl_in(device, LOOP_CONFIGURE, &configuration) {
+        // Kernels before 5.8 do it in two steps.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY)) => {
+            ioctl(device, LOOP_SET_FD, libc::c_ulong::from(file.cast_unsigned()))?;
+            ioctl_in(device, LOOP_SET_STATUS64, &info).inspect_err(|_| {
+                // The first error is the one to report.
+                let _ = ioctl(device, LOOP_CLR_FD, 0);
+            })
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_have_the_kernel_s_sizes() {
+        assert_eq!(size_of::<Info>(), 232);
+        assert_eq!(size_of::<Configuration>(), 304);
+    }
+}
