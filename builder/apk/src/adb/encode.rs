@@ -23,9 +23,8 @@ pub(crate) fn package(package: &Package) -> Result<Vec<u8>, AdbError> {
     let mut info = info_fields(&mut writer, &package.info);
     let replaces_priority = writer.optional(package.replaces_priority);
     let paths = directories(&mut writer, package);
-    if package.info.installed_size > 0 {
-        info[11] = writer.integer(package.info.installed_size);
-    }
+    // apk's builder writes this number even when it is 0.
+    info[11] = writer.integer(package.info.installed_size);
     let (uid, uid_offset) = writer.unshared_blob(&[0; UID]);
     info[2] = uid;
     let info = writer.object(&info);
@@ -72,7 +71,7 @@ pub(crate) fn index(
             return Err(named(Damage::new(problem)).into());
         }
         let mut fields = info_fields(&mut writer, info);
-        fields[11] = writer.optional(info.installed_size);
+        fields[11] = writer.integer(info.installed_size);
         fields[12] = writer.optional(info.file_size);
         fields[2] = writer.blob(&hash[..hash_length]);
         elements.push(writer.object(&fields));
