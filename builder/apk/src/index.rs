@@ -64,8 +64,13 @@ impl Index {
         limits: &Limits,
     ) -> Result<(Index, Option<String>), PackageError> {
         let mut container = Container::open(bytes, Schema::Index, limits)?;
-        let signed_by =
-            package::signer(keys, Schema::Index, &container.payload, &container.signatures, trust)?;
+        let signed_by = package::signer(
+            keys,
+            Schema::Index,
+            &container.payload,
+            &container.signatures,
+            trust,
+        )?;
         let decoded = decode::index(&container.payload, limits)?;
         container.finish()?;
         let index = Index {
@@ -110,8 +115,20 @@ impl Index {
 }
 
 /// The index entry of a package file. Signature and metadata are verified, contents are not read.
-pub fn entry(bytes: &[u8], keys: &KeyRing, trust: Trust, hash: IndexHash) -> Result<PackageInfo, PackageError> {
-    let verified = package::read_metadata(bytes, keys, &Expect { trust, ..Expect::default() })?;
+pub fn entry(
+    bytes: &[u8],
+    keys: &KeyRing,
+    trust: Trust,
+    hash: IndexHash,
+) -> Result<PackageInfo, PackageError> {
+    let verified = package::read_metadata(
+        bytes,
+        keys,
+        &Expect {
+            trust,
+            ..Expect::default()
+        },
+    )?;
     let mut info = verified.package.info;
     let mut identity = verified.identity;
     identity.0.truncate(hash.length());
@@ -137,15 +154,24 @@ enum Variable {
 /// repository, a sound path.
 fn parse_spec(spec: &str) -> Result<Vec<Piece<'_>>, String> {
     if spec.len() > crate::limits::PATH_MAX {
-        return Err(format!("has {} bytes, the limit is {}", spec.len(), crate::limits::PATH_MAX));
+        return Err(format!(
+            "has {} bytes, the limit is {}",
+            spec.len(),
+            crate::limits::PATH_MAX
+        ));
     }
-    if let Some(bad) = spec.chars().find(|c| c.is_control() || c.is_whitespace() || *c == '\\') {
+    if let Some(bad) = spec
+        .chars()
+        .find(|c| c.is_control() || c.is_whitespace() || *c == '\\')
+    {
         return Err(format!("contains {bad:?}"));
     }
     let path = match spec.split_once("://") {
         Some((scheme, rest)) => {
             let sound = !scheme.is_empty()
-                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+                && scheme
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
                 && !rest.is_empty();
             if !sound {
                 return Err("is no URL, although it contains \"://\"".into());
@@ -154,15 +180,19 @@ fn parse_spec(spec: &str) -> Result<Vec<Piece<'_>>, String> {
         }
         None => spec,
     };
-    if path.split('/').any(|component| matches!(component, "" | "." | "..")) {
+    if path
+        .split('/')
+        .any(|component| matches!(component, "" | "." | ".."))
+    {
         return Err("has an empty, \".\" or \"..\" component, or a slash at an end".into());
     }
     let mut pieces = Vec::new();
     let mut rest = spec;
     while let Some(start) = rest.find("${") {
         pieces.push(Piece::Text(&rest[..start]));
-        let (inside, after) =
-            rest[start + 2..].split_once('}').ok_or_else(|| "has a ${ without }".to_string())?;
+        let (inside, after) = rest[start + 2..]
+            .split_once('}')
+            .ok_or_else(|| "has a ${ without }".to_string())?;
         let (name, cut) = match inside.split_once(':') {
             Some((name, cut)) => {
                 let number = cut.parse::<usize>().ok().filter(|n| (1..=255).contains(n));
@@ -189,9 +219,8 @@ fn parse_spec(spec: &str) -> Result<Vec<Piece<'_>>, String> {
 /// Variables are `${name} ${version} ${arch} ${hash}`, each with an optional `:N` for its first N
 /// characters. A result that could lead out of the repository is an error.
 pub fn expand_spec(spec: &str, info: &PackageInfo) -> Result<String, PackageError> {
-    let failed = |problem: String| {
-        AdbError::from(Damage::new(format!("{spec:?} {problem}")).within("pkgname-spec"))
-    };
+    let failed =
+        |problem: String| AdbError::from(Damage::new(format!("{spec:?} {problem}")).within("pkgname-spec"));
     let pieces = parse_spec(spec).map_err(failed)?;
     let hash = info.hashes.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut path = String::new();
@@ -214,7 +243,10 @@ pub fn expand_spec(spec: &str, info: &PackageInfo) -> Result<String, PackageErro
         }
     }
     let relative = path.split_once("://").map_or(path.as_str(), |(_, rest)| rest);
-    if relative.split('/').any(|component| matches!(component, "" | "." | "..")) {
+    if relative
+        .split('/')
+        .any(|component| matches!(component, "" | "." | ".."))
+    {
         return Err(failed(format!("gives {path:?} for {}-{}", info.name, info.version)).into());
     }
     Ok(path)

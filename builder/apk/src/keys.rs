@@ -40,9 +40,7 @@ pub enum KeyError {
         problem: String,
     },
     /// Its modulus is too small to be trusted or too large to be used.
-    #[error(
-        "key {name}: an RSA key of {bits} bits; {RSA_MIN_BITS} to {RSA_MAX_BITS} bits are accepted"
-    )]
+    #[error("key {name}: an RSA key of {bits} bits; {RSA_MIN_BITS} to {RSA_MAX_BITS} bits are accepted")]
     Size {
         /// Name it was given.
         name: String,
@@ -107,7 +105,9 @@ impl PublicKey {
     fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             PublicKey::Rsa(key) => pkcs1v15::Signature::try_from(signature).is_ok_and(|signature| {
-                pkcs1v15::VerifyingKey::<Sha512>::new(key.clone()).verify(message, &signature).is_ok()
+                pkcs1v15::VerifyingKey::<Sha512>::new(key.clone())
+                    .verify(message, &signature)
+                    .is_ok()
             }),
             PublicKey::Ec(key) => p256::ecdsa::Signature::from_der(signature)
                 .is_ok_and(|signature| key.verify_prehash(&Sha512::digest(message), &signature).is_ok()),
@@ -116,14 +116,20 @@ impl PublicKey {
 }
 
 fn format_error(name: &str, problem: impl fmt::Display) -> KeyError {
-    KeyError::Format { name: name.into(), problem: problem.to_string() }
+    KeyError::Format {
+        name: name.into(),
+        problem: problem.to_string(),
+    }
 }
 
 fn check_size(name: &str, bits: usize) -> Result<(), KeyError> {
     if (RSA_MIN_BITS..=RSA_MAX_BITS).contains(&bits) {
         Ok(())
     } else {
-        Err(KeyError::Size { name: name.into(), bits })
+        Err(KeyError::Size {
+            name: name.into(),
+            bits,
+        })
     }
 }
 
@@ -160,7 +166,10 @@ impl KeyRing {
     pub fn add_pem(&mut self, name: &str, pem: &[u8]) -> Result<KeyId, KeyError> {
         let (text, label) = pem_text(name, pem)?;
         if label != "PUBLIC KEY" {
-            return Err(format_error(name, format_args!("is a \"{label}\", not a \"PUBLIC KEY\"")));
+            return Err(format_error(
+                name,
+                format_args!("is a \"{label}\", not a \"PUBLIC KEY\""),
+            ));
         }
         let key = match rsa_public_key(text) {
             Ok(key) => {
@@ -202,7 +211,9 @@ impl KeyRing {
     pub(crate) fn verify(&self, schema: Schema, payload: &[u8], signatures: &[Vec<u8>]) -> Option<&str> {
         let mut hashes: [Option<Vec<u8>>; 3] = Default::default();
         for signature in signatures {
-            let Some((header, signature)) = signature.split_first_chunk::<HEADER>() else { continue };
+            let Some((header, signature)) = signature.split_first_chunk::<HEADER>() else {
+                continue;
+            };
             let (slot, make): (usize, fn(&[u8]) -> Vec<u8>) = match (header[0], header[1]) {
                 (0, HASH_SHA256) => (0, |payload| Sha256::digest(payload).to_vec()),
                 (0, HASH_SHA512) => (1, |payload| Sha512::digest(payload).to_vec()),
@@ -232,7 +243,10 @@ fn rsa_public_key(text: &str) -> Result<RsaPublicKey, String> {
     if info.algorithm.oid != rsa::pkcs1::ALGORITHM_OID {
         return Err(format!("algorithm {}", info.algorithm.oid));
     }
-    let bytes = info.subject_public_key.as_bytes().ok_or("key bits are not whole bytes")?;
+    let bytes = info
+        .subject_public_key
+        .as_bytes()
+        .ok_or("key bits are not whole bytes")?;
     let key = rsa::pkcs1::RsaPublicKey::from_der(bytes).map_err(|error| error.to_string())?;
     let number = |bytes: &[u8]| rsa::BigUint::from_bytes_be(bytes);
     RsaPublicKey::new_with_max_size(
@@ -273,7 +287,11 @@ impl SigningKey {
             }
             PrivateKey::Ec(key) => PublicKey::Ec(*key.verifying_key()),
         };
-        Ok(SigningKey { name: name.to_string(), id: public.id(name)?, key })
+        Ok(SigningKey {
+            name: name.to_string(),
+            id: public.id(name)?,
+            key,
+        })
     }
 
     /// Reads a PEM private key without passphrase: RSA (PKCS#8 or PKCS#1) or EC P-256 (PKCS#8 or SEC 1).
@@ -299,9 +317,17 @@ impl SigningKey {
                 },
             },
             "ENCRYPTED PRIVATE KEY" => {
-                return Err(format_error(name, "is protected by a passphrase, which is not supported"));
+                return Err(format_error(
+                    name,
+                    "is protected by a passphrase, which is not supported",
+                ));
             }
-            _ => return Err(format_error(name, format_args!("is a \"{label}\", not a private key"))),
+            _ => {
+                return Err(format_error(
+                    name,
+                    format_args!("is a \"{label}\", not a private key"),
+                ));
+            }
         };
         Self::new(name, key)
     }
@@ -313,14 +339,17 @@ impl SigningKey {
         rng: &mut R,
     ) -> Result<Self, KeyError> {
         check_size(name, bits)?;
-        let key = RsaPrivateKey::new(rng, bits)
-            .map_err(|error| operation(name, "generate an RSA key", error))?;
+        let key =
+            RsaPrivateKey::new(rng, bits).map_err(|error| operation(name, "generate an RSA key", error))?;
         Self::new(name, PrivateKey::Rsa(Box::new(pkcs1v15::SigningKey::new(key))))
     }
 
     /// Makes an EC P-256 key. The caller brings the randomness.
     pub fn generate_ec<R: rand_core::CryptoRngCore>(name: &str, rng: &mut R) -> Result<Self, KeyError> {
-        Self::new(name, PrivateKey::Ec(Box::new(p256::ecdsa::SigningKey::random(rng))))
+        Self::new(
+            name,
+            PrivateKey::Ec(Box::new(p256::ecdsa::SigningKey::random(rng))),
+        )
     }
 
     /// Name given when it was read or made.
@@ -356,7 +385,9 @@ impl SigningKey {
             }
             PrivateKey::Ec(key) => key.to_pkcs8_pem(LineEnding::LF),
         };
-        Ok(pem.map_err(|error| operation(&self.name, "write the private key", error))?.to_string())
+        Ok(pem
+            .map_err(|error| operation(&self.name, "write the private key", error))?
+            .to_string())
     }
 
     /// Signs a metadata payload; gives the payload of a signature block. The same input gives the same
@@ -365,9 +396,10 @@ impl SigningKey {
         let header = [&[0, HASH_SHA512][..], &self.id.0].concat();
         let message = [&schema.word()[..], &header, &Sha512::digest(payload)].concat();
         let signature = match &self.key {
-            PrivateKey::Rsa(key) => {
-                key.try_sign(&message).map_err(|error| operation(&self.name, "sign", error))?.to_vec()
-            }
+            PrivateKey::Rsa(key) => key
+                .try_sign(&message)
+                .map_err(|error| operation(&self.name, "sign", error))?
+                .to_vec(),
             PrivateKey::Ec(key) => {
                 let signature: p256::ecdsa::Signature = key
                     .sign_prehash(&Sha512::digest(&message))
@@ -380,5 +412,9 @@ impl SigningKey {
 }
 
 fn operation(name: &str, doing: &'static str, problem: impl fmt::Display) -> KeyError {
-    KeyError::Operation { doing, name: name.into(), problem: problem.to_string() }
+    KeyError::Operation {
+        doing,
+        name: name.into(),
+        problem: problem.to_string(),
+    }
 }

@@ -55,7 +55,7 @@ impl Default for Limits {
             entries: 1 << 20,
             decoded: 256 << 20,
             signature: 16 << 10,
-            signatures: 64,
+            signatures: 1024,
             content: 64 << 30,
             expansion_floor: 64 << 20,
             expansion_ratio: 4096,
@@ -66,6 +66,10 @@ impl Default for Limits {
 impl Limits {
     /// Bounds for an index, which has many more dependencies than a package has files.
     pub fn index() -> Self {
-        Limits { entries: 16 << 20, decoded: 1 << 30, ..Limits::default() }
+        Limits {
+            entries: 16 << 20,
+            decoded: 1 << 30,
+            ..Limits::default()
+        }
     }
 }

@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod packages;
 mod repositories;
 mod solver;
 mod versions;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
         "versions" => versions::run(&paths),
         "solver" => solver::run(&paths),
         "repositories" => repositories::run(&paths),
-        "packages" | "roots" => {
+        "packages" => packages::run(&paths),
+        "roots" => {
             eprintln!("{kind}: not built yet");
             return ExitCode::from(2);
         }

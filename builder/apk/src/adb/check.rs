@@ -19,7 +19,10 @@ fn package_name_byte(byte: u8) -> bool {
 pub fn is_package_name(name: &str) -> bool {
     name.len() <= PACKAGE_NAME_MAX
         && name.bytes().all(package_name_byte)
-        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
 /// Whether a text can name a dependency or something provided: the characters of package names and
@@ -27,7 +30,9 @@ pub fn is_package_name(name: &str) -> bool {
 pub fn is_dependency_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= DEPENDENCY_NAME_MAX
-        && name.bytes().all(|byte| package_name_byte(byte) || b",:/[]".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| package_name_byte(byte) || b",:/[]".contains(&byte))
 }
 
 fn text(field: &str, text: &str) -> Result<(), Damage> {
@@ -42,7 +47,12 @@ fn text(field: &str, text: &str) -> Result<(), Damage> {
 }
 
 fn quoted(bytes: &[u8]) -> String {
-    let mut shown: String = bytes.iter().take(80).flat_map(|b| b.escape_ascii()).map(char::from).collect();
+    let mut shown: String = bytes
+        .iter()
+        .take(80)
+        .flat_map(|b| b.escape_ascii())
+        .map(char::from)
+        .collect();
     if bytes.len() > 80 {
         shown.push('…');
     }
@@ -51,27 +61,47 @@ fn quoted(bytes: &[u8]) -> String {
 
 /// Checks a dependency as it stands in a package or an index: no repository tag, a sound name and version.
 pub fn validate_dependency(dependency: &Dependency) -> Result<(), Damage> {
-    let Dependency { name, version, op, tag } = dependency;
+    let Dependency {
+        name,
+        version,
+        op,
+        tag,
+    } = dependency;
     if name.is_empty() {
         return Err(Damage::new("it has no name"));
     }
     if !is_dependency_name(name) {
-        return Err(Damage::new(format!("{} is no valid dependency name", quoted(name.as_bytes()))));
+        return Err(Damage::new(format!(
+            "{} is no valid dependency name",
+            quoted(name.as_bytes())
+        )));
     }
     if tag.is_some() {
-        return Err(Damage::new(format!("{name} has a repository tag, which only world may have")));
+        return Err(Damage::new(format!(
+            "{name} has a repository tag, which only world may have"
+        )));
     }
     if op.0 & !0x1f != 0 {
-        return Err(Damage::new(format!("{name} has unknown comparison bits {:#x}", op.0)));
+        return Err(Damage::new(format!(
+            "{name} has unknown comparison bits {:#x}",
+            op.0
+        )));
     }
     if version.is_empty() {
         return Ok(());
     }
     let digest_match = op.0 & !Match::CONFLICT == Match::LESS | Match::GREATER;
     let sound = version.len() <= DEPENDENCY_NAME_MAX
-        && if digest_match { version.bytes().all(|b| b.is_ascii_graphic()) } else { version::is_valid(version) };
+        && if digest_match {
+            version.bytes().all(|b| b.is_ascii_graphic())
+        } else {
+            version::is_valid(version)
+        };
     if !sound {
-        return Err(Damage::new(format!("{name}: {} is no valid version", quoted(version.as_bytes()))));
+        return Err(Damage::new(format!(
+            "{name}: {} is no valid version",
+            quoted(version.as_bytes())
+        )));
     }
     Ok(())
 }
@@ -119,7 +149,8 @@ pub fn validate_info(info: &PackageInfo) -> Result<(), Damage> {
         ("recommends", &info.recommends),
     ] {
         for (index, dependency) in list.iter().enumerate() {
-            validate_dependency(dependency).map_err(|damage| damage.within(format_args!("{field}[{index}]")))?;
+            validate_dependency(dependency)
+                .map_err(|damage| damage.within(format_args!("{field}[{index}]")))?;
         }
     }
     for (index, tag) in info.tags.iter().enumerate() {
@@ -150,7 +181,10 @@ fn component(name: &[u8]) -> Result<(), Damage> {
 /// no control character. The root directory is the empty path and not for this function.
 pub fn validate_path(path: &[u8]) -> Result<(), Damage> {
     if path.len() > PATH_MAX {
-        return Err(Damage::new(format!("a path of {} bytes, the limit is {PATH_MAX}", path.len())));
+        return Err(Damage::new(format!(
+            "a path of {} bytes, the limit is {PATH_MAX}",
+            path.len()
+        )));
     }
     path.split(|&byte| byte == b'/').try_for_each(component)
 }
@@ -160,24 +194,39 @@ fn owner(role: &str, name: &str) -> Result<(), Damage> {
         return Err(Damage::new(format!("no {role} name")));
     }
     if name.len() > OWNER_MAX {
-        return Err(Damage::new(format!("a {role} name of {} bytes, the limit is {OWNER_MAX}", name.len())));
+        return Err(Damage::new(format!(
+            "a {role} name of {} bytes, the limit is {OWNER_MAX}",
+            name.len()
+        )));
     }
-    if name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':' || c == '/') {
-        return Err(Damage::new(format!("{} is no valid {role} name", quoted(name.as_bytes()))));
+    if name
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == ':' || c == '/')
+    {
+        return Err(Damage::new(format!(
+            "{} is no valid {role} name",
+            quoted(name.as_bytes())
+        )));
     }
     Ok(())
 }
 
 fn acl(acl: &Acl) -> Result<(), Damage> {
     if acl.mode & !0o7777 != 0 {
-        return Err(Damage::new(format!("mode {:o} has more than permission bits", acl.mode)));
+        return Err(Damage::new(format!(
+            "mode {:o} has more than permission bits",
+            acl.mode
+        )));
     }
     owner("user", &acl.user)?;
     owner("group", &acl.group)?;
     let mut names = HashSet::new();
     for (name, value) in &acl.xattrs {
         if name.is_empty() || name.len() > NAME_MAX || name.iter().any(|b| b.is_ascii_control()) {
-            return Err(Damage::new(format!("{} is no valid extended attribute name", quoted(name))));
+            return Err(Damage::new(format!(
+                "{} is no valid extended attribute name",
+                quoted(name)
+            )));
         }
         if name.len() + 1 + value.len() > XATTR_MAX {
             return Err(Damage::new(format!(
@@ -187,7 +236,10 @@ fn acl(acl: &Acl) -> Result<(), Damage> {
             )));
         }
         if !names.insert(name) {
-            return Err(Damage::new(format!("extended attribute {} is there twice", quoted(name))));
+            return Err(Damage::new(format!(
+                "extended attribute {} is there twice",
+                quoted(name)
+            )));
         }
     }
     Ok(())
@@ -212,9 +264,9 @@ fn entry(file: &FileEntry) -> Result<(), Damage> {
                 )));
             }
             match target.iter().find(|b| b.is_ascii_control()) {
-                Some(byte) => {
-                    Err(Damage::new(format!("a symbolic link target with the control character {byte:#04x}")))
-                }
+                Some(byte) => Err(Damage::new(format!(
+                    "a symbolic link target with the control character {byte:#04x}"
+                ))),
                 None => Ok(()),
             }
         }
@@ -232,7 +284,11 @@ pub(crate) fn hard_link_path(target: &[u8]) -> &[u8] {
 }
 
 pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+    if directory.is_empty() {
+        name.to_vec()
+    } else {
+        [directory, b"/", name].concat()
+    }
 }
 
 /// Checks a package as a whole: its info, every path, owners, links, scripts and triggers. A path occurs
@@ -316,11 +372,18 @@ fn validate_paths(package: &Package) -> Result<(), Damage> {
         }
     }
     for (number, directory) in package.paths.iter().enumerate() {
-        let ends = directory.path.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| end);
+        let ends = directory
+            .path
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| byte == b'/')
+            .map(|(end, _)| end);
         for end in ends {
             if files.contains_key(&directory.path[..end]) {
-                let problem =
-                    format!("it lies below {}, which is no directory here", quoted(&directory.path[..end]));
+                let problem = format!(
+                    "it lies below {}, which is no directory here",
+                    quoted(&directory.path[..end])
+                );
                 return Err(Damage::new(problem).within(place(number, &directory.path)));
             }
         }
@@ -332,10 +395,17 @@ fn hard_link(target: &[u8], earlier: &HashMap<Vec<u8>, &FileEntry>) -> Result<()
     let path = hard_link_path(target);
     validate_path(path).map_err(|damage| damage.within("hard link target"))?;
     match earlier.get(path) {
-        None => Err(Damage::new(format!("hard link to {}, which is no earlier file of the package", quoted(target)))),
-        Some(FileEntry { kind: FileKind::HardLink { .. }, .. }) => {
-            Err(Damage::new(format!("hard link to {}, which is a hard link itself", quoted(target))))
-        }
+        None => Err(Damage::new(format!(
+            "hard link to {}, which is no earlier file of the package",
+            quoted(target)
+        ))),
+        Some(FileEntry {
+            kind: FileKind::HardLink { .. },
+            ..
+        }) => Err(Damage::new(format!(
+            "hard link to {}, which is a hard link itself",
+            quoted(target)
+        ))),
         Some(_) => Ok(()),
     }
 }

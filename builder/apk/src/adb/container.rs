@@ -52,11 +52,7 @@ impl<'a> Container<'a> {
     }
 
     /// Reads header and ADB block only.
-    pub(crate) fn open_metadata(
-        bytes: &'a [u8],
-        schema: Schema,
-        limits: &Limits,
-    ) -> Result<Self, AdbError> {
+    pub(crate) fn open_metadata(bytes: &'a [u8], schema: Schema, limits: &Limits) -> Result<Self, AdbError> {
         let mut input = Input::new(bytes, limits)?;
         let mut header = [0; 8];
         if !input.fill(&mut header, "the ADB header")? {
@@ -68,9 +64,17 @@ impl<'a> Container<'a> {
         if header[4..] != schema.word() {
             let mut found = [0; 4];
             found.copy_from_slice(&header[4..]);
-            return Err(AdbError::Schema { expected: schema, found });
+            return Err(AdbError::Schema {
+                expected: schema,
+                found,
+            });
         }
-        let mut container = Container { input, payload: Vec::new(), signatures: Vec::new(), next: None };
+        let mut container = Container {
+            input,
+            payload: Vec::new(),
+            signatures: Vec::new(),
+            next: None,
+        };
         let limit = match schema {
             Schema::Package => limits.package_metadata,
             Schema::Index => limits.index_metadata,
@@ -80,7 +84,10 @@ impl<'a> Container<'a> {
                 container.payload = container.body(block, limit, "the metadata")?;
             }
             Some(block) => {
-                return Err(AdbError::Block(format!("the first block is of kind {:?}, not ADB", block.kind)));
+                return Err(AdbError::Block(format!(
+                    "the first block is of kind {:?}, not ADB",
+                    block.kind
+                )));
             }
             None => return Err(AdbError::UnexpectedEnd("the ADB header: no block follows it")),
         }
@@ -99,10 +106,13 @@ impl<'a> Container<'a> {
             None => self.header()?,
         };
         match block {
-            Some(Block { kind: BlockKind::Adb, .. }) => Err(AdbError::Block("a second ADB block".into())),
-            Some(Block { kind: BlockKind::Signature, .. }) => {
-                Err(AdbError::Block("a signature after data".into()))
-            }
+            Some(Block {
+                kind: BlockKind::Adb, ..
+            }) => Err(AdbError::Block("a second ADB block".into())),
+            Some(Block {
+                kind: BlockKind::Signature,
+                ..
+            }) => Err(AdbError::Block("a signature after data".into())),
             block => Ok(block),
         }
     }
@@ -128,7 +138,9 @@ impl<'a> Container<'a> {
     /// Checks that the file ends here.
     pub(crate) fn finish(&mut self) -> Result<(), AdbError> {
         match self.next_data()? {
-            Some(_) => Err(AdbError::Block("a data block more than there are files with content".into())),
+            Some(_) => Err(AdbError::Block(
+                "a data block more than there are files with content".into(),
+            )),
             None => self.input.finish(),
         }
     }
@@ -145,7 +157,9 @@ impl<'a> Container<'a> {
             self.read(&mut rest, "a block header")?;
             let (reserved, total) = rest.split_at(4);
             if reserved != [0; 4] {
-                return Err(AdbError::Block("reserved field of a block header is not zero".into()));
+                return Err(AdbError::Block(
+                    "reserved field of a block header is not zero".into(),
+                ));
             }
             let mut bytes = [0; 8];
             bytes.copy_from_slice(total);
@@ -160,13 +174,19 @@ impl<'a> Container<'a> {
             other => return Err(AdbError::Block(format!("unknown block type {other}"))),
         };
         if total < size {
-            return Err(AdbError::Block(format!("a block of {total} bytes cannot hold its {size}-byte header")));
+            return Err(AdbError::Block(format!(
+                "a block of {total} bytes cannot hold its {size}-byte header"
+            )));
         }
         if total > u64::MAX - 7 {
             return Err(AdbError::Block(format!("a block of {total} bytes is impossible")));
         }
         let padding = (total.next_multiple_of(8) - total) as usize;
-        Ok(Some(Block { kind, length: total - size, padding }))
+        Ok(Some(Block {
+            kind,
+            length: total - size,
+            padding,
+        }))
     }
 
     /// Reads a whole block. Memory follows the bytes that arrive, not the length that is claimed.

@@ -60,36 +60,60 @@ pub(crate) struct DecodedIndex {
 pub(crate) fn package(payload: &[u8], limits: &Limits) -> Result<Package, AdbError> {
     let mut decoder = Decoder::new(payload, limits)?;
     let root = decoder.payload.object(decoder.payload.root()).within(|| "root")?;
-    let mut package = Package { info: decoder.info(root.field(1)).within(|| "info")?, ..Package::default() };
+    let mut package = Package {
+        info: decoder.info(root.field(1)).within(|| "info")?,
+        ..Package::default()
+    };
     let uid = package.info.hashes.as_ref().map_or(0, |uid| uid.0.len());
     if !matches!(uid, 0 | 20) {
         let problem = format!("a unique id of {uid} bytes, it has 20");
         return Err(Damage::new(problem).within("info, hashes").into());
     }
     let mut hard_link_hashes = Vec::new();
-    for (number, value) in decoder.array(root.field(2), size_of::<DirEntry>()).within(|| "paths")?.iter().enumerate() {
-        let directory =
-            decoder.directory(value, &mut hard_link_hashes).within(|| format!("paths[{number}]"))?;
+    for (number, value) in decoder
+        .array(root.field(2), size_of::<DirEntry>())
+        .within(|| "paths")?
+        .iter()
+        .enumerate()
+    {
+        let directory = decoder
+            .directory(value, &mut hard_link_hashes)
+            .within(|| format!("paths[{number}]"))?;
         package.paths.push(directory);
     }
     let scripts = decoder.payload.object(root.field(3)).within(|| "scripts")?;
     for (slot, kind) in SCRIPTS.into_iter().enumerate() {
-        let body = decoder.blob(scripts.field(slot + 1), SCRIPT_MAX).within(|| format!("scripts, {kind:?}"))?;
+        let body = decoder
+            .blob(scripts.field(slot + 1), SCRIPT_MAX)
+            .within(|| format!("scripts, {kind:?}"))?;
         if !body.is_empty() {
             package.scripts.push((kind, body.to_vec()));
         }
     }
-    for (number, value) in decoder.array(root.field(4), size_of::<String>()).within(|| "triggers")?.iter().enumerate() {
-        package.triggers.push(decoder.text(value).within(|| format!("triggers[{number}]"))?);
+    for (number, value) in decoder
+        .array(root.field(4), size_of::<String>())
+        .within(|| "triggers")?
+        .iter()
+        .enumerate()
+    {
+        package
+            .triggers
+            .push(decoder.text(value).within(|| format!("triggers[{number}]"))?);
     }
-    package.replaces_priority = decoder.payload.integer(root.field(5)).within(|| "replaces-priority")?;
+    package.replaces_priority = decoder
+        .payload
+        .integer(root.field(5))
+        .within(|| "replaces-priority")?;
     validate_package(&package)?;
     check_hard_link_hashes(&package, hard_link_hashes)?;
     Ok(package)
 }
 
 /// A hard link repeats its file's hash, and the installed database records that copy.
-fn check_hard_link_hashes(package: &Package, links: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>) -> Result<(), AdbError> {
+fn check_hard_link_hashes(
+    package: &Package,
+    links: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+) -> Result<(), AdbError> {
     if links.is_empty() {
         return Ok(());
     }
@@ -102,9 +126,14 @@ fn check_hard_link_hashes(package: &Package, links: Vec<(Vec<u8>, Vec<u8>, Vec<u
         }
     }
     for (path, target, hash) in links {
-        if hashes.get(hard_link_path(&target)).is_some_and(|other| **other != *hash) {
+        if hashes
+            .get(hard_link_path(&target))
+            .is_some_and(|other| **other != *hash)
+        {
             let problem = format!("its hash is not that of {}", target.escape_ascii());
-            return Err(Damage::new(problem).within(format_args!("hard link {}", path.escape_ascii())).into());
+            return Err(Damage::new(problem)
+                .within(format_args!("hard link {}", path.escape_ascii()))
+                .into());
         }
     }
     Ok(())
@@ -115,7 +144,9 @@ pub(crate) fn index(payload: &[u8], limits: &Limits) -> Result<DecodedIndex, Adb
     let mut decoder = Decoder::new(payload, limits)?;
     let root = decoder.payload.object(decoder.payload.root()).within(|| "root")?;
     let description = decoder.text(root.field(1)).within(|| "description")?;
-    let elements = decoder.array(root.field(2), size_of::<PackageInfo>()).within(|| "packages")?;
+    let elements = decoder
+        .array(root.field(2), size_of::<PackageInfo>())
+        .within(|| "packages")?;
     let mut packages = Vec::with_capacity(elements.len());
     for (number, value) in elements.iter().enumerate() {
         let info = decoder.info(value).within(|| format!("packages[{number}]"))?;
@@ -132,12 +163,21 @@ pub(crate) fn index(payload: &[u8], limits: &Limits) -> Result<DecodedIndex, Adb
         packages.push(info);
     }
     let spec = decoder.text(root.field(3)).within(|| "pkgname-spec")?;
-    Ok(DecodedIndex { description, packages, pkgname_spec: (!spec.is_empty()).then_some(spec) })
+    Ok(DecodedIndex {
+        description,
+        packages,
+        pkgname_spec: (!spec.is_empty()).then_some(spec),
+    })
 }
 
 impl<'a, 'l> Decoder<'a, 'l> {
     fn new(payload: &'a [u8], limits: &'l Limits) -> Result<Self, AdbError> {
-        Ok(Decoder { payload: Payload::new(payload)?, limits, entries: 0, decoded: 0 })
+        Ok(Decoder {
+            payload: Payload::new(payload)?,
+            limits,
+            entries: 0,
+            decoded: 0,
+        })
     }
 
     /// Counts what is about to be made, so that shared values cannot multiply without bound.
@@ -199,7 +239,11 @@ impl<'a, 'l> Decoder<'a, 'l> {
         let hashes = self.blob(slots.field(3), 64).within(|| "hashes")?;
         info.hashes = (!hashes.is_empty()).then(|| Digest(hashes.to_vec()));
         info.repo_commit = self.blob(slots.field(10), 64).within(|| "repo-commit")?.to_vec();
-        let number = |slot: usize, field: &str| self.payload.integer(slots.field(slot)).within(|| field.to_string());
+        let number = |slot: usize, field: &str| {
+            self.payload
+                .integer(slots.field(slot))
+                .within(|| field.to_string())
+        };
         info.build_time = number(11, "build-time")?;
         info.installed_size = number(12, "installed-size")?;
         info.file_size = number(13, "file-size")?;
@@ -211,14 +255,22 @@ impl<'a, 'l> Decoder<'a, 'l> {
         info.replaces = list(17, "replaces")?;
         info.install_if = list(18, "install-if")?;
         info.recommends = list(19, "recommends")?;
-        for (number, tag) in self.array(slots.field(21), size_of::<String>()).within(|| "tags")?.iter().enumerate() {
-            info.tags.push(self.text(tag).within(|| format!("tags[{number}]"))?);
+        for (number, tag) in self
+            .array(slots.field(21), size_of::<String>())
+            .within(|| "tags")?
+            .iter()
+            .enumerate()
+        {
+            info.tags
+                .push(self.text(tag).within(|| format!("tags[{number}]"))?);
         }
         Ok(info)
     }
 
     fn dependencies(&mut self, value: Value, field: &str) -> Result<Vec<Dependency>, AdbError> {
-        let elements = self.array(value, size_of::<Dependency>()).within(|| field.to_string())?;
+        let elements = self
+            .array(value, size_of::<Dependency>())
+            .within(|| field.to_string())?;
         let mut list = Vec::with_capacity(elements.len());
         for (number, value) in elements.iter().enumerate() {
             list.push(self.dependency(value).within(|| format!("{field}[{number}]"))?);
@@ -238,7 +290,12 @@ impl<'a, 'l> Decoder<'a, 'l> {
             0 => Match::EQUAL,
             bits => bits,
         };
-        Ok(Dependency { name, version, op: Match(op), tag: None })
+        Ok(Dependency {
+            name,
+            version,
+            op: Match(op),
+            tag: None,
+        })
     }
 
     /// `links` collects path, target and hash of hard links.
@@ -251,10 +308,16 @@ impl<'a, 'l> Decoder<'a, 'l> {
         let path = self.blob(slots.field(1), PATH_MAX).within(|| "name")?.to_vec();
         let shown = || path.escape_ascii();
         let acl = self.acl(slots.field(2)).within(|| "acl").within(shown)?;
-        let elements = self.array(slots.field(3), size_of::<FileEntry>()).within(|| "files").within(shown)?;
+        let elements = self
+            .array(slots.field(3), size_of::<FileEntry>())
+            .within(|| "files")
+            .within(shown)?;
         let mut files = Vec::with_capacity(elements.len());
         for (number, value) in elements.iter().enumerate() {
-            let (file, hash) = self.file(value).within(|| format!("files[{number}]")).within(shown)?;
+            let (file, hash) = self
+                .file(value)
+                .within(|| format!("files[{number}]"))
+                .within(shown)?;
             if let (FileKind::HardLink { target }, true) = (&file.kind, !hash.is_empty()) {
                 links.push((join(&path, &file.name), target.clone(), hash.to_vec()));
             }
@@ -268,16 +331,36 @@ impl<'a, 'l> Decoder<'a, 'l> {
         let name = self.blob(slots.field(1), PATH_MAX).within(|| "name")?.to_vec();
         let shown = || name.escape_ascii();
         let acl = self.acl(slots.field(2)).within(|| "acl").within(shown)?;
-        let size = self.payload.integer(slots.field(3)).within(|| "size").within(shown)?;
-        let mtime = self.payload.integer(slots.field(4)).within(|| "mtime").within(shown)?;
+        let size = self
+            .payload
+            .integer(slots.field(3))
+            .within(|| "size")
+            .within(shown)?;
+        let mtime = self
+            .payload
+            .integer(slots.field(4))
+            .within(|| "mtime")
+            .within(shown)?;
         let hash = self.blob(slots.field(5), 64).within(|| "hash").within(shown)?;
-        let target = self.blob(slots.field(6), PATH_MAX + 2).within(|| "target").within(shown)?;
+        let target = self
+            .blob(slots.field(6), PATH_MAX + 2)
+            .within(|| "target")
+            .within(shown)?;
         let kind = match target.split_first_chunk::<2>() {
             None if target.is_empty() => FileKind::Regular { hash: hash.to_vec() },
             None => return Err(Damage::new("a target of 1 byte")).within(shown),
             Some((kind, data)) => target_kind(u16::from_le_bytes(*kind), data).within(shown)?,
         };
-        Ok((FileEntry { name, acl, size, mtime, kind }, hash))
+        Ok((
+            FileEntry {
+                name,
+                acl,
+                size,
+                mtime,
+                kind,
+            },
+            hash,
+        ))
     }
 
     fn acl(&mut self, value: Value) -> Result<Acl, AdbError> {
@@ -290,14 +373,23 @@ impl<'a, 'l> Decoder<'a, 'l> {
         let user = self.text(slots.field(2)).within(|| "user")?;
         let group = self.text(slots.field(3)).within(|| "group")?;
         let mut xattrs = Vec::new();
-        for value in self.array(slots.field(4), size_of::<(Vec<u8>, Vec<u8>)>()).within(|| "xattrs")?.iter() {
+        for value in self
+            .array(slots.field(4), size_of::<(Vec<u8>, Vec<u8>)>())
+            .within(|| "xattrs")?
+            .iter()
+        {
             let bytes = self.blob(value, XATTR_MAX).within(|| "xattrs")?;
             let Some(end) = bytes.iter().position(|&byte| byte == 0) else {
                 return Err(Damage::new("an extended attribute without a NUL after its name").into());
             };
             xattrs.push((bytes[..end].to_vec(), bytes[end + 1..].to_vec()));
         }
-        Ok(Acl { mode, user, group, xattrs })
+        Ok(Acl {
+            mode,
+            user,
+            group,
+            xattrs,
+        })
     }
 }
 
@@ -311,8 +403,12 @@ fn target_kind(kind: u16, data: &[u8]) -> Result<FileKind, Damage> {
         Ok((major as u32, minor as u32))
     };
     match kind {
-        TYPE_SYMLINK => Ok(FileKind::Symlink { target: data.to_vec() }),
-        TYPE_REGULAR => Ok(FileKind::HardLink { target: data.to_vec() }),
+        TYPE_SYMLINK => Ok(FileKind::Symlink {
+            target: data.to_vec(),
+        }),
+        TYPE_REGULAR => Ok(FileKind::HardLink {
+            target: data.to_vec(),
+        }),
         TYPE_CHARACTER => device().map(|(major, minor)| FileKind::CharDevice { major, minor }),
         TYPE_BLOCK => device().map(|(major, minor)| FileKind::BlockDevice { major, minor }),
         TYPE_FIFO => match device()? {

@@ -29,10 +29,16 @@ pub(crate) fn package(package: &Package) -> Result<Vec<u8>, AdbError> {
     info[2] = uid;
     let info = writer.object(&info);
     let paths = writer.array(&paths);
-    let scripts: Vec<Value> =
-        SCRIPTS.iter().map(|kind| writer.blob(script(package, *kind))).collect();
+    let scripts: Vec<Value> = SCRIPTS
+        .iter()
+        .map(|kind| writer.blob(script(package, *kind)))
+        .collect();
     let scripts = writer.object(&scripts);
-    let triggers: Vec<Value> = package.triggers.iter().map(|glob| writer.blob(glob.as_bytes())).collect();
+    let triggers: Vec<Value> = package
+        .triggers
+        .iter()
+        .map(|glob| writer.blob(glob.as_bytes()))
+        .collect();
     let triggers = writer.array(&triggers);
     let root = writer.object(&[info, paths, scripts, triggers, replaces_priority]);
     let mut payload = writer.finish(root).ok_or_else(too_large)?;
@@ -49,7 +55,9 @@ pub(crate) fn index(
     hash_length: usize,
 ) -> Result<Vec<u8>, AdbError> {
     if description.len() > TEXT_MAX || description.chars().any(char::is_control) {
-        return Err(Damage::new("too long or with a control character").within("description").into());
+        return Err(Damage::new("too long or with a control character")
+            .within("description")
+            .into());
     }
     let mut sorted: Vec<&PackageInfo> = packages.iter().collect();
     sorted.sort_by(|a, b| {
@@ -63,11 +71,18 @@ pub(crate) fn index(
     let description = writer.blob(description.as_bytes());
     let mut elements = Vec::with_capacity(sorted.len());
     for info in sorted {
-        let named = |damage: Damage| damage.within(format_args!("index entry {}-{}", info.name, info.version));
+        let named =
+            |damage: Damage| damage.within(format_args!("index entry {}-{}", info.name, info.version));
         validate_info(info).map_err(named)?;
         let hash = info.hashes.as_ref().map_or(&[][..], |hash| &hash.0);
-        if hash.len() < hash_length || !matches!(hash.len(), 20 | 32 | 64) || hash.len() == 64 && hash_length != 64 {
-            let problem = format!("an identity of {} bytes cannot give one of {hash_length}", hash.len());
+        if hash.len() < hash_length
+            || !matches!(hash.len(), 20 | 32 | 64)
+            || hash.len() == 64 && hash_length != 64
+        {
+            let problem = format!(
+                "an identity of {} bytes cannot give one of {hash_length}",
+                hash.len()
+            );
             return Err(named(Damage::new(problem)).into());
         }
         let mut fields = info_fields(&mut writer, info);
@@ -83,11 +98,18 @@ pub(crate) fn index(
 }
 
 fn too_large() -> AdbError {
-    AdbError::Limit { what: "the size of the metadata, for which the format has 28-bit offsets,".into(), limit: 1 << 28 }
+    AdbError::Limit {
+        what: "the size of the metadata, for which the format has 28-bit offsets,".into(),
+        limit: 1 << 28,
+    }
 }
 
 fn script(package: &Package, kind: ScriptKind) -> &[u8] {
-    package.scripts.iter().find(|(other, _)| *other == kind).map_or(&[], |(_, body)| body)
+    package
+        .scripts
+        .iter()
+        .find(|(other, _)| *other == kind)
+        .map_or(&[], |(_, body)| body)
 }
 
 /// All fields but hashes, installed-size and file-size, which come later in the builder's order.
@@ -180,15 +202,15 @@ fn directories(writer: &mut ValueWriter, package: &Package) -> Vec<Value> {
 fn file(writer: &mut ValueWriter, file: &FileEntry, hashes: &HashMap<Vec<u8>, &[u8]>) -> Value {
     let device = |kind: u16, major: u32, minor: u32| {
         let (major, minor) = (u64::from(major), u64::from(minor));
-        let device =
-            (major & 0xfff) << 8 | minor & 0xff | (minor & !0xff) << 12 | (major & !0xfff) << 32;
+        let device = (major & 0xfff) << 8 | minor & 0xff | (minor & !0xff) << 12 | (major & !0xfff) << 32;
         target_blob(kind, &device.to_le_bytes())
     };
     let (hash, target): (&[u8], Vec<u8>) = match &file.kind {
         FileKind::Regular { hash } => (hash, Vec::new()),
-        FileKind::HardLink { target } => {
-            (hashes.get(hard_link_path(target)).copied().unwrap_or_default(), target_blob(TYPE_REGULAR, target))
-        }
+        FileKind::HardLink { target } => (
+            hashes.get(hard_link_path(target)).copied().unwrap_or_default(),
+            target_blob(TYPE_REGULAR, target),
+        ),
         FileKind::Symlink { target } => (&[], target_blob(TYPE_SYMLINK, target)),
         FileKind::CharDevice { major, minor } => (&[], device(TYPE_CHARACTER, *major, *minor)),
         FileKind::BlockDevice { major, minor } => (&[], device(TYPE_BLOCK, *major, *minor)),

@@ -14,12 +14,19 @@ pub struct Damage {
 
 impl Damage {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
-        Damage { place: String::new(), problem: problem.into() }
+        Damage {
+            place: String::new(),
+            problem: problem.into(),
+        }
     }
 
     /// The same damage seen from one level further out.
     pub(crate) fn within(mut self, outer: impl fmt::Display) -> Self {
-        self.place = if self.place.is_empty() { outer.to_string() } else { format!("{outer}, {}", self.place) };
+        self.place = if self.place.is_empty() {
+            outer.to_string()
+        } else {
+            format!("{outer}, {}", self.place)
+        };
         self
     }
 }

@@ -30,7 +30,9 @@ impl std::str::FromStr for Compression {
     fn from_str(text: &str) -> Result<Self, String> {
         let (method, level) = match text.split_once(':') {
             Some((method, level)) => {
-                let level = level.parse().map_err(|_| format!("compression level {level:?} is no number"))?;
+                let level = level
+                    .parse()
+                    .map_err(|_| format!("compression level {level:?} is no number"))?;
                 (method, Some(level))
             }
             None => (text, None),
@@ -39,7 +41,11 @@ impl std::str::FromStr for Compression {
             "none" if level.is_none() => Compression::None,
             "deflate" => Compression::Deflate(level),
             "zstd" => Compression::Zstd(level),
-            _ => return Err(format!("unknown compression {text:?} (none, deflate[:1-9], zstd[:1-22])")),
+            _ => {
+                return Err(format!(
+                    "unknown compression {text:?} (none, deflate[:1-9], zstd[:1-22])"
+                ));
+            }
         };
         compression.check().map_err(|error| error.to_string())?;
         Ok(compression)
@@ -82,14 +88,15 @@ impl Compression {
                 (Some(0), Some(_)) => Ok((Compression::None, 6)),
                 (Some(1), Some(&level)) => Ok((Compression::Deflate(level_of(level)), 6)),
                 (Some(2), Some(&level)) => Ok((Compression::Zstd(level_of(level)), 6)),
-                (Some(other), Some(_)) => {
-                    Err(AdbError::UnknownCompression(format!("algorithm {other} of an ADBc wrapper")))
-                }
+                (Some(other), Some(_)) => Err(AdbError::UnknownCompression(format!(
+                    "algorithm {other} of an ADBc wrapper"
+                ))),
                 _ => Err(AdbError::UnexpectedEnd("the compression header")),
             },
-            [b'A', b'D', b'B', letter] => {
-                Err(AdbError::UnknownCompression(format!("letter '{}'", letter.escape_ascii())))
-            }
+            [b'A', b'D', b'B', letter] => Err(AdbError::UnknownCompression(format!(
+                "letter '{}'",
+                letter.escape_ascii()
+            ))),
             _ => Err(AdbError::NotAdb(magic.to_vec())),
         }
     }
@@ -120,7 +127,10 @@ impl Inflate<'_> {
             let status = self
                 .state
                 .decompress(self.input, out, FlushDecompress::None)
-                .map_err(|error| AdbError::Decompression { method: "deflate", problem: error.to_string() })?;
+                .map_err(|error| AdbError::Decompression {
+                    method: "deflate",
+                    problem: error.to_string(),
+                })?;
             let consumed = (self.state.total_in() - before_in) as usize;
             let produced = (self.state.total_out() - before_out) as usize;
             self.input = &self.input[consumed..];
@@ -163,9 +173,16 @@ impl<'a> Input<'a> {
                 Source::Zstd(Box::new(decoder))
             }
         };
-        let allowed =
-            (bytes.len() as u64).saturating_mul(limits.expansion_ratio).max(limits.expansion_floor);
-        Ok(Input { source, compression, produced: 0, allowed, ratio: limits.expansion_ratio })
+        let allowed = (bytes.len() as u64)
+            .saturating_mul(limits.expansion_ratio)
+            .max(limits.expansion_floor);
+        Ok(Input {
+            source,
+            compression,
+            produced: 0,
+            allowed,
+            ratio: limits.expansion_ratio,
+        })
     }
 
     /// Reads some bytes; 0 only at the end.
@@ -224,7 +241,10 @@ fn zstd_error(error: io::Error) -> AdbError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return AdbError::UnexpectedEnd("the zstd stream");
     }
-    AdbError::Decompression { method: "zstd", problem: error.to_string() }
+    AdbError::Decompression {
+        method: "zstd",
+        problem: error.to_string(),
+    }
 }
 
 enum Sink<W: Write> {
@@ -252,8 +272,7 @@ impl<W: Write> Output<W> {
                 )),
             },
             Compression::Zstd(level) => Sink::Zstd(
-                zstd::stream::write::Encoder::new(out, level.unwrap_or(9).into())
-                    .map_err(AdbError::Write)?,
+                zstd::stream::write::Encoder::new(out, level.unwrap_or(9).into()).map_err(AdbError::Write)?,
             ),
         };
         Ok(Output { sink })
@@ -271,9 +290,9 @@ impl<W: Write> Output<W> {
     pub(crate) fn finish(self) -> Result<W, AdbError> {
         match self.sink {
             Sink::Plain(mut out) => out.flush().map(|()| out),
-            Sink::Deflate { mut out, mut state } => {
-                deflate(&mut state, &[], FlushCompress::Finish, &mut out).and_then(|()| out.flush()).map(|()| out)
-            }
+            Sink::Deflate { mut out, mut state } => deflate(&mut state, &[], FlushCompress::Finish, &mut out)
+                .and_then(|()| out.flush())
+                .map(|()| out),
             Sink::Zstd(encoder) => encoder.finish().and_then(|mut out| out.flush().map(|()| out)),
         }
         .map_err(AdbError::Write)
@@ -289,7 +308,9 @@ fn deflate(
     let mut buffer = vec![0; 64 << 10];
     loop {
         let (before_in, before_out) = (state.total_in(), state.total_out());
-        let status = state.compress(input, &mut buffer, flush).map_err(io::Error::other)?;
+        let status = state
+            .compress(input, &mut buffer, flush)
+            .map_err(io::Error::other)?;
         input = &input[(state.total_in() - before_in) as usize..];
         let produced = (state.total_out() - before_out) as usize;
         out.write_all(&buffer[..produced])?;

@@ -55,13 +55,21 @@ pub(crate) struct Slots<'a> {
 impl<'a> Payload<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, AdbError> {
         let Some(preamble) = bytes.first_chunk::<8>() else {
-            return Err(AdbError::Block(format!("metadata of {} bytes has no preamble", bytes.len())));
+            return Err(AdbError::Block(format!(
+                "metadata of {} bytes has no preamble",
+                bytes.len()
+            )));
         };
         if preamble[0] != 0 {
-            return Err(AdbError::Block(format!("incompatible ADB version {}", preamble[0])));
+            return Err(AdbError::Block(format!(
+                "incompatible ADB version {}",
+                preamble[0]
+            )));
         }
         if preamble[2..4] != [0, 0] {
-            return Err(AdbError::Block("reserved field of the ADB preamble is not zero".into()));
+            return Err(AdbError::Block(
+                "reserved field of the ADB preamble is not zero".into(),
+            ));
         }
         Ok(Payload { bytes })
     }
@@ -78,17 +86,24 @@ impl<'a> Payload<'a> {
     /// `length` bytes at an offset that must be aligned.
     fn at(&self, offset: usize, length: usize, align: usize, what: &str) -> Result<&'a [u8], Damage> {
         if offset < 8 {
-            return Err(Damage::new(format!("{what} points into the preamble (offset {offset})")));
+            return Err(Damage::new(format!(
+                "{what} points into the preamble (offset {offset})"
+            )));
         }
         if !offset.is_multiple_of(align) {
-            return Err(Damage::new(format!("{what} at offset {offset} is not aligned to {align} bytes")));
+            return Err(Damage::new(format!(
+                "{what} at offset {offset} is not aligned to {align} bytes"
+            )));
         }
-        offset.checked_add(length).and_then(|end| self.bytes.get(offset..end)).ok_or_else(|| {
-            Damage::new(format!(
-                "{what} of {length} bytes at offset {offset} is outside the metadata of {} bytes",
-                self.bytes.len()
-            ))
-        })
+        offset
+            .checked_add(length)
+            .and_then(|end| self.bytes.get(offset..end))
+            .ok_or_else(|| {
+                Damage::new(format!(
+                    "{what} of {length} bytes at offset {offset} is outside the metadata of {} bytes",
+                    self.bytes.len()
+                ))
+            })
     }
 
     /// A number; absent is 0.
@@ -98,7 +113,9 @@ impl<'a> Payload<'a> {
             tag::INT => Ok(value.low() as u64),
             tag::INT_32 => {
                 let bytes = self.at(value.low(), 4, 4, "a number")?;
-                Ok(u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))
+                Ok(u64::from(u32::from_le_bytes([
+                    bytes[0], bytes[1], bytes[2], bytes[3],
+                ])))
             }
             tag::INT_64 => {
                 let bytes = self.at(value.low(), 8, 4, "a number")?;
@@ -152,12 +169,16 @@ impl<'a> Payload<'a> {
         let count = self.at(offset, 4, 4, what)?;
         let count = u32::from_le_bytes([count[0], count[1], count[2], count[3]]) as usize;
         if count == 0 {
-            return Err(Damage::new(format!("{what} has a slot count of 0, which must count itself")));
+            return Err(Damage::new(format!(
+                "{what} has a slot count of 0, which must count itself"
+            )));
         }
         let length = (count - 1)
             .checked_mul(4)
             .ok_or_else(|| Damage::new(format!("{what} has an impossible slot count of {count}")))?;
-        Ok(Slots { bytes: self.at(offset + 4, length, 4, what)? })
+        Ok(Slots {
+            bytes: self.at(offset + 4, length, 4, what)?,
+        })
     }
 }
 
@@ -175,7 +196,9 @@ impl<'a> Slots<'a> {
     }
 
     pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = Value> + use<'a> {
-        self.bytes.chunks_exact(4).map(|b| Value(u32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+        self.bytes
+            .chunks_exact(4)
+            .map(|b| Value(u32::from_le_bytes([b[0], b[1], b[2], b[3]])))
     }
 }
 

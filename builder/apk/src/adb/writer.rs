@@ -18,7 +18,11 @@ const OFFSET_END: usize = 1 << 28;
 
 impl ValueWriter {
     pub(crate) fn new() -> Self {
-        ValueWriter { bytes: vec![0; 8], pool: HashMap::new(), overflow: false }
+        ValueWriter {
+            bytes: vec![0; 8],
+            pool: HashMap::new(),
+            overflow: false,
+        }
     }
 
     fn append(&mut self, content: &[u8], align: usize) -> usize {
@@ -60,7 +64,11 @@ impl ValueWriter {
 
     /// A number where 0 means absent.
     pub(crate) fn optional(&mut self, number: u64) -> Value {
-        if number == 0 { Value::NULL } else { self.integer(number) }
+        if number == 0 {
+            Value::NULL
+        } else {
+            self.integer(number)
+        }
     }
 
     /// Bytes; empty is absent.
@@ -80,7 +88,10 @@ impl ValueWriter {
             return (Value::NULL, 8);
         };
         let offset = self.append(&content, align);
-        (Value::new(tag, offset as u32), offset + content.len() - bytes.len())
+        (
+            Value::new(tag, offset as u32),
+            offset + content.len() - bytes.len(),
+        )
     }
 
     fn slots(&mut self, tag: u32, mut slots: &[Value]) -> Value {
@@ -127,7 +138,11 @@ fn prefixed(bytes: &[u8]) -> Option<(u32, usize, Vec<u8>)> {
         0 => return None,
         1..=0xff => (tag::BLOB_8, 1, vec![length as u8]),
         0x100..=0xffff => (tag::BLOB_16, 2, (length as u16).to_le_bytes().to_vec()),
-        _ => (tag::BLOB_32, 4, u32::try_from(length).ok()?.to_le_bytes().to_vec()),
+        _ => (
+            tag::BLOB_32,
+            4,
+            u32::try_from(length).ok()?.to_le_bytes().to_vec(),
+        ),
     };
     content.extend_from_slice(bytes);
     Some((tag, align, content))

@@ -79,7 +79,12 @@ pub struct BuiltPackage {
 impl Acl {
     /// Owned by root.
     pub fn root(mode: u16) -> Self {
-        Acl { mode, user: "root".into(), group: "root".into(), xattrs: Vec::new() }
+        Acl {
+            mode,
+            user: "root".into(),
+            group: "root".into(),
+            xattrs: Vec::new(),
+        }
     }
 }
 
@@ -87,7 +92,10 @@ impl PackageBuilder {
     /// A package without files. `installed_size`, `file_size` and `hashes` of the info are computed later.
     pub fn new(info: PackageInfo) -> Self {
         PackageBuilder {
-            package: Package { info, ..Package::default() },
+            package: Package {
+                info,
+                ..Package::default()
+            },
             directories: BTreeMap::new(),
             files: BTreeMap::new(),
         }
@@ -108,12 +116,28 @@ impl PackageBuilder {
         mtime: u64,
         content: impl Into<Content>,
     ) -> Result<&mut Self, PackageError> {
-        self.insert(path, PendingFile { acl, mtime, kind: Pending::Regular { content: content.into() } })
+        self.insert(
+            path,
+            PendingFile {
+                acl,
+                mtime,
+                kind: Pending::Regular {
+                    content: content.into(),
+                },
+            },
+        )
     }
 
     /// A symbolic link, owned by root.
     pub fn symlink(&mut self, path: &[u8], target: &[u8], mtime: u64) -> Result<&mut Self, PackageError> {
-        self.node(path, Acl::root(0o777), mtime, FileKind::Symlink { target: target.to_vec() })
+        self.node(
+            path,
+            Acl::root(0o777),
+            mtime,
+            FileKind::Symlink {
+                target: target.to_vec(),
+            },
+        )
     }
 
     /// A symbolic link, device node or named pipe.
@@ -126,9 +150,18 @@ impl PackageBuilder {
     ) -> Result<&mut Self, PackageError> {
         if matches!(kind, FileKind::Regular { .. } | FileKind::HardLink { .. }) {
             let path = path.escape_ascii();
-            return Err(PackageError::Build(format!("{path}: files and hard links have functions of their own")));
+            return Err(PackageError::Build(format!(
+                "{path}: files and hard links have functions of their own"
+            )));
         }
-        self.insert(path, PendingFile { acl, mtime, kind: Pending::Other(kind) })
+        self.insert(
+            path,
+            PendingFile {
+                acl,
+                mtime,
+                kind: Pending::Other(kind),
+            },
+        )
     }
 
     /// A further name of a regular file that was given before; owner, mode, time and content are that file's.
@@ -136,9 +169,18 @@ impl PackageBuilder {
         let to = normal(to)?;
         if !self.files.contains_key(&split(&to)) {
             let (path, to) = (path.escape_ascii(), to.escape_ascii());
-            return Err(PackageError::Build(format!("{path}: hard link to {to}, which was not given before")));
+            return Err(PackageError::Build(format!(
+                "{path}: hard link to {to}, which was not given before"
+            )));
         }
-        self.insert(path, PendingFile { acl: Acl::default(), mtime: 0, kind: Pending::HardLink { to } })
+        self.insert(
+            path,
+            PendingFile {
+                acl: Acl::default(),
+                mtime: 0,
+                kind: Pending::HardLink { to },
+            },
+        )
     }
 
     /// A script; a second one of the same kind replaces the first.
@@ -168,7 +210,10 @@ impl PackageBuilder {
             return Err(PackageError::Build("the root directory cannot be a file".into()));
         }
         if self.files.insert(key, file).is_some() {
-            return Err(PackageError::Build(format!("{} was given twice", path.escape_ascii())));
+            return Err(PackageError::Build(format!(
+                "{} was given twice",
+                path.escape_ascii()
+            )));
         }
         Ok(self)
     }
@@ -177,23 +222,41 @@ impl PackageBuilder {
     pub fn finish(mut self) -> Result<BuiltPackage, PackageError> {
         let some_tree = !self.directories.is_empty() || !self.files.is_empty();
         if some_tree {
-            let named: Vec<Vec<u8>> =
-                self.files.keys().map(|(directory, _)| directory.clone()).chain(self.directories.keys().cloned()).collect();
+            let named: Vec<Vec<u8>> = self
+                .files
+                .keys()
+                .map(|(directory, _)| directory.clone())
+                .chain(self.directories.keys().cloned())
+                .collect();
             for path in named {
-                let ends = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| end);
+                let ends = path
+                    .iter()
+                    .enumerate()
+                    .filter(|&(_, &byte)| byte == b'/')
+                    .map(|(end, _)| end);
                 for end in ends.chain([0, path.len()]) {
-                    self.directories.entry(path[..end].to_vec()).or_insert_with(|| Acl::root(0o755));
+                    self.directories
+                        .entry(path[..end].to_vec())
+                        .or_insert_with(|| Acl::root(0o755));
                 }
             }
         }
         self.settle_hard_links()?;
-        let positions: BTreeMap<Vec<u8>, usize> =
-            self.directories.keys().enumerate().map(|(number, path)| (path.clone(), number)).collect();
+        let positions: BTreeMap<Vec<u8>, usize> = self
+            .directories
+            .keys()
+            .enumerate()
+            .map(|(number, path)| (path.clone(), number))
+            .collect();
         let mut package = self.package;
         package.paths = self
             .directories
             .into_iter()
-            .map(|(path, acl)| DirEntry { path, acl, files: Vec::new() })
+            .map(|(path, acl)| DirEntry {
+                path,
+                acl,
+                files: Vec::new(),
+            })
             .collect();
         let mut contents = BTreeMap::new();
         let mut settled: BTreeMap<Vec<u8>, FileEntry> = BTreeMap::new();
@@ -203,28 +266,47 @@ impl PackageBuilder {
             let path = join(&directory, &name);
             let entry = match file.kind {
                 Pending::Regular { content } => {
-                    let (size, hash) = measure(&content)
-                        .map_err(|source| PackageError::Source { path: path.escape_ascii().to_string(), source })?;
+                    let (size, hash) = measure(&content).map_err(|source| PackageError::Source {
+                        path: path.escape_ascii().to_string(),
+                        source,
+                    })?;
                     installed = installed.saturating_add(size);
                     contents.insert((number, package.paths[number].files.len()), content);
-                    let entry =
-                        FileEntry { name, acl: file.acl, size, mtime: file.mtime, kind: FileKind::Regular { hash } };
+                    let entry = FileEntry {
+                        name,
+                        acl: file.acl,
+                        size,
+                        mtime: file.mtime,
+                        kind: FileKind::Regular { hash },
+                    };
                     settled.insert(path, entry.clone());
                     entry
                 }
                 Pending::HardLink { to } => {
                     let Some(first) = settled.get(&to) else {
                         let (path, to) = (path.escape_ascii(), to.escape_ascii());
-                        return Err(PackageError::Build(format!("{path}: hard link to {to}, which is no file")));
+                        return Err(PackageError::Build(format!(
+                            "{path}: hard link to {to}, which is no file"
+                        )));
                     };
-                    FileEntry { name, kind: FileKind::HardLink { target: to }, ..first.clone() }
+                    FileEntry {
+                        name,
+                        kind: FileKind::HardLink { target: to },
+                        ..first.clone()
+                    }
                 }
                 Pending::Other(kind) => {
                     let size = match &kind {
                         FileKind::Symlink { target } => target.len() as u64,
                         _ => 0,
                     };
-                    FileEntry { name, acl: file.acl, size, mtime: file.mtime, kind }
+                    FileEntry {
+                        name,
+                        acl: file.acl,
+                        size,
+                        mtime: file.mtime,
+                        kind,
+                    }
                 }
             };
             package.paths[number].files.push(entry);
@@ -252,12 +334,19 @@ impl PackageBuilder {
             let mut first = to.clone();
             // A link may name a link that was given before it; the chain cannot close.
             let mut steps = 0;
-            while let Some(PendingFile { kind: Pending::HardLink { to }, .. }) = self.files.get(&split(&first)) {
+            while let Some(PendingFile {
+                kind: Pending::HardLink { to },
+                ..
+            }) = self.files.get(&split(&first))
+            {
                 first = to.clone();
                 steps += 1;
                 if steps > links.len() {
                     let path = join(&key.0, &key.1);
-                    return Err(PackageError::Build(format!("{}: hard links in a circle", path.escape_ascii())));
+                    return Err(PackageError::Build(format!(
+                        "{}: hard links in a circle",
+                        path.escape_ascii()
+                    )));
                 }
             }
             groups.entry(first).or_default().push(key.clone());
@@ -274,7 +363,14 @@ impl PackageBuilder {
             let to = join(&owner.0, &owner.1);
             for name in names.into_iter().skip(1) {
                 let kind = Pending::HardLink { to: to.clone() };
-                self.files.insert(name, PendingFile { acl: Acl::default(), mtime: 0, kind });
+                self.files.insert(
+                    name,
+                    PendingFile {
+                        acl: Acl::default(),
+                        mtime: 0,
+                        kind,
+                    },
+                );
             }
         }
         Ok(())
@@ -294,7 +390,10 @@ impl BuiltPackage {
             fn open(&mut self, directory: usize, file: usize) -> io::Result<Box<dyn Read + '_>> {
                 match self.0.get(&(directory, file)) {
                     Some(content) => content.open(),
-                    None => Err(io::Error::new(io::ErrorKind::NotFound, "no content was given for this file")),
+                    None => Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "no content was given for this file",
+                    )),
                 }
             }
         }

@@ -52,7 +52,10 @@ pub struct Contents {
 impl Contents {
     /// The content of a file by its place in the package.
     pub fn get(&self, directory: usize, file: usize) -> Option<&[u8]> {
-        let found = self.files.binary_search_by_key(&(directory, file), |(d, f, _)| (*d, *f)).ok()?;
+        let found = self
+            .files
+            .binary_search_by_key(&(directory, file), |(d, f, _)| (*d, *f))
+            .ok()?;
         Some(&self.files[found].2)
     }
 }
@@ -132,7 +135,14 @@ pub fn read_metadata(bytes: &[u8], keys: &KeyRing, expect: &Expect<'_>) -> Resul
 
 /// Reads the metadata of a package without any trust, for showing it.
 pub fn inspect(bytes: &[u8]) -> Result<Verified, PackageError> {
-    read_metadata(bytes, &KeyRing::new(), &Expect { trust: Trust::AllowUntrusted, ..Expect::default() })
+    read_metadata(
+        bytes,
+        &KeyRing::new(),
+        &Expect {
+            trust: Trust::AllowUntrusted,
+            ..Expect::default()
+        },
+    )
 }
 
 /// The identity of a package file: the SHA-256 of its payload (32 bytes). Nothing is verified.
@@ -148,13 +158,22 @@ fn open<'a>(
     limits: &Limits,
 ) -> Result<(Container<'a>, Verified), PackageError> {
     let mut container = Container::open(bytes, Schema::Package, limits)?;
-    let signed_by = signer(keys, Schema::Package, &container.payload, &container.signatures, expect.trust)?;
+    let signed_by = signer(
+        keys,
+        Schema::Package,
+        &container.payload,
+        &container.signatures,
+        expect.trust,
+    )?;
     let from_info = expect.info.and_then(|info| info.hashes.as_ref());
     for expected in [expect.identity, from_info].into_iter().flatten() {
         let found = identity_of(&container.payload, expected.0.len())
             .ok_or(PackageError::IdentityLength(expected.0.len()))?;
         if *expected != found {
-            return Err(PackageError::Identity { expected: expected.clone(), found });
+            return Err(PackageError::Identity {
+                expected: expected.clone(),
+                found,
+            });
         }
     }
     let payload = std::mem::take(&mut container.payload);
@@ -169,7 +188,11 @@ fn open<'a>(
             ("architecture", &expected.arch, &info.arch),
         ] {
             if expected != found {
-                return Err(PackageError::Info { field, expected: expected.clone(), found: found.clone() });
+                return Err(PackageError::Info {
+                    field,
+                    expected: expected.clone(),
+                    found: found.clone(),
+                });
             }
         }
     }
@@ -177,10 +200,21 @@ fn open<'a>(
         && !matches!(info.arch.as_str(), "" | "noarch")
         && info.arch != expected
     {
-        return Err(PackageError::Architecture { expected: expected.into(), found: info.arch.clone() });
+        return Err(PackageError::Architecture {
+            expected: expected.into(),
+            found: info.arch.clone(),
+        });
     }
     let compression = container.compression();
-    Ok((container, Verified { package, identity, signed_by, compression }))
+    Ok((
+        container,
+        Verified {
+            package,
+            identity,
+            signed_by,
+            compression,
+        },
+    ))
 }
 
 /// The name of the trusted signer, or why there is none.
@@ -208,7 +242,9 @@ pub(crate) fn signer(
 
 pub(crate) fn shown_path(package: &Package, directory: usize, file: usize) -> String {
     let directory = &package.paths[directory];
-    crate::adb::join(&directory.path, &directory.files[file].name).escape_ascii().to_string()
+    crate::adb::join(&directory.path, &directory.files[file].name)
+        .escape_ascii()
+        .to_string()
 }
 
 fn contents(
@@ -221,11 +257,17 @@ fn contents(
     let mut buffer = vec![0; CHUNK];
     for (number, directory) in package.paths.iter().enumerate() {
         for (index, file) in directory.files.iter().enumerate() {
-            let FileKind::Regular { hash } = &file.kind else { continue };
+            let FileKind::Regular { hash } = &file.kind else {
+                continue;
+            };
             total = total.saturating_add(file.size);
             if total > limits.content {
                 let limit = limits.content;
-                return Err(AdbError::Limit { what: "the size of all contents in bytes".into(), limit }.into());
+                return Err(AdbError::Limit {
+                    what: "the size of all contents in bytes".into(),
+                    limit,
+                }
+                .into());
             }
             content(container, package, (number, index), file, hash, &mut buffer, sink)?;
         }
@@ -243,7 +285,10 @@ fn content(
     sink: &mut dyn PayloadSink,
 ) -> Result<(), PackageError> {
     let path = || shown_path(package, place.0, place.1);
-    let problem = |problem: String| PackageError::Content { path: path(), problem };
+    let problem = |problem: String| PackageError::Content {
+        path: path(),
+        problem,
+    };
     let failed = |source: io::Error| PackageError::Sink { path: path(), source };
     let mut hasher =
         Hasher::for_length(hash.len()).ok_or_else(|| problem(format!("a hash of {} bytes", hash.len())))?;
@@ -262,7 +307,12 @@ fn content(
             let mut position = [0; 8];
             container.read(&mut position, "a data block")?;
             let (directory, index) = position.split_at(4);
-            let number = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |sum, &byte| sum << 8 | u32::from(byte));
+            let number = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0u32, |sum, &byte| sum << 8 | u32::from(byte))
+            };
             let (directory, index) = (number(directory) as usize, number(index) as usize);
             if (directory, index) != (place.0 + 1, place.1 + 1) {
                 return Err(problem(format!(

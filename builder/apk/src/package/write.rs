@@ -20,7 +20,10 @@ impl ContentSource for super::Contents {
     fn open(&mut self, directory: usize, file: usize) -> io::Result<Box<dyn Read + '_>> {
         match self.get(directory, file) {
             Some(content) => Ok(Box::new(content)),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "no content was given for this file")),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no content was given for this file",
+            )),
         }
     }
 }
@@ -51,7 +54,9 @@ pub fn write(
     let mut buffer = vec![0; 128 << 10];
     for (number, directory) in package.paths.iter().enumerate() {
         for (index, file) in directory.files.iter().enumerate() {
-            let FileKind::Regular { hash } = &file.kind else { continue };
+            let FileKind::Regular { hash } = &file.kind else {
+                continue;
+            };
             let path = || shown_path(package, number, index);
             let mut hasher = Hasher::for_length(hash.len()).ok_or_else(|| PackageError::Content {
                 path: path(),
@@ -61,7 +66,11 @@ pub fn write(
                 let mut content = contents
                     .open(number, index)
                     .map_err(|source| PackageError::Source { path: path(), source })?;
-                let position = [(number as u32 + 1).to_le_bytes(), (index as u32 + 1).to_le_bytes()].concat();
+                let position = [
+                    (number as u32 + 1).to_le_bytes(),
+                    (index as u32 + 1).to_le_bytes(),
+                ]
+                .concat();
                 let length = file.size.checked_add(8).filter(|length| *length < u64::MAX >> 1);
                 let length = length.ok_or_else(|| PackageError::Content {
                     path: path(),
@@ -84,7 +93,10 @@ pub fn write(
                             file.size,
                             if count == 0 { "fewer" } else { "more" }
                         );
-                        return Err(PackageError::Content { path: path(), problem });
+                        return Err(PackageError::Content {
+                            path: path(),
+                            problem,
+                        });
                     }
                     if count == 0 {
                         break;
@@ -97,7 +109,10 @@ pub fn write(
             }
             if hasher.finish() != *hash {
                 let problem = "its hash is not the one in the metadata".into();
-                return Err(PackageError::Content { path: path(), problem });
+                return Err(PackageError::Content {
+                    path: path(),
+                    problem,
+                });
             }
         }
     }
@@ -121,7 +136,11 @@ pub fn add_signatures(
     let mut container = Container::open(bytes, schema, &limits)?;
     let mut writer = ContainerWriter::new(out, schema, container.compression())?;
     writer.block(BlockKind::Adb, &container.payload)?;
-    let mut signatures = if replace { Vec::new() } else { std::mem::take(&mut container.signatures) };
+    let mut signatures = if replace {
+        Vec::new()
+    } else {
+        std::mem::take(&mut container.signatures)
+    };
     for key in keys {
         let signature = key.sign(schema, &container.payload)?;
         if !signatures.contains(&signature) {
@@ -130,7 +149,11 @@ pub fn add_signatures(
     }
     if signatures.len() > limits.signatures {
         let limit = limits.signatures as u64;
-        return Err(AdbError::Limit { what: "the number of signatures".into(), limit }.into());
+        return Err(AdbError::Limit {
+            what: "the number of signatures".into(),
+            limit,
+        }
+        .into());
     }
     for signature in signatures {
         writer.block(BlockKind::Signature, &signature)?;

@@ -11,12 +11,19 @@ use std::path::{Path, PathBuf};
 pub fn corpus() -> Option<PathBuf> {
     let (path, asked) = match std::env::var_os("LYCIA_CORPUS") {
         Some(path) => (PathBuf::from(path), true),
-        None => (Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/apk"), false),
+        None => (
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/apk"),
+            false,
+        ),
     };
     if path.join("keys").is_dir() {
         return Some(path);
     }
-    assert!(!asked, "LYCIA_CORPUS names {}, which has no keys/", path.display());
+    assert!(
+        !asked,
+        "LYCIA_CORPUS names {}, which has no keys/",
+        path.display()
+    );
     println!("corpus not present at {}: nothing was compared", path.display());
     None
 }
@@ -33,8 +40,15 @@ pub fn everybody(corpus: &Path) -> KeyRing {
 
 fn ring(directory: &Path) -> KeyRing {
     let mut keys = KeyRing::new();
-    for path in files(directory).into_iter().filter(|path| path.extension().is_some_and(|e| e == "pub")) {
-        keys.add_pem(&path.file_name().unwrap().to_string_lossy(), &fs::read(&path).unwrap()).unwrap();
+    for path in files(directory)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "pub"))
+    {
+        keys.add_pem(
+            &path.file_name().unwrap().to_string_lossy(),
+            &fs::read(&path).unwrap(),
+        )
+        .unwrap();
     }
     assert!(!keys.is_empty(), "no keys in {}", directory.display());
     keys
@@ -54,12 +68,18 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
 /// All files below a directory with one of these endings, sorted.
 pub fn walk(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
             found.extend(walk(&path, endings));
-        } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
+        } else if endings
+            .iter()
+            .any(|ending| path.to_string_lossy().ends_with(ending))
+        {
             found.push(path);
         }
     }
