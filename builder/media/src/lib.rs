@@ -8,3 +8,4 @@ pub mod compress;
 pub mod cpio;
 pub mod fat;
 pub mod partition;
+pub mod squashfs;

@@ -1,0 +1,333 @@
+//! The contents of files: which are equal, which blocks and fragments they become, where those lie.
+
+use std::collections::HashMap;
+use std::io::{Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lycia_tree::{InodeId, Tree};
+
+use super::layout::{BLOCK_RAW, put32, put64};
+use super::pipeline::{Block, Done, Outcome, Pipeline};
+use super::{Settings, SquashfsError};
+
+/// Where the content of a file is.
+#[derive(Clone, Default, Debug)]
+pub(super) struct FileData {
+    /// Bytes of the file.
+    pub(super) len: u64,
+    /// Position of the first block; 0 when there is none.
+    pub(super) start: u64,
+    /// Stored sizes of blocks.
+    pub(super) blocks: Vec<u32>,
+    /// Number of the fragment block and the offset in it.
+    pub(super) fragment: Option<(u32, u32)>,
+    /// Bytes in blocks of zeros.
+    pub(super) holes: u64,
+}
+
+/// All contents, stored.
+#[derive(Default)]
+pub(super) struct Stored {
+    /// By [`InodeId::index`], the number in `files`.
+    of_inode: Vec<u32>,
+    files: Vec<FileData>,
+    /// Records of the fragment table.
+    pub(super) fragment_records: Vec<u8>,
+    pub(super) fragments: u32,
+    pub(super) data_blocks: u64,
+    pub(super) raw_blocks: u64,
+    pub(super) duplicates: u64,
+    pub(super) duplicate_bytes: u64,
+    pub(super) hole_bytes: u64,
+    pub(super) content_bytes: u64,
+}
+
+impl Stored {
+    pub(super) fn file(&self, id: InodeId) -> &FileData {
+        &self.files[self.of_inode[id.index()] as usize]
+    }
+}
+
+/// What a block that was handed out is.
+enum Label {
+    /// Of the file of this number.
+    Data(u32),
+    /// The next fragment block.
+    Fragment,
+}
+
+/// Writes the contents of `files`, which are regular and each once there, to `out`, whose position is
+/// `at` bytes into the image. Returns what is where, and the position behind.
+pub(super) fn write<W: Write + Seek>(
+    tree: &Tree,
+    files: &[InodeId],
+    settings: &Settings,
+    out: &mut W,
+    at: u64,
+    progress: &dyn Fn(u64, u64),
+) -> Result<(Stored, u64), SquashfsError> {
+    let block_size = settings.block_size;
+    let contents: Vec<&[u8]> = files
+        .iter()
+        .map(|&id| {
+            tree.inode(id)
+                .content()
+                .map_or(&[][..], lycia_tree::Content::bytes)
+        })
+        .collect();
+    let long: Vec<usize> = (0..files.len())
+        .filter(|&file| contents[file].len() >= block_size)
+        .collect();
+    let copies = equal_files(&contents, &long, settings.jobs);
+
+    let total: u64 = contents.iter().map(|bytes| bytes.len() as u64).sum();
+    let mut stored = Stored {
+        of_inode: vec![0; tree.inode_count()],
+        files: contents
+            .iter()
+            .map(|bytes| FileData {
+                len: bytes.len() as u64,
+                ..FileData::default()
+            })
+            .collect(),
+        content_bytes: total,
+        ..Stored::default()
+    };
+    for (number, id) in files.iter().enumerate() {
+        stored.of_inode[id.index()] = number as u32;
+    }
+
+    let mut tails = Tails::new(block_size);
+    let mut sink = Sink {
+        out,
+        at,
+        done: 0,
+        total,
+        progress,
+    };
+    progress(0, total);
+    std::thread::scope(|scope| {
+        let mut pipeline = Pipeline::new(scope, &settings.compressor, block_size, settings.jobs)?;
+        for (number, &bytes) in contents.iter().enumerate() {
+            if bytes.is_empty() {
+                continue;
+            }
+            if copies[number] != number as u32 {
+                stored.duplicates += 1;
+                stored.duplicate_bytes += bytes.len() as u64;
+                sink.advance(bytes.len() as u64);
+                continue;
+            }
+            let mut whole = bytes.len() / block_size * block_size;
+            if whole > 0 && !settings.tail_ends {
+                whole = bytes.len();
+            }
+            for block in bytes[..whole].chunks(block_size) {
+                pipeline.submit(Label::Data(number as u32), Block::File(block), &mut |done| {
+                    sink.put(&mut stored, done)
+                })?;
+            }
+            let tail = &bytes[whole..];
+            if tail.is_empty() {
+                continue;
+            }
+            if let Some(place) = tails.known(tail) {
+                stored.files[number].fragment = Some(place);
+                if whole == 0 {
+                    stored.duplicates += 1;
+                }
+                stored.duplicate_bytes += tail.len() as u64;
+                sink.advance(tail.len() as u64);
+                continue;
+            }
+            if let Some(full) = tails.make_room(tail.len()) {
+                pipeline.submit(Label::Fragment, Block::Fragment(full), &mut |done| {
+                    sink.put(&mut stored, done)
+                })?;
+            }
+            stored.files[number].fragment = Some(tails.push(tail));
+        }
+        if let Some(last) = tails.take() {
+            pipeline.submit(Label::Fragment, Block::Fragment(last), &mut |done| {
+                sink.put(&mut stored, done)
+            })?;
+        }
+        pipeline.finish(&mut |done| sink.put(&mut stored, done))
+    })?;
+    for (number, &original) in copies.iter().enumerate() {
+        if original != number as u32 {
+            stored.files[number] = stored.files[original as usize].clone();
+        }
+    }
+    let end = sink.at;
+    Ok((stored, end))
+}
+
+/// The end that writes.
+struct Sink<'a, W> {
+    out: &'a mut W,
+    at: u64,
+    done: u64,
+    total: u64,
+    progress: &'a dyn Fn(u64, u64),
+}
+
+impl<W: Write> Sink<'_, W> {
+    fn put(&mut self, stored: &mut Stored, done: Done<'_, Label>) -> Result<(), SquashfsError> {
+        let bytes = done.stored();
+        let mut size = bytes.len() as u32;
+        if matches!(done.outcome, Outcome::Raw) {
+            size |= BLOCK_RAW;
+            stored.raw_blocks += 1;
+        }
+        match done.label {
+            Label::Data(number) => {
+                let file = &mut stored.files[number as usize];
+                if file.blocks.is_empty() {
+                    file.start = self.at;
+                }
+                file.blocks.push(size);
+                stored.data_blocks += 1;
+                if matches!(done.outcome, Outcome::Hole) {
+                    file.holes += done.len() as u64;
+                    stored.hole_bytes += done.len() as u64;
+                }
+            }
+            Label::Fragment => {
+                put64(&mut stored.fragment_records, self.at);
+                put32(&mut stored.fragment_records, size);
+                put32(&mut stored.fragment_records, 0);
+                stored.fragments += 1;
+            }
+        }
+        self.out
+            .write_all(bytes)
+            .map_err(SquashfsError::io("writing the data of"))?;
+        self.at += bytes.len() as u64;
+        self.advance(done.len() as u64);
+        Ok(())
+    }
+}
+
+impl<W> Sink<'_, W> {
+    fn advance(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.progress)(self.done, self.total);
+    }
+}
+
+/// Ends of files on their way into fragment blocks.
+struct Tails<'t> {
+    open: Vec<u8>,
+    block_size: usize,
+    /// Number of the open block.
+    number: u32,
+    /// Where ends of a length and checksum are.
+    known: HashMap<(u32, u32), Vec<KnownTail<'t>>>,
+}
+
+/// The bytes of an end, and the number of its fragment block and the offset in it.
+type KnownTail<'t> = (&'t [u8], (u32, u32));
+
+impl<'t> Tails<'t> {
+    fn new(block_size: usize) -> Tails<'t> {
+        Tails {
+            open: Vec::with_capacity(block_size),
+            block_size,
+            number: 0,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Where the same bytes are already; otherwise the next [`Tails::push`] must be of `tail`.
+    fn known(&self, tail: &[u8]) -> Option<(u32, u32)> {
+        let same = self.known.get(&(tail.len() as u32, crc32fast::hash(tail)))?;
+        same.iter()
+            .find(|(bytes, _)| *bytes == tail)
+            .map(|&(_, place)| place)
+    }
+
+    /// The open block, when `len` bytes do not fit any more.
+    fn make_room(&mut self, len: usize) -> Option<Arc<[u8]>> {
+        if self.open.len() + len > self.block_size {
+            self.take()
+        } else {
+            None
+        }
+    }
+
+    fn push(&mut self, tail: &'t [u8]) -> (u32, u32) {
+        let place = (self.number, self.open.len() as u32);
+        self.open.extend_from_slice(tail);
+        self.known
+            .entry((tail.len() as u32, crc32fast::hash(tail)))
+            .or_default()
+            .push((tail, place));
+        place
+    }
+
+    fn take(&mut self) -> Option<Arc<[u8]>> {
+        if self.open.is_empty() {
+            return None;
+        }
+        self.number += 1;
+        let full = Arc::from(&self.open[..]);
+        self.open.clear();
+        Some(full)
+    }
+}
+
+/// For each content, the first that equals it, looking only among `candidates`. Contents are read only
+/// when another has the same length.
+fn equal_files(contents: &[&[u8]], candidates: &[usize], jobs: usize) -> Vec<u32> {
+    let mut first: Vec<u32> = (0..contents.len() as u32).collect();
+    let mut by_len: HashMap<usize, u32> = HashMap::new();
+    for &file in candidates {
+        *by_len.entry(contents[file].len()).or_default() += 1;
+    }
+    let doubtful: Vec<usize> = candidates
+        .iter()
+        .copied()
+        .filter(|&file| by_len[&contents[file].len()] > 1)
+        .collect();
+    let sums = checksums(contents, &doubtful, jobs);
+    let mut known: HashMap<(usize, u32), Vec<usize>> = HashMap::new();
+    for (&file, sum) in doubtful.iter().zip(sums) {
+        let same = known.entry((contents[file].len(), sum)).or_default();
+        match same.iter().find(|&&other| contents[other] == contents[file]) {
+            Some(&other) => first[file] = other as u32,
+            None => same.push(file),
+        }
+    }
+    first
+}
+
+/// CRC-32 of the `wanted` contents. It only sorts out: equality is decided by the bytes.
+fn checksums(contents: &[&[u8]], wanted: &[usize], jobs: usize) -> Vec<u32> {
+    let next = AtomicUsize::new(0);
+    let mut sums = vec![0; wanted.len()];
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.min(wanted.len()))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    loop {
+                        let turn = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(&file) = wanted.get(turn) else {
+                            return mine;
+                        };
+                        mine.push((turn, crc32fast::hash(contents[file])));
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(mine) => mine.into_iter().for_each(|(turn, sum)| sums[turn] = sum),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    sums
+}
