@@ -95,8 +95,7 @@ impl Index {
         Ok(())
     }
 
-    /// Writes the index, sorted. The same entries give the same bytes, except for the randomness-free
-    /// signatures of other keys.
+    /// Writes the index, sorted: the same entries and keys give the same bytes.
     pub fn write(&self, options: &WriteOptions, keys: &[SigningKey]) -> Result<Vec<u8>, PackageError> {
         self.check()?;
         let payload = encode::index(

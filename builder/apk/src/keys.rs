@@ -214,17 +214,20 @@ impl KeyRing {
             let Some((header, signature)) = signature.split_first_chunk::<HEADER>() else {
                 continue;
             };
-            let (slot, make): (usize, fn(&[u8]) -> Vec<u8>) = match (header[0], header[1]) {
-                (0, HASH_SHA256) => (0, |payload| Sha256::digest(payload).to_vec()),
-                (0, HASH_SHA512) => (1, |payload| Sha512::digest(payload).to_vec()),
-                (0, HASH_SHA256_160) => (2, |payload| Sha256::digest(payload)[..20].to_vec()),
+            let slot = match (header[0], header[1]) {
+                (0, HASH_SHA256) => 0,
+                (0, HASH_SHA512) => 1,
+                (0, HASH_SHA256_160) => 2,
                 _ => continue,
             };
-            for (id, name, key) in self.keys.iter().filter(|(id, _, _)| id.0 == header[2..]) {
-                let hash = hashes[slot].get_or_insert_with(|| make(payload));
+            for (_, name, key) in self.keys.iter().filter(|(id, _, _)| id.0 == header[2..]) {
+                let hash = hashes[slot].get_or_insert_with(|| match slot {
+                    0 => Sha256::digest(payload).to_vec(),
+                    1 => Sha512::digest(payload).to_vec(),
+                    _ => Sha256::digest(payload)[..20].to_vec(),
+                });
                 let message = [&schema.word()[..], header, hash].concat();
                 if key.verify(&message, signature) {
-                    debug_assert_eq!(id.0, header[2..]);
                     return Some(name);
                 }
             }
@@ -416,5 +419,119 @@ fn operation(name: &str, doing: &'static str, problem: impl fmt::Display) -> Key
         doing,
         name: name.into(),
         problem: problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::tests::Counter;
+
+    #[test]
+    fn rsa_keys_round_trip_and_sign() {
+        let key = SigningKey::generate_rsa("made", 2048, &mut Counter(3)).unwrap();
+        let same = SigningKey::from_pem("made", key.private_pem().unwrap().as_bytes()).unwrap();
+        assert_eq!(key.id(), same.id());
+        let mut ring = KeyRing::new();
+        assert_eq!(
+            ring.add_pem("made.pub", key.public_pem().unwrap().as_bytes())
+                .unwrap(),
+            key.id()
+        );
+        assert_eq!(ring.len(), 1);
+        ring.add_pem("again.pub", key.public_pem().unwrap().as_bytes())
+            .unwrap();
+        assert_eq!(ring.iter().collect::<Vec<_>>(), [(key.id(), "made.pub")]);
+        let signature = same.sign(Schema::Package, b"payload").unwrap();
+        assert_eq!(signature, key.sign(Schema::Package, b"payload").unwrap());
+        assert_eq!(
+            ring.verify(Schema::Package, b"payload", std::slice::from_ref(&signature)),
+            Some("made.pub")
+        );
+        assert_eq!(
+            ring.verify(Schema::Package, b"payloaD", std::slice::from_ref(&signature)),
+            None
+        );
+        assert_eq!(
+            ring.verify(Schema::Index, b"payload", std::slice::from_ref(&signature)),
+            None
+        );
+        for at in [0, 1, 2, 17, 18, signature.len() - 1] {
+            let mut bad = signature.clone();
+            bad[at] ^= 1;
+            assert_eq!(
+                ring.verify(Schema::Package, b"payload", &[bad]),
+                None,
+                "byte {at}"
+            );
+        }
+        assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn ec_keys_round_trip_and_sign() {
+        let key = SigningKey::generate_ec("made", &mut Counter(4)).unwrap();
+        let same = SigningKey::from_pem("made", key.private_pem().unwrap().as_bytes()).unwrap();
+        let signature = key.sign(Schema::Index, b"payload").unwrap();
+        assert_eq!(signature, same.sign(Schema::Index, b"payload").unwrap());
+        let mut ring = KeyRing::new();
+        ring.add_pem("ec.pub", key.public_pem().unwrap().as_bytes())
+            .unwrap();
+        assert_eq!(
+            ring.verify(Schema::Index, b"payload", std::slice::from_ref(&signature)),
+            Some("ec.pub")
+        );
+        assert_eq!(ring.verify(Schema::Index, b"other", &[signature]), None);
+    }
+
+    #[test]
+    fn what_is_no_key_says_so() {
+        let key = SigningKey::generate_ec("made", &mut Counter(5)).unwrap();
+        let private = key.private_pem().unwrap();
+        let public = key.public_pem().unwrap();
+        for (pem, expected) in [
+            (&b""[..], "key k: is not PEM text (no BEGIN line)"),
+            (b"\xff\xff", "key k: is not PEM text"),
+            (
+                private.as_bytes(),
+                "key k: is a \"PRIVATE KEY\", not a \"PUBLIC KEY\"",
+            ),
+            (
+                b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+                "is neither RSA",
+            ),
+        ] {
+            let error = KeyRing::new().add_pem("k", pem).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        for (pem, expected) in [
+            (public.as_bytes(), "is a \"PUBLIC KEY\", not a private key"),
+            (
+                b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+                "is protected by a passphrase",
+            ),
+            (
+                b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+                "key k: ",
+            ),
+        ] {
+            let error = SigningKey::from_pem("k", pem).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn small_rsa_keys_are_refused() {
+        let error = SigningKey::generate_rsa("small", 1024, &mut Counter(6)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("an RSA key of 1024 bits; 2048 to 16384"),
+            "{error}"
+        );
+        let key = RsaPrivateKey::new(&mut Counter(6), 1024).unwrap();
+        let pem = key.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let error = KeyRing::new().add_pem("small.pub", pem.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("an RSA key of 1024 bits"), "{error}");
     }
 }

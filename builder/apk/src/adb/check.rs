@@ -119,12 +119,8 @@ pub fn validate_info(info: &PackageInfo) -> Result<(), Damage> {
         let problem = format!("{} is no valid version", quoted(info.version.as_bytes()));
         return Err(Damage::new(problem).within("version"));
     }
-    let arch_byte = |byte: u8| package_name_byte(byte);
-    if !info.arch.is_empty()
-        && !(info.arch.len() <= NAME_MAX
-            && info.arch.bytes().all(arch_byte)
-            && info.arch.as_bytes()[0].is_ascii_alphanumeric())
-    {
+    // It becomes a part of URLs and is as harmless as a package name there.
+    if !info.arch.is_empty() && !is_package_name(&info.arch) {
         let problem = format!("{} is no valid architecture", quoted(info.arch.as_bytes()));
         return Err(Damage::new(problem).within("arch"));
     }
@@ -274,9 +270,9 @@ fn entry(file: &FileEntry) -> Result<(), Damage> {
     }
 }
 
-/// A hard link's target as a path of the package. apk's builder writes `./name` when the first name lies in
-/// the root directory.
-pub(crate) fn hard_link_path(target: &[u8]) -> &[u8] {
+/// A hard link's stored target as a path of the package. apk's builder writes `./name` when the first name
+/// lies in the root directory (apk itself cannot install such a link).
+pub fn hard_link_path(target: &[u8]) -> &[u8] {
     match target.strip_prefix(b"./") {
         Some(name) if !name.contains(&b'/') => name,
         _ => target,

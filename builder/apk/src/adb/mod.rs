@@ -15,11 +15,14 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 mod error;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod value;
 pub(crate) mod writer;
 
 pub use check::{
-    is_dependency_name, is_package_name, validate_dependency, validate_info, validate_package, validate_path,
+    hard_link_path, is_dependency_name, is_package_name, validate_dependency, validate_info,
+    validate_package, validate_path,
 };
 pub use error::{AdbError, Damage};
 pub use stream::Compression;

@@ -44,6 +44,9 @@ impl From<Vec<u8>> for Content {
     }
 }
 
+/// Directory and name, whose order is that of a package.
+type Place = (Vec<u8>, Vec<u8>);
+
 #[derive(Debug)]
 enum Pending {
     Regular { content: Content },
@@ -64,8 +67,7 @@ struct PendingFile {
 pub struct PackageBuilder {
     package: Package,
     directories: BTreeMap<Vec<u8>, Acl>,
-    /// By directory and name, which is the order of a package.
-    files: BTreeMap<(Vec<u8>, Vec<u8>), PendingFile>,
+    files: BTreeMap<Place, PendingFile>,
 }
 
 /// A package with the contents of its files, ready to be written.
@@ -321,7 +323,7 @@ impl PackageBuilder {
 
     /// Makes the first name of every hard-linked file, in package order, the one that has the content.
     fn settle_hard_links(&mut self) -> Result<(), PackageError> {
-        let links: Vec<((Vec<u8>, Vec<u8>), Vec<u8>)> = self
+        let links: Vec<(Place, Vec<u8>)> = self
             .files
             .iter()
             .filter_map(|(key, file)| match &file.kind {
@@ -329,7 +331,7 @@ impl PackageBuilder {
                 _ => None,
             })
             .collect();
-        let mut groups: BTreeMap<Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Vec<u8>, Vec<Place>> = BTreeMap::new();
         for (key, to) in &links {
             let mut first = to.clone();
             // A link may name a link that was given before it; the chain cannot close.
@@ -410,7 +412,7 @@ fn normal(path: &[u8]) -> Result<Vec<u8>, PackageError> {
     Ok(path.to_vec())
 }
 
-fn split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
+fn split(path: &[u8]) -> Place {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(end) => (path[..end].to_vec(), path[end + 1..].to_vec()),
         None => (Vec::new(), path.to_vec()),

@@ -2,6 +2,8 @@
 
 mod build;
 mod read;
+#[cfg(test)]
+pub(crate) mod tests;
 mod write;
 
 pub use build::{BuiltPackage, Content, Opener, PackageBuilder};
