@@ -1,5 +1,7 @@
 //! Packages and indexes against the reference corpus.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 #[path = "../examples/conformance/packages.rs"]
 mod conformance;
 mod corpus;

@@ -1,7 +1,7 @@
 //! The reference corpus: packages and indexes made with apk-tools 3.0.6, and damaged ones with a verdict.
 //! It lies beside the checkout, or where `LYCIA_CORPUS` says.
 
-#![allow(dead_code)] // each test program uses its part
+#![allow(dead_code, clippy::unwrap_used)] // each test program uses its part; helpers of tests are tests
 
 use lycia_apk::keys::KeyRing;
 use std::fs;
