@@ -125,21 +125,14 @@ pub fn xattr_digest(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Option<[u8; 20]> {
     Some(hash.finalize().into())
 }
 
-/// The order of records and of `world`: by ASCII letters without regard to case, then by bytes.
-pub fn name_order(a: &str, b: &str) -> std::cmp::Ordering {
-    let fold = |text: &str| text.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>();
+/// The order of records: by name without regard to ASCII case, then by bytes.
+pub(crate) fn name_order(a: &str, b: &str) -> std::cmp::Ordering {
+    let fold = |text: &str| {
+        text.bytes()
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
     fold(a).cmp(&fold(b)).then_with(|| a.cmp(b))
-}
-
-/// `etc/apk/world`: one dependency a line in the order of [`name_order`]. An empty world is one newline.
-pub fn write_world(world: &[crate::metadata::Dependency]) -> String {
-    let mut sorted: Vec<_> = world.iter().collect();
-    sorted.sort_by(|a, b| name_order(&a.name, &b.name).then_with(|| a.cmp(b)));
-    let mut text: String = sorted.iter().map(|dependency| format!("{dependency}\n")).collect();
-    if text.is_empty() {
-        text.push('\n');
-    }
-    text
 }
 
 impl ScriptKind {

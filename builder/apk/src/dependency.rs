@@ -148,10 +148,7 @@ pub fn format_world(world: &[Dependency]) -> String {
 
 /// Sorts entries by name, first without regard to ASCII case and then bytewise, as `world` is kept.
 pub fn sort_world(world: &mut [Dependency]) {
-    world.sort_by(|a, b| {
-        let fold = |name: &str| name.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>();
-        fold(&a.name).cmp(&fold(&b.name)).then_with(|| a.name.cmp(&b.name))
-    });
+    world.sort_by(|a, b| crate::database::name_order(&a.name, &b.name));
 }
 
 /// Whether the version that a dependency compares with is not a version, which makes the package that

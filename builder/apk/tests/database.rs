@@ -12,7 +12,10 @@ fn corpus() -> Option<PathBuf> {
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/apk"));
     if !path.is_dir() {
-        println!("no reference corpus at {}: nothing compared (set LYCIA_CORPUS)", path.display());
+        println!(
+            "no reference corpus at {}: nothing compared (set LYCIA_CORPUS)",
+            path.display()
+        );
         return None;
     }
     Some(path)
@@ -31,7 +34,9 @@ fn reference_databases_round_trip_byte_for_byte() {
     for root in std::fs::read_dir(corpus.join("expected/roots")).unwrap() {
         for step in std::fs::read_dir(root.unwrap().path()).into_iter().flatten() {
             let step = step.unwrap().path();
-            let Ok(installed) = std::fs::read(step.join("installed")) else { continue };
+            let Ok(installed) = std::fs::read(step.join("installed")) else {
+                continue;
+            };
             let triggers = std::fs::read(step.join("triggers")).unwrap_or_default();
             let scripts = std::fs::read(step.join("scripts.tar.gz")).unwrap_or_default();
             let database = Database::read(&installed, &triggers, &scripts)
@@ -45,7 +50,11 @@ fn reference_databases_round_trip_byte_for_byte() {
             );
             assert_eq!(database.write_triggers(), triggers, "{}", step.display());
             if !scripts.is_empty() {
-                assert!(unzip(&database.write_scripts()) == unzip(&scripts), "{}: scripts differ", step.display());
+                assert!(
+                    unzip(&database.write_scripts()) == unzip(&scripts),
+                    "{}: scripts differ",
+                    step.display()
+                );
             }
             let mut sorted = database.clone();
             sorted.sort();
@@ -75,8 +84,14 @@ fn damaged_databases_name_the_line() {
         }
     }
     let stranger = b"Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA= /usr\n";
-    assert!(matches!(Database::read(b"", stranger, b""), Err(ReadError::Trigger { .. })));
-    assert!(matches!(Database::read(b"", b"", b"not gzip"), Err(ReadError::Scripts(_))));
+    assert!(matches!(
+        Database::read(b"", stranger, b""),
+        Err(ReadError::Trigger { .. })
+    ));
+    assert!(matches!(
+        Database::read(b"", b"", b"not gzip"),
+        Err(ReadError::Scripts(_))
+    ));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use super::{Database, Flags, InstalledDirectory, InstalledFile, InstalledPackage, Ownership};
-use crate::metadata::{Dependency, Digest, Match, ScriptKind};
+use crate::dependency;
+use crate::metadata::{Dependency, Digest, ScriptKind};
 
 /// Largest scripts archive read, in bytes when unpacked.
 const SCRIPTS_MAX: u64 = 256 << 20;
@@ -42,12 +43,17 @@ impl Database {
     /// # Errors
     /// At the first line that is not as apk writes it.
     pub fn read(installed: &[u8], triggers: &[u8], scripts: &[u8]) -> Result<Database, ReadError> {
-        let mut database = Database { packages: read_installed(installed)? };
+        let mut database = Database {
+            packages: read_installed(installed)?,
+        };
         for (number, line) in triggers.split(|&byte| byte == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
             }
-            let bad = |what: &str| ReadError::Trigger { line: number + 1, what: what.to_owned() };
+            let bad = |what: &str| ReadError::Trigger {
+                line: number + 1,
+                what: what.to_owned(),
+            };
             let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8"))?;
             let mut words = text.split(' ');
             let key = digest(words.next().unwrap_or_default()).ok_or_else(|| bad("no identity"))?;
@@ -101,7 +107,10 @@ impl Database {
             let kind = ScriptKind::from_name(kind).ok_or_else(|| bad("an unknown kind of script"))?;
             let key = front.rsplit_once(".X1").map(|(_, hex)| hex).unwrap_or_default();
             // Scripts of packages that are gone are left out, as apk does.
-            let owner = self.packages.iter_mut().find(|package| Digest(package.key().to_vec()).to_string() == key);
+            let owner = self
+                .packages
+                .iter_mut()
+                .find(|package| Digest(package.key().to_vec()).to_string() == key);
             if let Some(package) = owner {
                 package.scripts.push((kind, content.to_vec()));
             }
@@ -118,7 +127,10 @@ fn read_installed(bytes: &[u8]) -> Result<Vec<InstalledPackage>, ReadError> {
     let mut packages = Vec::new();
     let mut current: Option<InstalledPackage> = None;
     for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        let bad = |what: String| ReadError::Line { line: number + 1, what };
+        let bad = |what: String| ReadError::Line {
+            line: number + 1,
+            what,
+        };
         if line.is_empty() {
             packages.extend(current.take());
             continue;
@@ -138,20 +150,44 @@ fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), S
     // Paths are bytes; all else is text.
     match letter {
         b'F' => {
-            let owner = Ownership { uid: 0, gid: 0, mode: 0o755, xattrs: None };
-            package.directories.push(InstalledDirectory { path: value.to_vec(), owner, files: Vec::new() });
+            let owner = Ownership {
+                uid: 0,
+                gid: 0,
+                mode: 0o755,
+                xattrs: None,
+            };
+            package.directories.push(InstalledDirectory {
+                path: value.to_vec(),
+                owner,
+                files: Vec::new(),
+            });
             return Ok(());
         }
         b'R' => {
-            let directory = package.directories.last_mut().ok_or("a file before its directory")?;
-            let owner = Ownership { uid: 0, gid: 0, mode: 0o644, xattrs: None };
-            directory.files.push(InstalledFile { name: value.to_vec(), owner, digest: None });
+            let directory = package
+                .directories
+                .last_mut()
+                .ok_or("a file before its directory")?;
+            let owner = Ownership {
+                uid: 0,
+                gid: 0,
+                mode: 0o644,
+                xattrs: None,
+            };
+            directory.files.push(InstalledFile {
+                name: value.to_vec(),
+                owner,
+                digest: None,
+            });
             return Ok(());
         }
         _ => {}
     }
     let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
-    let number = || text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+    let number = || {
+        text.parse::<u64>()
+            .map_err(|_| format!("`{text}` is not a number"))
+    };
     let info = &mut package.info;
     match letter {
         b'C' => info.hashes = Some(Digest(digest(text).ok_or("not a Q1 digest")?.to_vec())),
@@ -184,7 +220,10 @@ fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), S
             }
         }
         b'M' => {
-            let directory = package.directories.last_mut().ok_or("an owner before its directory")?;
+            let directory = package
+                .directories
+                .last_mut()
+                .ok_or("an owner before its directory")?;
             directory.owner = ownership(text)?;
         }
         b'a' | b'Z' => {
@@ -211,46 +250,28 @@ fn ownership(text: &str) -> Result<Ownership, String> {
     let uid = next()?.parse().map_err(|_| bad())?;
     let gid = next()?.parse().map_err(|_| bad())?;
     let mode = u16::from_str_radix(next()?, 8).map_err(|_| bad())?;
-    let xattrs = parts.next().map(|text| digest(text).ok_or_else(bad)).transpose()?;
-    Ok(Ownership { uid, gid, mode, xattrs })
+    let xattrs = parts
+        .next()
+        .map(|text| digest(text).ok_or_else(bad))
+        .transpose()?;
+    Ok(Ownership {
+        uid,
+        gid,
+        mode,
+        xattrs,
+    })
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || text.len() % 2 != 0 {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 fn dependencies(text: &str) -> Result<Vec<Dependency>, String> {
-    text.split(' ').filter(|word| !word.is_empty()).map(dependency).collect()
-}
-
-/// A dependency as the database writes it (apk-tools `doc/apk-world.5`).
-fn dependency(word: &str) -> Result<Dependency, String> {
-    let (conflict, rest) = match word.strip_prefix('!') {
-        Some(rest) => (Match::CONFLICT, rest),
-        None => (0, word),
-    };
-    let end = rest.find(['<', '>', '=', '~']).unwrap_or(rest.len());
-    let (name, rest) = rest.split_at(end);
-    let end = rest.find(|letter| !['<', '>', '=', '~'].contains(&letter)).unwrap_or(rest.len());
-    let (op, version) = rest.split_at(end);
-    let (name, tag) = match name.split_once('@') {
-        Some((name, tag)) => (name, Some(tag.to_owned())),
-        None => (name, None),
-    };
-    if name.is_empty() || op.is_empty() != version.is_empty() {
-        return Err(format!("`{word}` is not a dependency"));
-    }
-    let bits = op.chars().fold(0, |bits, letter| {
-        bits | match letter {
-            '<' => Match::LESS,
-            '>' => Match::GREATER,
-            '=' => Match::EQUAL,
-            _ => Match::EQUAL | Match::FUZZY,
-        }
-    });
-    let bits = if op.is_empty() { Match::ANY.0 } else { bits };
-    Ok(Dependency { name: name.to_owned(), version: version.to_owned(), op: Match(bits | conflict), tag })
+    dependency::parse_list(text).map_err(|error| error.to_string())
 }

@@ -21,7 +21,9 @@ pub enum WriteError {
         field: &'static str,
     },
     /// The header does not fit.
-    #[error("{package}: its database header takes {found} bytes, more than the {HEADER_MAX} that apk can read")]
+    #[error(
+        "{package}: its database header takes {found} bytes, more than the {HEADER_MAX} that apk can read"
+    )]
     HeaderTooLong {
         /// The package.
         package: String,
@@ -38,7 +40,10 @@ struct Record<'a> {
 impl Record<'_> {
     fn line(&mut self, letter: u8, field: &'static str, value: &[u8]) -> Result<(), WriteError> {
         if value.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
-            return Err(WriteError::LineBreak { package: self.package.info.name.clone(), field });
+            return Err(WriteError::LineBreak {
+                package: self.package.info.name.clone(),
+                field,
+            });
         }
         self.text.push(letter);
         self.text.push(b':');
@@ -48,10 +53,19 @@ impl Record<'_> {
     }
 
     fn some(&mut self, letter: u8, field: &'static str, value: &str) -> Result<(), WriteError> {
-        if value.is_empty() { Ok(()) } else { self.line(letter, field, value.as_bytes()) }
+        if value.is_empty() {
+            Ok(())
+        } else {
+            self.line(letter, field, value.as_bytes())
+        }
     }
 
-    fn dependencies(&mut self, letter: u8, field: &'static str, list: &[Dependency]) -> Result<(), WriteError> {
+    fn dependencies(
+        &mut self,
+        letter: u8,
+        field: &'static str,
+        list: &[Dependency],
+    ) -> Result<(), WriteError> {
         let words: Vec<String> = list.iter().map(Dependency::to_string).collect();
         self.some(letter, field, &words.join(" "))
     }
@@ -77,7 +91,8 @@ pub(crate) fn q1(digest: &[u8]) -> String {
 impl Database {
     /// Puts the packages into the order of the file.
     pub fn sort(&mut self) {
-        self.packages.sort_by(|a, b| name_order(&a.info.name, &b.info.name));
+        self.packages
+            .sort_by(|a, b| name_order(&a.info.name, &b.info.name));
     }
 
     /// The file `installed`.
@@ -96,7 +111,11 @@ impl Database {
     /// The file `triggers`.
     pub fn write_triggers(&self) -> Vec<u8> {
         let mut text = String::new();
-        for package in self.packages.iter().filter(|package| !package.triggers.is_empty()) {
+        for package in self
+            .packages
+            .iter()
+            .filter(|package| !package.triggers.is_empty())
+        {
             text.push_str(&q1(&package.key()));
             for glob in &package.triggers {
                 text.push(' ');
@@ -134,7 +153,10 @@ impl Database {
 
 fn record(package: &InstalledPackage) -> Result<Vec<u8>, WriteError> {
     let info = &package.info;
-    let mut out = Record { package, text: Vec::new() };
+    let mut out = Record {
+        package,
+        text: Vec::new(),
+    };
     out.line(b'C', "identity", q1(&package.key()).as_bytes())?;
     out.line(b'P', "name", info.name.as_bytes())?;
     out.line(b'V', "version", info.version.as_bytes())?;
@@ -151,10 +173,17 @@ fn record(package: &InstalledPackage) -> Result<Vec<u8>, WriteError> {
     }
     out.some(b'c', "commit", &Digest(info.repo_commit.clone()).to_string())?;
     if info.provider_priority != 0 {
-        out.line(b'k', "provider priority", info.provider_priority.to_string().as_bytes())?;
+        out.line(
+            b'k',
+            "provider priority",
+            info.provider_priority.to_string().as_bytes(),
+        )?;
     }
     if out.text.len() > HEADER_MAX {
-        return Err(WriteError::HeaderTooLong { package: info.name.clone(), found: out.text.len() });
+        return Err(WriteError::HeaderTooLong {
+            package: info.name.clone(),
+            found: out.text.len(),
+        });
     }
     out.dependencies(b'D', "dependencies", &info.depends)?;
     out.dependencies(b'p', "provides", &info.provides)?;
@@ -167,7 +196,11 @@ fn record(package: &InstalledPackage) -> Result<Vec<u8>, WriteError> {
     }
     out.dependencies(b'r', "replaces", &info.replaces)?;
     if package.replaces_priority != 0 {
-        out.line(b'q', "replaces priority", package.replaces_priority.to_string().as_bytes())?;
+        out.line(
+            b'q',
+            "replaces priority",
+            package.replaces_priority.to_string().as_bytes(),
+        )?;
     }
     out.some(b's', "repository tag", package.tag.as_deref().unwrap_or_default())?;
     let flags = package.flags;
