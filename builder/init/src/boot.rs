@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::assemble::perform;
-use crate::cmdline::{Word, split};
+use crate::cmdline::{Support, Word, parameter, split};
 use crate::config::Config;
 use crate::emergency::{Choice, wait_for_choice};
 use crate::find::{Finder, mount};
@@ -274,7 +274,17 @@ fn catch_panics() {
     }));
 }
 
-/// Boots the machine. `arguments` are those the kernel gave, for the init of the new root.
+/// The kernel hands every bare word it does not know to its init. Those that were for this program are not
+/// passed on.
+fn arguments_for_init(given: Vec<OsString>) -> Vec<OsString> {
+    let ours = |word: &OsString| {
+        let known = word.to_str().and_then(parameter);
+        known.is_some_and(|parameter| parameter.support != Support::PassedOn)
+    };
+    given.into_iter().filter(|word| !ours(word)).collect()
+}
+
+/// Boots the machine. `arguments` are those the kernel gave.
 pub fn run(arguments: Vec<OsString>) -> ! {
     let log = Log::default();
     let early = early_mounts();
@@ -306,7 +316,7 @@ pub fn run(arguments: Vec<OsString>) -> ! {
         words,
         config,
         request,
-        arguments,
+        arguments: arguments_for_init(arguments),
     };
     if let Err(failure) = early {
         report(&failure, &log);
@@ -323,5 +333,18 @@ pub fn run(arguments: Vec<OsString>) -> ! {
         }
         undo_mounts();
         log.open();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn init_gets_only_words_that_are_not_ours() {
+        let given = ["toram", "single", "persistence", "-c", "mount"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(arguments_for_init(given), ["single", "-c", "mount"]);
     }
 }

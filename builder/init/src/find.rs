@@ -379,9 +379,10 @@ fn iso_on_device(
 ) -> Result<Found, String> {
     let node = device.node();
     mount_untouched(loader, &node, blocks.iter().map(|block| block.kind), ISO_HOME)?;
+    loader.file_system("loop");
     let inner = (|| {
         let file = format!("{ISO_HOME}{path}");
-        let attached = loopdev::attach(Path::new(&file)).map_err(|error| format!("{path}: {error}"))?;
+        let attached = loopdev::attach(Path::new(&file)).map_err(|error| error.to_string())?;
         let file = File::open(&attached.node).map_err(|error| format!("{path}: {error}"))?;
         let blocks = identify(&file);
         if !blocks.iter().any(|block| block.kind == "iso9660") {

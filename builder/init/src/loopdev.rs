@@ -11,6 +11,7 @@ const LOOP_CLR_FD: u32 = 0x4c01;
 const LOOP_SET_STATUS64: u32 = 0x4c04;
 const LOOP_CONFIGURE: u32 = 0x4c0a;
 const LOOP_CTL_GET_FREE: u32 = 0x4c82;
+const CONTROL: &str = "/dev/loop-control";
 const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
 /// How often another loop device is tried when someone else takes the free one first.
@@ -74,13 +75,19 @@ fn ioctl_in<T>(fd: RawFd, request: u32, argument: &T) -> io::Result<()> {
     }
 }
 
+/// Says which file an error is about.
+fn on(what: impl std::fmt::Display, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
 /// Attaches `file` read-only to a free loop device.
 ///
 /// # Errors
 /// If the file cannot be opened, or there is no loop device (module `loop`).
 pub fn attach(path: &Path) -> io::Result<LoopDevice> {
-    let file = File::open(path)?;
-    let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let file = File::open(path).map_err(|error| on(path.display(), error))?;
+    let control = rustix::fs::open(CONTROL, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| on(CONTROL, error.into()))?;
     let mut info = Info {
         device: 0,
         inode: 0,
@@ -102,17 +109,17 @@ pub fn attach(path: &Path) -> io::Result<LoopDevice> {
 
     let mut last = io::Error::from(io::ErrorKind::ResourceBusy);
     for _ in 0..TRIES {
-        let number = ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)?;
+        let number = ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0).map_err(|error| on(CONTROL, error))?;
         let node = format!("/dev/loop{number}");
         // Opening for reading is enough for a read-only attachment.
         let device = rustix::fs::open(&node, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         match configure(device.as_raw_fd(), file.as_raw_fd(), info) {
             Ok(()) => return Ok(LoopDevice { node, _open: device }),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => last = error,
-            Err(error) => return Err(error),
+            Err(error) => return Err(on(&node, error)),
         }
     }
-    Err(last)
+    Err(on(CONTROL, last))
 }
 
 fn configure(device: RawFd, file: RawFd, info: Info) -> io::Result<()> {
