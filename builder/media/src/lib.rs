@@ -7,5 +7,6 @@
 pub mod compress;
 pub mod cpio;
 pub mod fat;
+pub mod iso9660;
 pub mod partition;
 pub mod squashfs;
