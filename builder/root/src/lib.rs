@@ -1,1 +1,204 @@
-//! What a root needs beyond its packages: users, temporary files, shells, CA bundle, module indexes, services.
+//! What a root needs beyond its packages' files, computed over the tree.
+//!
+//! Distributions of this family run triggers after packages are installed: programs of the target that
+//! make users, directories, bundles and indexes. Each that matters is implemented here natively, so that a root
+//! of any architecture can be finished on any host. A trigger without an implementation is deferred to the
+//! first boot and reported, or refused; it is never silently dropped.
+//!
+//! This crate never touches the host's file system, reads no clock and runs no program.
+
+pub mod certificates;
+pub mod depmod;
+pub mod services;
+mod shadow;
+mod shells;
+pub mod sysusers;
+mod text;
+pub mod tmpfiles;
+
+use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, TreeError};
+use thiserror::Error;
+
+/// How triggers are run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The time of everything that is made.
+    pub time: Timestamp,
+    /// A trigger that has no native implementation is an error.
+    pub strict: bool,
+}
+
+/// A package that wants to hear of changed directories.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The package.
+    pub package: String,
+    /// Its globs of directories.
+    pub globs: Vec<String>,
+}
+
+/// A trigger that was not run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deferred {
+    /// The package.
+    pub package: String,
+    /// Why, and what of it.
+    pub reason: String,
+}
+
+/// What the triggers did.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Report {
+    /// Names of native triggers in the order in which they ran.
+    pub ran: Vec<String>,
+    /// Packages whose triggers were not run.
+    pub deferred: Vec<Deferred>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+    /// Canonical paths that were made or changed, with the trigger that did it.
+    pub written: Vec<(Vec<u8>, String)>,
+}
+
+/// Why a root could not be finished.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum RootError {
+    /// The tree refuses.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A configuration file of the root is wrong.
+    #[error("{file}, line {line}: {what}")]
+    Line {
+        /// Path in the root.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file of the root is not what it should be.
+    #[error("{file}: {what}")]
+    File {
+        /// Path in the root.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// There are no ids left.
+    #[error("no free system id is left for {0}")]
+    NoId(String),
+    /// Triggers without native implementation, where that is refused.
+    #[error("no native implementation of the triggers of: {}", .0.join(", "))]
+    NotNative(Vec<String>),
+    /// A name that means nothing in this root.
+    #[error("there is no {what} `{name}` in the root{}", near.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
+    Unknown {
+        /// `service`, `module` or `kernel`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The nearest that there is.
+        near: Option<String>,
+    },
+}
+
+/// Packages whose triggers the native implementations below stand for.
+const NATIVE: &[&str] = &[
+    "base-files",
+    "base-kernel",
+    "base-shells",
+    "busybox",
+    "ca-certificates",
+    "dinit-chimera",
+    "sd-tools",
+    "shadow",
+];
+
+/// Packages whose triggers change nothing in an image: they talk to running daemons.
+const NOTHING_TO_DO: &[&str] = &["dbus", "dinit-dbus", "elogind", "polkit"];
+
+/// Runs every native trigger that this root has a use for, whoever asked for it, in the order in which they
+/// build on each other.
+///
+/// # Errors
+/// When a configuration file of the root is wrong, or, under [`Options::strict`], a listener has no native
+/// implementation.
+pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) -> Result<Report, RootError> {
+    let mut report = Report::default();
+    for listener in listeners {
+        let name = listener.package.as_str();
+        if !NATIVE.contains(&name) && !NOTHING_TO_DO.contains(&name) {
+            report.deferred.push(Deferred {
+                package: name.to_owned(),
+                reason: format!(
+                    "it has no native implementation (listens to {})",
+                    listener.globs.join(" ")
+                ),
+            });
+        }
+    }
+    if options.strict && !report.deferred.is_empty() {
+        return Err(RootError::NotNative(
+            report.deferred.into_iter().map(|one| one.package).collect(),
+        ));
+    }
+    let time = options.time;
+    let mut record = |name: &str, written: Vec<Vec<u8>>| {
+        if !written.is_empty() {
+            report.ran.push(name.to_owned());
+        }
+        report
+            .written
+            .extend(written.into_iter().map(|path| (path, name.to_owned())));
+    };
+    let users = sysusers::run_recorded(tree, time)?;
+    record("sysusers", users.written);
+    let made = tmpfiles::run(tree, time)?;
+    record("tmpfiles", made.written);
+    record("shells", shells::run(tree, time)?);
+    record("shadow", shadow::run(tree, time)?);
+    let bundle = certificates::run(tree, time)?;
+    record("ca-certificates", bundle.written);
+    for version in depmod::kernels(tree)? {
+        record("depmod", depmod::run(tree, &version, time)?);
+    }
+    if listeners
+        .iter()
+        .any(|listener| listener.package == "dinit-chimera")
+    {
+        // Touched by Chimera's trigger: the oldest time that a machine without clock believes.
+        let path = b"var/lib/swclock/timestamp";
+        tree.write(path, Metadata::new(0o644, time), Content::empty())?;
+        record("swclock", vec![tree.canonical(path, Follow::All)?]);
+    }
+    report.warnings.extend(users.warnings);
+    report.warnings.extend(made.warnings);
+    report.warnings.extend(bundle.warnings);
+    Ok(report)
+}
+
+/// What a step made.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Step {
+    /// Canonical paths that were made or changed.
+    pub written: Vec<Vec<u8>>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Replaces the content of a file if it differs, and says whether it did.
+fn replace(
+    tree: &mut Tree,
+    path: &[u8],
+    mode: u16,
+    content: Vec<u8>,
+    time: Timestamp,
+    written: &mut Vec<Vec<u8>>,
+) -> Result<(), RootError> {
+    if tree.find(path, Follow::All)?.is_some() && tree.read(path)? == content {
+        return Ok(());
+    }
+    let id = tree.update(path, Metadata::new(mode, time), content.into())?;
+    tree.metadata_mut(id).mtime = time;
+    written.push(tree.canonical(path, Follow::All)?);
+    Ok(())
+}
