@@ -1,14 +1,16 @@
 //! Packages and indexes: damaged ones against the verdicts of `results*.jsonl`, good ones against the
 //! reference's dumps and against themselves after a round trip.
 //!
-//! A verdict says what a strict reader should do. Each case is read as an installer would: the index, the
-//! entry for this architecture, the package it points to; or the package alone.
+//! A verdict says what a strict installer should do. Each case is read as one would: the index, the entry for
+//! this architecture, the package it points to; or the package alone, which is put into a tree as well.
 
 use lycia_apk::adb::Compression;
 use lycia_apk::index::{self, Index, IndexHash};
+use lycia_apk::install::{Installation, Unpacked};
 use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Acl, FileKind, Package, PackageInfo, ScriptKind};
 use lycia_apk::package::{self, Contents, Discard, Expect, Trust, WriteOptions};
+use lycia_tree::{Metadata, Timestamp, Tree};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ enum Case {
         want: String,
         what: String,
         name: String,
+        before: Option<PathBuf>,
     },
     Good(PathBuf),
 }
@@ -136,20 +139,22 @@ fn verdicts(results: &Path) -> Result<Vec<Case>, String> {
         if name.starts_with("v2/") {
             continue;
         }
-        // What is wrong with these shows only beside other packages in a root: the checks for files that
-        // belong to another package are the installer's.
-        if !case["pre"].is_null() || name == "v3-paths/overwrite-symlink-dir.apk" {
+        let before = case["pre"].as_str().map(|before| folder.join(before));
+        if let Some(before) = before.as_ref().filter(|before| !before.exists()) {
             println!(
-                "{name}: needs an installed root, not judged here ({})",
+                "{name}: not judged, {} is not there ({})",
+                before.display(),
                 field("what")
             );
             continue;
         }
+        let (path, want, what) = (folder.join(&name), field("want"), field("what"));
         cases.push(Case::Verdict {
-            path: folder.join(&name),
-            want: field("want"),
-            what: field("what"),
+            path,
+            want,
+            what,
             name,
+            before,
         });
     }
     Ok(cases)
@@ -184,12 +189,9 @@ fn judge(case: &Case) -> Result<bool, String> {
             want,
             what,
             name,
+            before,
         } => {
-            let result = if path.is_dir() {
-                install_from(path)
-            } else {
-                read_package(path)
-            };
+            let result = judged(path, before.as_deref());
             match (want.as_str(), result) {
                 ("accept", Err(problem)) => Err(format!("{name}: should be accepted ({what}): {problem}")),
                 ("reject", Ok(())) if holds_no_damage(path, name) => {
@@ -209,20 +211,44 @@ fn judge(case: &Case) -> Result<bool, String> {
 /// What the reader says of one case, for tests that want to see messages.
 #[allow(dead_code)] // the tests' part of this file
 pub fn message(path: &Path) -> Result<(), String> {
+    judged(path, None)
+}
+
+/// Reads a case, then puts it into a tree that has the base packages and `before`: some damage shows only
+/// beside the files of others.
+fn judged(path: &Path, before: Option<&Path>) -> Result<(), String> {
     if path.is_dir() {
-        install_from(path)
-    } else {
-        read_package(path)
+        return install_from(path);
     }
+    let victim = read_package(path)?;
+    let mut packages = Vec::new();
+    if let Some(base) = near(path, "repo3/main/x86_64") {
+        for name in ["roost-base-0.4-r2.apk", "recorder-1-r0.apk"] {
+            packages.push(read_package(&base.join(name)).map_err(|error| format!("{name}: {error}"))?);
+        }
+    }
+    if let Some(before) = before {
+        packages.push(read_package(before).map_err(|error| format!("{}: {error}", before.display()))?);
+    }
+    packages.push(victim);
+    let time = Timestamp::from_seconds(0);
+    let mut tree = Tree::new(Metadata::new(0o755, time));
+    let mut installation = Installation::new(&mut tree, time);
+    packages
+        .into_iter()
+        .try_for_each(|package| installation.add(package))
+        .map_err(|error| error.to_string())
+}
+
+fn near(path: &Path, which: &str) -> Option<PathBuf> {
+    let path = fs::canonicalize(path).ok()?;
+    path.ancestors()
+        .map(|ancestor| ancestor.join(which))
+        .find(|folder| folder.is_dir())
 }
 
 fn keys_near(path: &Path, which: &str) -> Result<KeyRing, String> {
-    let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
-    let folder = path
-        .ancestors()
-        .map(|ancestor| ancestor.join(which))
-        .find(|folder| folder.is_dir())
-        .ok_or_else(|| format!("no {which} beside or above it"))?;
+    let folder = near(path, which).ok_or_else(|| format!("no {which} beside or above it"))?;
     let mut keys = KeyRing::new();
     let mut inside: Vec<PathBuf> = fs::read_dir(&folder)
         .map_err(|error| error.to_string())?
@@ -242,16 +268,27 @@ fn keys_near(path: &Path, which: &str) -> Result<KeyRing, String> {
     Ok(keys)
 }
 
-fn read_package(path: &Path) -> Result<(), String> {
+fn read_package(path: &Path) -> Result<Unpacked, String> {
     let keys = keys_near(path, "keys/trusted")?;
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let expect = Expect {
         arch: Some(ARCH),
         ..Expect::default()
     };
-    package::read(&bytes, &keys, &expect, &mut Discard)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    let mut contents = Contents::default();
+    let package = package::read(&bytes, &keys, &expect, &mut contents)
+        .map_err(|error| error.to_string())?
+        .package;
+    Ok(Unpacked {
+        entry: package.info.clone(),
+        package,
+        contents: contents
+            .files
+            .into_iter()
+            .map(|(_, _, content)| content.into())
+            .collect(),
+        tag: None,
+    })
 }
 
 /// Index first, then the package for this architecture with the greatest version, from where the index says.
