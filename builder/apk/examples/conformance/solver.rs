@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
 pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    super::compare(paths, "jsonl", check)
+    super::cases::compare(paths, "jsonl", check)
 }
 
 fn check(case: &Value) -> Result<(), String> {

@@ -7,7 +7,7 @@ use lycia_apk::version;
 use serde_json::Value;
 
 pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    super::compare(paths, "jsonl", check)
+    super::cases::compare(paths, "jsonl", check)
 }
 
 fn check(pair: &Value) -> Result<(), String> {

@@ -32,6 +32,15 @@ enum Next {
     Finished,
 }
 
+/// The next place in a list of a package. The package keeps it for all visits that come to the list by one
+/// of its names: what one of them has passed is discovered for all, and a package with very many names
+/// is not gone through once for each of them.
+fn next_place(visited: &mut u32) -> usize {
+    let place = *visited;
+    *visited = place.saturating_add(1);
+    place as usize
+}
+
 impl Solver<'_> {
     /// Visits a name and everything that can be reached from it.
     pub fn discover(&mut self, name: NameId, global: Flags) -> Step {
@@ -88,12 +97,13 @@ impl Solver<'_> {
                         continue;
                     }
                 },
-                (Stage::Related, Some(package)) => {
-                    let package = universe.package(package);
+                (Stage::Related, Some(id)) => {
+                    let package = universe.package(id);
                     let followers = universe.followers(package.name);
-                    match visit.item.checked_sub(followers.len()) {
+                    let place = next_place(&mut self.package(id).related_visited);
+                    match place.checked_sub(followers.len()) {
                         Some(place) => package.provides.get(place).copied(),
-                        None => Some(followers[visit.item]),
+                        None => Some(followers[place]),
                     }
                 }
                 (Stage::Related, None) => {
@@ -102,8 +112,9 @@ impl Solver<'_> {
                     visit.provider = 0;
                     continue;
                 }
-                (Stage::InstallIf, Some(package)) => {
-                    universe.package(package).install_if.get(visit.item).copied()
+                (Stage::InstallIf, Some(id)) => {
+                    let place = next_place(&mut self.package(id).install_if_visited);
+                    universe.package(id).install_if.get(place).copied()
                 }
                 (Stage::InstallIf, None) => return Ok(Next::Finished),
             };

@@ -154,10 +154,8 @@ pub struct Chosen {
     pub repository: Option<usize>,
 }
 
-/// Solves a request.
-pub fn solve(universe: &Universe, request: &Request) -> Result<Solution, SolveError> {
-    solve_within(universe, request, None)
-}
+/// Elementary steps that an attempt may cost, and all those together that an explanation needs.
+const WORK_LIMIT: u64 = 1 << 28;
 
 /// Solves a world on an empty root and returns the packages in the order in which they are installed.
 ///
@@ -170,10 +168,11 @@ pub fn select(universe: &Universe, world: &[Dependency]) -> Result<Vec<Chosen>, 
         .collect())
 }
 
-fn solve_within(universe: &Universe, request: &Request, limit: Option<u64>) -> Result<Solution, SolveError> {
+/// Solves a request.
+pub fn solve(universe: &Universe, request: &Request) -> Result<Solution, SolveError> {
     let mut plan = Plan::new(universe, request)?;
     loop {
-        let attempt = Attempt::run(universe, &plan, limit)?;
+        let attempt = Attempt::run(universe, &plan, WORK_LIMIT)?;
         if attempt.solver.errors == 0 {
             let changes = attempt.recorded.iter().map(|recorded| attempt.change(*recorded)).collect();
             let dependencies = |dropped: bool| {
@@ -184,7 +183,7 @@ fn solve_within(universe: &Universe, request: &Request, limit: Option<u64>) -> R
         }
         let failed = attempt.failed_entries();
         if !request.drop_unmet || failed.iter().all(|place| plan.world[*place].dropped) {
-            return Err(explanation::explain(universe, &plan, &attempt, limit).into());
+            return Err(explanation::explain(universe, &plan, &attempt).into());
         }
         for place in failed {
             plan.world[place].dropped = true;
@@ -199,7 +198,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn run(universe: &'a Universe, plan: &'a Plan, limit: Option<u64>) -> Result<Self, Exhausted> {
+    fn run(universe: &'a Universe, plan: &'a Plan, limit: u64) -> Result<Self, Exhausted> {
         let mut solver = Solver::new(universe, &plan.world, plan.names, limit);
         for (name, own, inheritable) in &plan.flags {
             solver.set_flags(*name, *own, *inheritable);

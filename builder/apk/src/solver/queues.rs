@@ -118,11 +118,20 @@ impl Solver<'_> {
             state.ruling = Some(ruling);
         }
         state.selectable = false;
-        for name in self.names_of(package) {
-            self.reconsider_dependants(name)?;
+        if std::mem::replace(&mut self.packages[package.index()].dependants_told, self.epoch) != self.epoch {
+            for name in self.names_of(package) {
+                self.reconsider_dependants(name)?;
+            }
         }
-        for name in self.names_of(package) {
-            self.reconsider_followers(name)?;
+        self.reconsider_all_followers(package)
+    }
+
+    /// Has all names looked at again whose providers may install themselves with a package.
+    pub fn reconsider_all_followers(&mut self, package: PackageId) -> Step {
+        if std::mem::replace(&mut self.packages[package.index()].followers_told, self.epoch) != self.epoch {
+            for name in self.names_of(package) {
+                self.reconsider_followers(name)?;
+            }
         }
         Ok(())
     }

@@ -69,6 +69,7 @@ impl Solver<'_> {
     /// Weighs the candidates of a name and passes on what they have in common.
     fn reconsider(&mut self, name: NameId) -> Step {
         let universe = self.universe;
+        self.epoch += 1;
         let state = self.name(name);
         let reconsider_depends = std::mem::take(&mut state.reconsider_depends);
         let reconsider_install_if = std::mem::take(&mut state.reconsider_install_if);
@@ -176,6 +177,7 @@ impl Solver<'_> {
                 }
             }
         }
+        self.exclusions += 1;
         for shared in self.names_of(first) {
             if std::mem::take(&mut self.name(shared).merged_provides) == options && shared != name {
                 self.exclude_others(shared, name)?;
@@ -193,20 +195,31 @@ impl Solver<'_> {
         let universe = self.universe;
         let spare_virtual = self.names[shared.index()].merged_virtual;
         for provider in universe.providers(shared) {
+            self.spend(0)?;
             let package = universe.package(provider.package);
-            self.spend(package.provides.len())?;
-            if package.name == required
-                || !self.packages[provider.package.index()].selectable
-                || (spare_virtual && self.is_unversioned(Some(*provider)))
+            if package.name != required
+                && self.packages[provider.package.index()].selectable
+                && !(spare_virtual && (package.provides_unversioned || self.is_unversioned(Some(*provider))))
+                && !self.provides_required(provider.package, required)?
             {
-                continue;
-            }
-            let mut entries = package.provides.iter().zip(&package.info.provides);
-            if !entries.any(|(name, entry)| *name == required || (spare_virtual && entry.version.is_empty())) {
                 self.disqualify(provider.package, Ruling::Excluded { shared, required })?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a package has the name in its list of provided names; looked up once for each exclusion.
+    fn provides_required(&mut self, package: PackageId, required: NameId) -> Step<bool> {
+        let exclusion = self.exclusions;
+        let (known_for, known) = self.packages[package.index()].provides_required;
+        if known_for == exclusion {
+            return Ok(known);
+        }
+        let provides = &self.universe.package(package).provides;
+        self.spend(provides.len())?;
+        let provided = provides.contains(&required);
+        self.package(package).provides_required = (exclusion, provided);
+        Ok(provided)
     }
 
     /// Chooses the best provider of a name, or none.
@@ -231,7 +244,6 @@ impl Solver<'_> {
             self.assign(name, None)?;
             if requirers > 0 {
                 self.errors += 1;
-                self.without_choice.push(name);
             }
             return Ok(());
         };
@@ -286,14 +298,9 @@ impl Solver<'_> {
         }
         self.reconsider_dependants(name)?;
         match package {
-            None => self.reconsider_followers(name)?,
-            Some(package) => {
-                for name in self.names_of(package) {
-                    self.reconsider_followers(name)?;
-                }
-            }
+            None => self.reconsider_followers(name),
+            Some(package) => self.reconsider_all_followers(package),
         }
-        Ok(())
     }
 
     /// Which of two providers of a name is better; greater means that `a` is. The first difference

@@ -137,6 +137,9 @@ pub(super) struct NameState {
 #[derive(Clone, Default, Debug)]
 pub(super) struct PackageState {
     pub seen: bool,
+    /// How far discovery has gone through the names related to it, and through its `install_if`.
+    pub related_visited: u32,
+    pub install_if_visited: u32,
     pub selectable: bool,
     pub available: bool,
     pub tag_ok: bool,
@@ -155,6 +158,13 @@ pub(super) struct PackageState {
     pub flags: Flags,
     pub inheritable: Flags,
     pub ruling: Option<Ruling>,
+    /// Whether it provides the name for which names are excluded now: known for the exclusion with this
+    /// number.
+    pub provides_required: (u64, bool),
+    /// The epoch in which all that depend on its names were told to look again.
+    pub dependants_told: u64,
+    /// The epoch in which all that install themselves with its names were told to look again.
+    pub followers_told: u64,
 }
 
 /// The work limit was reached.
@@ -163,9 +173,6 @@ pub(super) struct Exhausted;
 
 /// Result of a step that may reach the work limit.
 pub(super) type Step<T = ()> = Result<T, Exhausted>;
-
-/// Elementary steps that a solution may cost. The largest real worlds need some million.
-const WORK_LIMIT: u64 = 1 << 30;
 
 /// The state of one attempt.
 pub(super) struct Solver<'a> {
@@ -182,14 +189,18 @@ pub(super) struct Solver<'a> {
     pub world_flags: Flags,
     pub world_tags: u16,
     pub errors: usize,
-    /// Names for which nothing was chosen though something requires them.
-    pub without_choice: Vec<NameId>,
-    work: u64,
+    /// How many exclusions there have been.
+    pub exclusions: u64,
+    /// How many reconsiderations there have been. Between two of them, asking twice to look at the same
+    /// names again has no more effect than asking once, which is what spares packages with very many
+    /// names from quadratic work.
+    pub epoch: u64,
+    pub work: u64,
     limit: u64,
 }
 
 impl<'a> Solver<'a> {
-    pub fn new(universe: &'a Universe, world: &'a [WorldEntry], names: usize, limit: Option<u64>) -> Self {
+    pub fn new(universe: &'a Universe, world: &'a [WorldEntry], names: usize, limit: u64) -> Self {
         Solver {
             universe,
             world,
@@ -203,9 +214,10 @@ impl<'a> Solver<'a> {
             world_flags: Flags::default(),
             world_tags: 0,
             errors: 0,
-            without_choice: Vec::new(),
+            exclusions: 0,
+            epoch: 1,
             work: 0,
-            limit: limit.unwrap_or(WORK_LIMIT),
+            limit,
         }
     }
 

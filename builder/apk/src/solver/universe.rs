@@ -13,7 +13,7 @@ pub const MAX_REPOSITORIES: usize = 32;
 pub const MAX_TAGS: usize = 15;
 /// How many entries the reverse lists may have together. Chimera's whole repository needs well under a
 /// million; a package with 100,000 dependencies and as many provided names would need 10^10.
-const MAX_REVERSE_ENTRIES: usize = 1 << 26;
+const MAX_REVERSE_ENTRIES: usize = 1 << 24;
 /// The size of apk's table of names, whose order decides some ties.
 const BUCKETS: u32 = 20_000;
 
@@ -87,11 +87,15 @@ pub(super) struct Package {
     pub depends: Box<[NameId]>,
     pub provides: Box<[NameId]>,
     pub install_if: Box<[NameId]>,
+    /// Some name is provided without a version.
+    pub provides_unversioned: bool,
     /// Bit `n` for the repository with number `n`.
     pub repositories: u32,
     /// The tag it was installed from.
     pub installed: Option<u8>,
     pub from_file: bool,
+    /// Came after the database and the repositories, when apk has already related the names.
+    pub late: bool,
     /// Its architecture is not one of ours.
     pub foreign: bool,
     /// A dependency compares with what is no version.
@@ -149,7 +153,7 @@ impl UniverseBuilder {
     /// Adds an installed package and the repository tag that the database records for it.
     pub fn installed(&mut self, info: PackageInfo, tag: Option<&str>) -> Result<PackageId, UniverseError> {
         let tag = self.tag(tag)?;
-        let id = self.package(info)?;
+        let id = self.package(info, false)?;
         let package = &mut self.universe.packages[id.index()];
         if package.installed.replace(tag).is_none() {
             self.universe.installed.push(id);
@@ -176,7 +180,7 @@ impl UniverseBuilder {
         }
         self.repositories += 1;
         for info in packages {
-            let id = self.package(info)?;
+            let id = self.package(info, false)?;
             self.universe.packages[id.index()].repositories |= 1 << number;
         }
         Ok(number)
@@ -185,7 +189,7 @@ impl UniverseBuilder {
     /// Adds a package file that was named by itself. Its `hashes` must be its identity, as an index would
     /// give it, not the uid inside the package.
     pub fn file(&mut self, info: PackageInfo) -> Result<PackageId, UniverseError> {
-        let id = self.package(info)?;
+        let id = self.package(info, true)?;
         self.universe.packages[id.index()].from_file = true;
         Ok(id)
     }
@@ -197,14 +201,15 @@ impl UniverseBuilder {
         version: &str,
         depends: Vec<Dependency>,
     ) -> Result<PackageId, UniverseError> {
-        self.package(PackageInfo {
+        let info = PackageInfo {
             name: name.into(),
             version: version.into(),
             description: "virtual meta package".into(),
             arch: "noarch".into(),
             depends,
             ..PackageInfo::default()
-        })
+        };
+        self.package(info, true)
     }
 
     /// Relates the names with each other.
@@ -247,7 +252,7 @@ impl UniverseBuilder {
     }
 
     /// Adds a record, or finds the package that has the same identity.
-    fn package(&mut self, info: PackageInfo) -> Result<PackageId, UniverseError> {
+    fn package(&mut self, info: PackageInfo, late: bool) -> Result<PackageId, UniverseError> {
         let identity = info.hashes.as_ref().map(|digest| digest.key().to_vec());
         if let Some(id) = identity.as_ref().and_then(|identity| self.identities.get(identity)) {
             return Ok(*id);
@@ -272,15 +277,18 @@ impl UniverseBuilder {
             && info.arch != "noarch"
             && !universe.architectures.iter().any(|known| *known == info.arch);
         let broken = info.depends.iter().any(dependency::is_broken);
+        let provides_unversioned = info.provides.iter().any(|entry| entry.version.is_empty());
         universe.packages.push(Package {
             info,
             name,
             depends,
             provides,
             install_if,
+            provides_unversioned,
             repositories: 0,
             installed: None,
             from_file: false,
+            late,
             foreign,
             broken,
         });
@@ -373,7 +381,8 @@ impl Universe {
         self.tags.iter().enumerate().filter(allowed).fold(0, |mask, (_, tag)| mask | tag.repositories)
     }
 
-    /// Fills the reverse lists by visiting all names in the order of apk's hash table.
+    /// Fills the reverse lists by visiting all names in the order of apk's hash table. Packages that came
+    /// late are not in them, because apk has filled its lists before it reads their records.
     fn relate(&mut self) -> Result<(), UniverseError> {
         let mut order: Vec<(u32, std::cmp::Reverse<u32>)> = (0..)
             .zip(&self.names)
@@ -387,6 +396,9 @@ impl Universe {
             for provider in &providers {
                 // A name is visited once, so an entry that is there already is the last one.
                 let package = &self.packages[provider.package.index()];
+                if package.late {
+                    continue;
+                }
                 for name in &package.depends {
                     let list = &mut self.names[name.index()].dependants;
                     if list.last() != Some(&visited) {

@@ -1,0 +1,38 @@
+//! Versions, solver and repository configuration against what apk-tools was recorded to do.
+
+#[path = "../examples/conformance/cases.rs"]
+mod cases;
+mod corpus;
+#[path = "../examples/conformance/repositories.rs"]
+mod repositories;
+#[path = "../examples/conformance/solver.rs"]
+mod solver;
+#[path = "../examples/conformance/versions.rs"]
+mod versions;
+
+use std::path::PathBuf;
+
+/// Compares a part of the corpus; every disagreement has been printed.
+fn check(part: &str, run: fn(&[PathBuf]) -> (usize, usize)) {
+    let Some(corpus) = corpus::corpus() else { return };
+    let path = corpus.join("expected").join(part);
+    assert!(path.exists(), "{} is missing", path.display());
+    let (agree, disagree) = run(&[path]);
+    assert_eq!(disagree, 0, "{part}: {agree} agree, {disagree} disagree");
+    assert!(agree > 0, "{part}: nothing was compared");
+}
+
+#[test]
+fn recorded_versions() {
+    check("versions.jsonl", versions::run);
+}
+
+#[test]
+fn recorded_solver_cases() {
+    check("solver", solver::run);
+}
+
+#[test]
+fn recorded_repositories() {
+    check("repositories", repositories::run);
+}
