@@ -11,7 +11,7 @@ use seed_supervisor::environment::Environment;
 use seed_supervisor::files::DiskFiles;
 
 /// Busybox applets that service files name directly.
-const SERVICE_APPLETS: &[&str] = &["klogd", "mdev", "sulogin", "syslogd"];
+const SERVICE_APPLETS: &[&str] = &["klogd", "mdev", "sulogin"];
 
 /// Busybox applets that the scripts use; `seedctl` is this package's.
 const SCRIPT_PROGRAMS: &[&str] = &[
@@ -40,6 +40,7 @@ const SCRIPT_PROGRAMS: &[&str] = &[
     "swapoff",
     "swapon",
     "sysctl",
+    "syslogd",
     "timeout",
     "touch",
     "tr",

@@ -547,6 +547,28 @@ fn restart_by_command_takes_dependents_along() {
     );
 }
 
+/// Two preparers of one service used to restart each other through it without end.
+#[test]
+fn preparing_services_come_to_rest() {
+    let mut world = World::new(&[
+        ("top", "type = internal\nprepared-by: left\nprepared-by: right\n"),
+        ("left", "command = x\nprepared-by: base\n"),
+        ("right", "command = x\nprepared-by: dying\n"),
+        ("base", "type = internal\n"),
+        ("dying", "command = x\n"),
+    ]);
+    world.start("top").run_for(SECOND).news();
+    world.kill("dying", Exit::Code(1)).run_for(5 * SECOND);
+    for name in ["top", "left", "right", "base", "dying"] {
+        assert_eq!(world.state(name), State::Started, "{name}: {:#?}", world.log);
+    }
+    assert!(
+        world.count("run left") <= 2 && world.count("run right") <= 2,
+        "{:#?}",
+        world.log
+    );
+}
+
 #[test]
 fn kill_all_on_stop_waits_a_second() {
     let mut world = World::new(&[("a", "type = internal\noptions: kill-all-on-stop\n")]);

@@ -283,9 +283,13 @@ impl Machine {
         service.deadline = None;
         let (stay_down, restarting) = (service.stay_down, service.restarting);
         for index in service.dependents.clone() {
+            let from = self.edges[index].from;
+            let waits = self.only_waits_to_start(from);
             let edge = &mut self.edges[index];
-            let from = edge.from;
-            if Machine::is_hard(edge) {
+            if Machine::is_hard(edge) && waits && again {
+                // It has nothing to stop; taking it down would restart what prepares it once more.
+                edge.waiting = true;
+            } else if Machine::is_hard(edge) {
                 let dependent = &mut self.services[from];
                 if matches!(dependent.state, State::Starting | State::Started) {
                     dependent.must_stop = true;

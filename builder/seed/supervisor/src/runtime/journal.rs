@@ -29,6 +29,7 @@ pub struct Journal {
     console_taken: bool,
     quiet: bool,
     syslog: Option<UnixDatagram>,
+    syslog_wanted: bool,
     unsent: VecDeque<String>,
 }
 
@@ -75,19 +76,23 @@ impl Journal {
         }
     }
 
-    /// The system log daemon runs: opens its socket and sends what was told so far.
-    pub fn open_syslog(&mut self) {
-        let socket = UnixDatagram::unbound().and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            socket.connect("/dev/log")?;
-            Ok(socket)
-        });
-        // Without the socket messages stay on the console and in `kept`.
-        self.syslog = socket.ok();
+    /// The system log daemon runs: from now on messages go to its socket, those told before first.
+    pub fn use_syslog(&mut self) {
+        self.syslog_wanted = true;
         self.send();
     }
 
+    /// Sends what was not sent. A daemon that does not answer, because it is not yet there or is being
+    /// started again, is tried anew with the next message.
     fn send(&mut self) {
+        if self.syslog.is_none() && self.syslog_wanted {
+            let socket = UnixDatagram::unbound().and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                socket.connect("/dev/log")?;
+                Ok(socket)
+            });
+            self.syslog = socket.ok();
+        }
         let Some(socket) = &self.syslog else { return };
         while let Some(message) = self.unsent.front() {
             let line = format!("<{SYSLOG_PRIORITY}>seed-supervisor: {message}");

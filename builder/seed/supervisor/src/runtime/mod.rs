@@ -272,7 +272,7 @@ impl Supervisor {
                     self.tell(&format!("opening control socket {path}: {error}"));
                 }
             }
-            Action::LogReady => self.journal.open_syslog(),
+            Action::LogReady => self.journal.use_syslog(),
             Action::Chain { name } => {
                 if let Err(error) = self.load_and_start(&name) {
                     self.tell(&format!("[FAILED] {name}: {error}"));

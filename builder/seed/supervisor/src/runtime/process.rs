@@ -129,7 +129,7 @@ pub fn spawn(
     command.env_clear().envs(environment);
     let before_exec = BeforeExec {
         new_session: !on_console || around.console.is_some(),
-        controlling_terminal: on_console && around.console.is_some() && !options.shares_console,
+        controlling_terminal: (on_console && around.console.is_some()).then_some(!options.shares_console),
         block_interrupt: on_console && !options.unmask_intr,
         ready: ready_numbers,
         limits: description
@@ -278,7 +278,8 @@ fn own_gid() -> u32 {
 /// What the child does to itself before exec.
 struct BeforeExec {
     new_session: bool,
-    controlling_terminal: bool,
+    /// Take the console as controlling terminal; `true` also from another session.
+    controlling_terminal: Option<bool>,
     block_interrupt: bool,
     ready: Option<(RawFd, RawFd)>,
     limits: Vec<(Resource, Bound, Bound)>,
@@ -304,9 +305,10 @@ impl BeforeExec {
         unsafe {
             if self.new_session {
                 checked(libc::setsid())?;
-                if self.controlling_terminal {
-                    // Fails on consoles that are no terminals; the service then simply has none.
-                    libc::ioctl(0, libc::TIOCSCTTY as _, 1);
+                if let Some(steal) = self.controlling_terminal {
+                    // Fails on consoles that are no terminals, or somebody else's; the service then simply
+                    // has none.
+                    libc::ioctl(0, libc::TIOCSCTTY as _, libc::c_int::from(steal));
                 }
             } else {
                 checked(libc::setpgid(0, 0))?;
