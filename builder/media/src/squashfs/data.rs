@@ -53,8 +53,8 @@ impl Stored {
 enum Label {
     /// Of the file of this number.
     Data(u32),
-    /// The next fragment block.
-    Fragment,
+    /// The fragment block of this number.
+    Fragment(u32),
 }
 
 /// Writes the contents of `files`, which are regular and each once there, to `out`, whose position is
@@ -105,6 +105,7 @@ pub(super) fn write<W: Write + Seek>(
         done: 0,
         total,
         progress,
+        fragments: Vec::new(),
     };
     progress(0, total);
     std::thread::scope(|scope| {
@@ -141,20 +142,27 @@ pub(super) fn write<W: Write + Seek>(
                 sink.advance(tail.len() as u64);
                 continue;
             }
-            if let Some(full) = tails.make_room(tail.len()) {
-                pipeline.submit(Label::Fragment, Block::Fragment(full), &mut |done| {
+            let (place, full) = tails.push(tail, Likeness::of(bytes));
+            stored.files[number].fragment = Some(place);
+            if let Some((number, full)) = full {
+                pipeline.submit(Label::Fragment(number), Block::Fragment(full), &mut |done| {
                     sink.put(&mut stored, done)
                 })?;
             }
-            stored.files[number].fragment = Some(tails.push(tail));
         }
-        if let Some(last) = tails.take() {
-            pipeline.submit(Label::Fragment, Block::Fragment(last), &mut |done| {
+        for (number, last) in tails.rest() {
+            pipeline.submit(Label::Fragment(number), Block::Fragment(last), &mut |done| {
                 sink.put(&mut stored, done)
             })?;
         }
         pipeline.finish(&mut |done| sink.put(&mut stored, done))
     })?;
+    for (at, size) in std::mem::take(&mut sink.fragments) {
+        put64(&mut stored.fragment_records, at);
+        put32(&mut stored.fragment_records, size);
+        put32(&mut stored.fragment_records, 0);
+        stored.fragments += 1;
+    }
     for (number, &original) in copies.iter().enumerate() {
         if original != number as u32 {
             stored.files[number] = stored.files[original as usize].clone();
@@ -171,6 +179,8 @@ struct Sink<'a, W> {
     done: u64,
     total: u64,
     progress: &'a dyn Fn(u64, u64),
+    /// Position and stored size of fragment blocks by number.
+    fragments: Vec<(u64, u32)>,
 }
 
 impl<W: Write> Sink<'_, W> {
@@ -194,11 +204,13 @@ impl<W: Write> Sink<'_, W> {
                     stored.hole_bytes += done.len() as u64;
                 }
             }
-            Label::Fragment => {
-                put64(&mut stored.fragment_records, self.at);
-                put32(&mut stored.fragment_records, size);
-                put32(&mut stored.fragment_records, 0);
-                stored.fragments += 1;
+            Label::Fragment(number) => {
+                // Those of another likeness may come earlier and have higher numbers.
+                let number = number as usize;
+                if self.fragments.len() <= number {
+                    self.fragments.resize(number + 1, (0, 0));
+                }
+                self.fragments[number] = (self.at, size);
             }
         }
         self.out
@@ -217,64 +229,92 @@ impl<W> Sink<'_, W> {
     }
 }
 
-/// Ends of files on their way into fragment blocks.
-struct Tails<'t> {
-    open: Vec<u8>,
-    block_size: usize,
-    /// Number of the open block.
-    number: u32,
-    /// Where ends of a length and checksum are.
-    known: HashMap<(u32, u32), Vec<KnownTail<'t>>>,
+/// What a file looks like. Ends that are alike share fragment blocks, which then shrink more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Likeness {
+    Text,
+    Program,
+    Other,
 }
 
-/// The bytes of an end, and the number of its fragment block and the offset in it.
-type KnownTail<'t> = (&'t [u8], (u32, u32));
+impl Likeness {
+    fn of(content: &[u8]) -> Likeness {
+        let head = &content[..content.len().min(512)];
+        if head.starts_with(b"\x7fELF") {
+            Likeness::Program
+        } else if head.iter().any(|&byte| byte < b'\t') {
+            Likeness::Other
+        } else {
+            Likeness::Text
+        }
+    }
+}
+
+/// A full fragment block and its number.
+type Full = (u32, Arc<[u8]>);
+
+/// The number of a fragment block and the offset in it.
+type Place = (u32, u32);
+
+/// The bytes of an end and where it is.
+type KnownTail<'t> = (&'t [u8], Place);
+
+/// Ends of files on their way into fragment blocks.
+struct Tails<'t> {
+    /// The open block of each likeness and its number.
+    open: [(u32, Vec<u8>); 3],
+    block_size: usize,
+    /// Number of the next block.
+    next: u32,
+    /// The bytes and places of ends by length and checksum.
+    known: HashMap<(u32, u32), Vec<KnownTail<'t>>>,
+}
 
 impl<'t> Tails<'t> {
     fn new(block_size: usize) -> Tails<'t> {
         Tails {
-            open: Vec::with_capacity(block_size),
+            open: [const { (0, Vec::new()) }; 3],
             block_size,
-            number: 0,
+            next: 0,
             known: HashMap::new(),
         }
     }
 
-    /// Where the same bytes are already; otherwise the next [`Tails::push`] must be of `tail`.
-    fn known(&self, tail: &[u8]) -> Option<(u32, u32)> {
+    /// Where the same bytes are already.
+    fn known(&self, tail: &[u8]) -> Option<Place> {
         let same = self.known.get(&(tail.len() as u32, crc32fast::hash(tail)))?;
         same.iter()
             .find(|(bytes, _)| *bytes == tail)
             .map(|&(_, place)| place)
     }
 
-    /// The open block, when `len` bytes do not fit any more.
-    fn make_room(&mut self, len: usize) -> Option<Arc<[u8]>> {
-        if self.open.len() + len > self.block_size {
-            self.take()
-        } else {
-            None
+    /// Puts an end into the open block of its likeness, and gives that block when it had to be closed before.
+    fn push(&mut self, tail: &'t [u8], likeness: Likeness) -> (Place, Option<Full>) {
+        let (number, open) = &mut self.open[likeness as usize];
+        let mut full = None;
+        if !open.is_empty() && open.len() + tail.len() > self.block_size {
+            full = Some((*number, Arc::from(&open[..])));
+            open.clear();
         }
-    }
-
-    fn push(&mut self, tail: &'t [u8]) -> (u32, u32) {
-        let place = (self.number, self.open.len() as u32);
-        self.open.extend_from_slice(tail);
+        if open.is_empty() {
+            *number = self.next;
+            self.next += 1;
+        }
+        let place = (*number, open.len() as u32);
+        open.extend_from_slice(tail);
         self.known
             .entry((tail.len() as u32, crc32fast::hash(tail)))
             .or_default()
             .push((tail, place));
-        place
+        (place, full)
     }
 
-    fn take(&mut self) -> Option<Arc<[u8]>> {
-        if self.open.is_empty() {
-            return None;
-        }
-        self.number += 1;
-        let full = Arc::from(&self.open[..]);
-        self.open.clear();
-        Some(full)
+    /// The blocks that are still open.
+    fn rest(self) -> impl Iterator<Item = Full> {
+        self.open
+            .into_iter()
+            .filter(|(_, open)| !open.is_empty())
+            .map(|(number, open)| (number, Arc::from(open)))
     }
 }
 

@@ -1,0 +1,891 @@
+//! The squashfs writer against unsquashfs, rdsquashfs and our reader, and our reader against mksquashfs.
+
+#![allow(clippy::unwrap_used)]
+
+mod squashfs_support;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use lycia_media::squashfs::{self, Bcj, Compressor, Image, ImageError, Limits, Options, SquashfsError};
+use lycia_tree::{Device, Follow, Metadata, Node, Timestamp, Tree};
+use squashfs_support::*;
+
+const COMPRESSORS: [Compressor; 5] = [
+    Compressor::Zstd { level: 15 },
+    Compressor::Zstd { level: 3 },
+    Compressor::Gzip { level: 6 },
+    Compressor::Xz {
+        preset: 6,
+        bcj: Bcj::None,
+    },
+    Compressor::Xz {
+        preset: 6,
+        bcj: Bcj::X86,
+    },
+];
+
+/// Fast and with small blocks, so that small contents have many.
+fn quick() -> Options {
+    Options {
+        compressor: Compressor::Zstd { level: 3 },
+        block_size: 4096,
+        jobs: 2,
+        ..Options::default()
+    }
+}
+
+/// One of everything.
+fn menagerie() -> Tree {
+    let mut tree = root();
+    let mut put = |path: &str, metadata: Metadata, node: Node| {
+        tree.insert(path.as_bytes(), metadata, node).unwrap();
+    };
+    let device = |major, minor| Device { major, minor };
+    put("char", metadata(0o620), Node::CharDevice(device(5, 1)));
+    put("block", metadata(0o660), Node::BlockDevice(device(8, 300)));
+    put(
+        "large-numbers",
+        metadata(0),
+        Node::CharDevice(device(4095, 1_048_575)),
+    );
+    put("fifo", metadata(0o600), Node::Fifo);
+    put("socket", metadata(0o777), Node::Socket);
+    put("link", metadata(0o777), Node::Symlink(b"target".to_vec()));
+    put("long-link", metadata(0o777), Node::Symlink(vec![b'l'; 4095]));
+    put(
+        "setuid",
+        metadata(0o4755),
+        Node::Regular(b"program".as_slice().into()),
+    );
+    put("empty", metadata(0o644), Node::Regular(b"".as_slice().into()));
+    put(
+        "owned",
+        metadata(0o640).owned_by(4_000_000_000, 65_537),
+        Node::Regular(b"x".as_slice().into()),
+    );
+    let old = Metadata::new(0o644, Timestamp::from_seconds(-5));
+    put("before-1970", old, Node::Regular(b"old".as_slice().into()));
+    let new = Metadata::new(0o644, Timestamp::from_seconds(1 << 40));
+    put("after-2106", new, Node::Regular(b"new".as_slice().into()));
+    tree.make_directories(b"a/b/c", metadata(0o750)).unwrap();
+    tree.make_directory(b"sticky", metadata(0o1777)).unwrap();
+    for (name, len) in [("text", 300_000), ("a/b/c/small", 1000), ("a/tail", 140_000)] {
+        file(&mut tree, name, text(len as u64, len));
+    }
+    file(&mut tree, "noise", noise(1, 150_000));
+    let holes = [text(9, 200_000), vec![0; 500_000], text(10, 100)].concat();
+    file(&mut tree, "a/holes", holes);
+    file(&mut tree, "a/zeros", vec![0; 131_072 * 2]);
+    for (old, new) in [
+        ("text", "a/text-again"),
+        ("link", "a/link-again"),
+        ("char", "char-again"),
+        ("fifo", "a/b/fifo-again"),
+        ("socket", "socket-again"),
+        ("empty", "empty-again"),
+    ] {
+        let id = tree.resolve(old.as_bytes(), Follow::Parents).unwrap();
+        tree.link(id, new.as_bytes()).unwrap();
+    }
+    // Every kind with attributes, and attributes of every prefix.
+    for (number, path) in [
+        "/",
+        "char",
+        "fifo",
+        "socket",
+        "link",
+        "setuid",
+        "a",
+        "a/b/c/small",
+        "block",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = tree.resolve(path.as_bytes(), Follow::Parents).unwrap();
+        let xattrs = &mut tree.metadata_mut(id).xattrs;
+        xattrs.insert(b"security.capability".to_vec(), b"shared by many, once".to_vec());
+        xattrs.insert(b"user.number".to_vec(), vec![b'0' + number as u8]);
+        if number % 2 == 0 {
+            xattrs.insert(b"trusted.x".to_vec(), b"shared by many, once".to_vec());
+        }
+    }
+    tree
+}
+
+#[test]
+fn one_of_everything() {
+    let tree = menagerie();
+    for compressor in COMPRESSORS {
+        for tail_ends in [true, false] {
+            let options = Options {
+                compressor,
+                tail_ends,
+                jobs: 2,
+                ..Options::default()
+            };
+            let (bytes, summary) = image(&tree, &options);
+            assert_same(&tree, &read(&bytes));
+            assert_unsquashfs_agrees(&tree, &bytes);
+            assert_eq!(summary.bytes % 4096, 0);
+            let opened = Image::open(Cursor::new(&bytes)).unwrap();
+            assert_eq!(opened.compressor(), compressor);
+            assert_eq!(opened.superblock().inodes, summary.inodes);
+        }
+    }
+}
+
+#[test]
+fn attributes_by_another_reader() {
+    let tree = menagerie();
+    let (bytes, _) = image(&tree, &quick());
+    let directory = saved(&bytes);
+    for path in ["setuid", "a/b/c/small", "a", "char", "link"] {
+        let id = tree.resolve(path.as_bytes(), Follow::Parents).unwrap();
+        let said = rdsquashfs_xattrs(&directory.path().join("image"), path);
+        let mut said: Vec<_> = said
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .collect();
+        said.sort();
+        let wanted: Vec<Vec<u8>> = tree
+            .inode(id)
+            .metadata
+            .xattrs
+            .iter()
+            .map(|(name, value)| [name, &b"="[..], value].concat())
+            .collect();
+        assert_eq!(said, wanted, "{path}");
+    }
+}
+
+#[test]
+fn names_of_every_byte_and_length() {
+    let mut tree = root();
+    for byte in (1..=255u8).filter(|&byte| byte != b'/' && byte != b'.') {
+        tree.insert(&[byte], metadata(0o644), Node::Fifo).unwrap();
+    }
+    for len in 2..=255 {
+        let mut name = vec![b'n'; len];
+        name[len - 1] = len as u8 | 0x80;
+        tree.insert(&name, metadata(0o644), Node::Fifo).unwrap();
+    }
+    let (bytes, _) = image(&tree, &quick());
+    assert_same(&tree, &read(&bytes));
+    let directory = saved(&bytes);
+    let listing = unsquashfs(&[b"-ls", directory.path().join("image").as_os_str().as_bytes()]);
+    let mut wanted = Vec::new();
+    for entry in tree.walk() {
+        wanted.extend_from_slice(b"squashfs-root");
+        if entry.path != b"/" {
+            wanted.extend_from_slice(&entry.path);
+        }
+        wanted.push(b'\n');
+    }
+    assert!(listing == wanted, "unsquashfs lists other names");
+}
+
+#[test]
+fn large_directories_have_an_index() {
+    let mut tree = root();
+    tree.make_directory(b"empty", metadata(0o755)).unwrap();
+    let shared = file(&mut tree, "zz/shared", "shared");
+    for number in 0..6000 {
+        let path = format!("large/{number:05}-{}", "x".repeat(number % 40));
+        match number % 7 {
+            0 => tree.link(shared, path.as_bytes()).unwrap_or_else(|_| {
+                tree.make_directories(b"large", metadata(0o755)).unwrap();
+                tree.link(shared, path.as_bytes()).unwrap();
+            }),
+            1 => {
+                tree.make_directories(path.as_bytes(), metadata(0o755)).unwrap();
+            }
+            _ => {
+                file(&mut tree, &path, format!("{number}"));
+            }
+        }
+    }
+    let (bytes, summary) = image(&tree, &quick());
+    assert_same(&tree, &read(&bytes));
+    assert_unsquashfs_agrees(&tree, &bytes);
+    assert!(summary.inodes > 5000);
+    // The root's directory table holds more than 64 KiB for `large`, so that only an index finds its end soon;
+    // `check` in `read` has followed each entry of it.
+    let stat = run(
+        "squashfs-tools-ng",
+        "rdsquashfs",
+        &[
+            b"-s",
+            b"large",
+            saved(&bytes).path().join("image").as_os_str().as_bytes(),
+        ],
+    );
+    let stat = String::from_utf8_lossy(&stat.stdout).to_string();
+    assert!(stat.contains("extended directory"), "{stat}");
+    let indexes = stat.matches("'").count() / 2;
+    assert!(stat.contains("index") && indexes >= 15, "{stat}");
+}
+
+#[test]
+fn sizes_around_the_ends_of_blocks() {
+    for block_size in [4096, 131_072, 1 << 20] {
+        for tail_ends in [true, false] {
+            let mut tree = root();
+            let block = block_size as usize;
+            let mut sizes = vec![
+                0,
+                1,
+                block - 1,
+                block,
+                block + 1,
+                2 * block - 1,
+                2 * block,
+                2 * block + 1,
+            ];
+            sizes.extend([block / 2, block / 2 + 1, block * 3 / 2]);
+            for (number, size) in sizes.into_iter().enumerate() {
+                file(&mut tree, &format!("text{number}"), text(number as u64, size));
+                file(&mut tree, &format!("noise{number}"), noise(number as u64, size));
+                file(&mut tree, &format!("zero{number}"), vec![0; size]);
+            }
+            let options = Options {
+                block_size,
+                tail_ends,
+                ..quick()
+            };
+            let (bytes, summary) = image(&tree, &options);
+            assert!(summary.raw_blocks > 0 && summary.fragments > 0);
+            assert_same(&tree, &read(&bytes));
+            assert_unsquashfs_agrees(&tree, &bytes);
+        }
+    }
+}
+
+#[test]
+fn holes_and_copies_take_no_room() {
+    let mut tree = root();
+    file(&mut tree, "hole", vec![0; 40 << 20]);
+    let content = noise(3, 50_000);
+    for number in 0..50 {
+        file(&mut tree, &format!("copy{number:02}"), content.clone());
+        file(&mut tree, &format!("small{number:02}"), &content[..1000]);
+    }
+    // Nearly a copy: the same length, another end.
+    let mut other = content.clone();
+    other[49_999] ^= 1;
+    file(&mut tree, "other", other);
+    let (bytes, summary) = image(&tree, &quick());
+    assert_eq!(summary.hole_bytes, 40 << 20);
+    assert_eq!(summary.duplicates, 98);
+    assert_eq!(summary.duplicate_bytes, 49 * 51_000);
+    assert!(bytes.len() < 140_000, "{}", bytes.len());
+    assert_same(&tree, &read(&bytes));
+    assert_unsquashfs_agrees(&tree, &bytes);
+}
+
+#[test]
+fn many_owners() {
+    let mut tree = root();
+    let owned = |tree: &mut Tree, from: u32, to: u32| {
+        for number in from..to {
+            let metadata = metadata(0o644).owned_by(number * 3, number * 3 + 1);
+            tree.insert(format!("{number:06}").as_bytes(), metadata, Node::Fifo)
+                .unwrap();
+        }
+    };
+    owned(&mut tree, 0, 5000);
+    let (bytes, summary) = image(&tree, &quick());
+    assert_eq!(summary.ids, 10_000);
+    assert_same(&tree, &read(&bytes));
+    assert_unsquashfs_agrees(&tree, &bytes);
+    owned(&mut tree, 5000, 33_000);
+    let error = squashfs::write(&tree, &quick(), Cursor::new(Vec::new()), &|_, _| {}).unwrap_err();
+    assert!(
+        matches!(error, SquashfsError::TooLarge { limit: 65535, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn attributes_are_shared() {
+    let mut tree = root();
+    let value = noise(4, 65_536);
+    for number in 0..400 {
+        let id = file(&mut tree, &format!("{number:03}"), "");
+        let xattrs = &mut tree.metadata_mut(id).xattrs;
+        xattrs.insert(b"user.large".to_vec(), value.clone());
+        xattrs.insert(b"user.empty".to_vec(), Vec::new());
+        // Sets differ, so that only the value can be shared; enough of them for several table blocks.
+        xattrs.insert(format!("trusted.{}", number / 2).into_bytes(), noise(number, 100));
+        xattrs.insert(b"security.none".to_vec(), b"12345678".to_vec());
+    }
+    let (bytes, _) = image(&tree, &quick());
+    assert!(bytes.len() < 250_000, "{}", bytes.len());
+    assert_same(&tree, &read(&bytes));
+    unsquashfs(&[b"-ls", saved(&bytes).path().join("image").as_os_str().as_bytes()]);
+}
+
+#[test]
+fn what_squashfs_cannot_hold_is_refused_with_its_path() {
+    let refused = |change: &dyn Fn(&mut Tree)| {
+        let mut tree = root();
+        tree.make_directory(b"d", metadata(0o755)).unwrap();
+        change(&mut tree);
+        squashfs::write(&tree, &quick(), Cursor::new(Vec::new()), &|_, _| {})
+            .unwrap_err()
+            .to_string()
+    };
+    for (name, value, why) in [
+        ("system.posix_acl_access", 4, "user., trusted. and security."),
+        ("user.", 4, "user., trusted. and security."),
+        ("user.x", 65_537, "65536"),
+    ] {
+        let error = refused(&|tree| {
+            let id = file(tree, "d/f", "");
+            tree.metadata_mut(id)
+                .xattrs
+                .insert(name.as_bytes().to_vec(), vec![0; value]);
+        });
+        assert!(
+            error.contains("/d/f") && error.contains(name) && error.contains(why),
+            "{error}"
+        );
+    }
+    let node = |node: Node| {
+        refused(&move |tree: &mut Tree| {
+            tree.insert(b"d/n", metadata(0o644), node.clone()).unwrap();
+        })
+    };
+    for (node, why) in [
+        (Node::Symlink(vec![b'x'; 65_536]), "65535"),
+        (Node::Symlink(Vec::new()), "nothing"),
+        (
+            Node::CharDevice(Device {
+                major: 4096,
+                minor: 0,
+            }),
+            "4096:0",
+        ),
+        (
+            Node::BlockDevice(Device {
+                major: 0,
+                minor: 1 << 20,
+            }),
+            "0:1048576",
+        ),
+    ]
+    .map(|(kind, why)| (node(kind), why))
+    {
+        assert!(node.contains("/d/n") && node.contains(why), "{node}");
+    }
+    for options in [
+        Options {
+            block_size: 2048,
+            ..quick()
+        },
+        Options {
+            block_size: 2 << 20,
+            ..quick()
+        },
+        Options {
+            block_size: 100_000,
+            ..quick()
+        },
+        Options {
+            padding: 0,
+            ..quick()
+        },
+        Options {
+            compressor: Compressor::Zstd { level: 23 },
+            ..quick()
+        },
+        Options {
+            compressor: Compressor::Gzip { level: 0 },
+            ..quick()
+        },
+    ] {
+        let result = squashfs::write(&root(), &options, Cursor::new(Vec::new()), &|_, _| {});
+        assert!(matches!(result, Err(SquashfsError::Options(_))));
+    }
+}
+
+#[test]
+fn the_longest_link_is_read() {
+    let mut tree = root();
+    tree.insert(b"link", metadata(0o777), Node::Symlink(vec![b'x'; 65_535]))
+        .unwrap();
+    let (bytes, _) = image(&tree, &quick());
+    assert_same(&tree, &read(&bytes));
+    assert_unsquashfs_agrees(&tree, &bytes);
+}
+
+#[test]
+fn an_empty_tree() {
+    let tree = root();
+    let (bytes, summary) = image(&tree, &quick());
+    assert_eq!((summary.inodes, summary.fragments, summary.bytes), (1, 0, 4096));
+    assert_same(&tree, &read(&bytes));
+    assert_unsquashfs_agrees(&tree, &bytes);
+}
+
+#[test]
+fn the_number_of_jobs_does_not_show() {
+    let mut tree = menagerie();
+    for number in 0..300 {
+        file(
+            &mut tree,
+            &format!("many/{number}"),
+            text(number, number as usize * 97),
+        );
+    }
+    let xz = Compressor::Xz {
+        preset: 1,
+        bcj: Bcj::X86,
+    };
+    for compressor in [COMPRESSORS[1], xz] {
+        let images = [1, 2, 5].map(|jobs| {
+            let options = Options {
+                compressor,
+                block_size: 16_384,
+                jobs,
+                ..Options::default()
+            };
+            image(&tree, &options)
+        });
+        assert!(images[0] == images[1] && images[1] == images[2]);
+    }
+}
+
+#[test]
+fn chosen_files_come_first() {
+    let mut tree = root();
+    for name in ["a", "b", "c/d"] {
+        file(&mut tree, name, noise(u64::from(name.as_bytes()[0]), 4096));
+    }
+    tree.insert(b"l", metadata(0o777), Node::Symlink(b"c/d".to_vec()))
+        .unwrap();
+    let starts = |first: &[&str]| {
+        let options = Options {
+            first: first.iter().map(|path| path.as_bytes().to_vec()).collect(),
+            ..quick()
+        };
+        let (bytes, _) = image(&tree, &options);
+        assert_same(&tree, &read(&bytes));
+        // Noise is stored as it is. The options of zstd take 6 bytes.
+        [0, 1, 2].map(|block| {
+            let at = 96 + 6 + block * 4096;
+            ["a", "b", "c/d"]
+                .into_iter()
+                .find(|path| tree.read(path.as_bytes()).unwrap() == &bytes[at..at + 4096])
+                .unwrap()
+        })
+    };
+    assert_eq!(starts(&[]), ["a", "b", "c/d"]);
+    assert_eq!(starts(&["/l", "nowhere", "b", "c/d"]), ["c/d", "b", "a"]);
+}
+
+#[test]
+fn an_image_inside_of_a_file() {
+    let tree = menagerie();
+    let (alone, summary) = image(&tree, &quick());
+    let mut out = Cursor::new(vec![7; 2 << 20]);
+    out.set_position(12_345);
+    squashfs::write(&tree, &quick(), &mut out, &|_, _| {}).unwrap();
+    assert_eq!(out.position(), 12_345 + summary.bytes);
+    let bytes = out.into_inner();
+    assert!(bytes[12_345..][..alone.len()] == alone);
+    assert!(bytes[..12_345].iter().all(|&byte| byte == 7));
+    let unpadded = Options {
+        padding: 1,
+        ..quick()
+    };
+    assert_eq!(image(&tree, &unpadded).1.bytes, summary.bytes_used);
+    let roomy = Options {
+        padding: 1 << 20,
+        ..quick()
+    };
+    assert_eq!(image(&tree, &roomy).1.bytes, 1 << 20);
+}
+
+#[test]
+fn progress_goes_to_the_end() {
+    let mut tree = menagerie();
+    file(&mut tree, "a/second", text(300_000, 300_000));
+    let last = Cell::new((0, 0));
+    squashfs::write(&tree, &quick(), Cursor::new(Vec::new()), &|done, total| {
+        assert!(done >= last.get().0 && done <= total);
+        last.set((done, total));
+    })
+    .unwrap();
+    let (done, total) = last.get();
+    assert!(done == total && total > 1_000_000);
+}
+
+/// Fails after so many bytes.
+struct Full(Cursor<Vec<u8>>, u64);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.position() + bytes.len() as u64 > self.1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Full {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let tree = menagerie();
+    let (bytes, _) = image(&tree, &quick());
+    for limit in [0, 100, 10_000, 200_000, bytes.len() as u64 - 1] {
+        let out = Full(Cursor::new(Vec::new()), limit);
+        let error = squashfs::write(&tree, &quick(), out, &|_, _| {}).unwrap_err();
+        assert!(
+            matches!(&error, SquashfsError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn as_small_as_mksquashfs() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = directory.path().join("tree");
+    let mut tree = root();
+    for number in 0..100u64 {
+        let folder = format!("{}", number / 20);
+        std::fs::create_dir_all(host.join(&folder)).unwrap();
+        tree.make_directories(folder.as_bytes(), metadata(0o755)).unwrap();
+        let content = text(number, 20_000 + number as usize * 3);
+        let name = format!("{folder}/{number}");
+        std::fs::write(host.join(&name), &content).unwrap();
+        file(&mut tree, &name, content);
+    }
+    for (flags, compressor) in [
+        (
+            &["-comp", "zstd", "-Xcompression-level", "15"][..],
+            COMPRESSORS[0],
+        ),
+        (&["-comp", "xz"], COMPRESSORS[3]),
+        (&["-comp", "gzip"], Compressor::Gzip { level: 9 }),
+    ] {
+        let theirs = directory.path().join("theirs");
+        let mut arguments: Vec<&[u8]> = vec![host.as_os_str().as_bytes(), theirs.as_os_str().as_bytes()];
+        arguments.extend([&b"-noappend"[..], b"-no-progress", b"-quiet"]);
+        arguments.extend(flags.iter().map(|flag| flag.as_bytes()));
+        run("squashfs-tools", "mksquashfs", &arguments);
+        let theirs = std::fs::metadata(&theirs).unwrap().len();
+        let options = Options {
+            compressor,
+            ..Options::default()
+        };
+        let ours = image(&tree, &options).1.bytes;
+        assert!(
+            ours * 50 <= theirs * 51,
+            "{compressor:?}: {ours} bytes, mksquashfs {theirs}"
+        );
+    }
+}
+
+#[test]
+fn images_of_mksquashfs_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = directory.path().join("tree");
+    std::fs::create_dir(&host).unwrap();
+    let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for number in 0..300u64 {
+        let size = [0, 10, 4096, 5000, 100, 70_000, 2000, 300][number as usize % 8];
+        let content = match number % 3 {
+            _ if number < 3 => noise(number, 200_000),
+            1 => vec![0; size * 3],
+            _ => text(number % 20, size),
+        };
+        let name = format!("{number:03}-{}", "n".repeat(number as usize % 200));
+        std::fs::write(host.join(&name), &content).unwrap();
+        wanted.insert(name, content);
+    }
+    std::fs::hard_link(host.join("001-n"), host.join("hard")).unwrap();
+    symlink("001-n", host.join("soft")).unwrap();
+    std::fs::create_dir(host.join("sub")).unwrap();
+    std::fs::set_permissions(host.join("sub"), std::fs::Permissions::from_mode(0o2710)).unwrap();
+    let variants: [&[&str]; 7] = [
+        &["-comp", "gzip"],
+        &[
+            "-comp",
+            "gzip",
+            "-Xcompression-level",
+            "3",
+            "-noI",
+            "-noD",
+            "-noF",
+        ],
+        &["-comp", "xz", "-Xbcj", "x86", "-b", "65536"],
+        &[
+            "-comp",
+            "zstd",
+            "-Xcompression-level",
+            "5",
+            "-b",
+            "1M",
+            "-always-use-fragments",
+        ],
+        &[
+            "-comp",
+            "zstd",
+            "-no-fragments",
+            "-b",
+            "4096",
+            "-Xcompression-level",
+            "3",
+        ],
+        &[
+            "-comp",
+            "zstd",
+            "-no-exports",
+            "-no-duplicates",
+            "-no-sparse",
+            "-Xcompression-level",
+            "1",
+        ],
+        &["-comp", "xz", "-noId", "-noX"],
+    ];
+    for flags in variants {
+        let path = directory.path().join("image");
+        let mut arguments: Vec<&[u8]> = vec![host.as_os_str().as_bytes(), path.as_os_str().as_bytes()];
+        arguments.extend([&b"-noappend"[..], b"-no-progress", b"-quiet"]);
+        arguments.extend(flags.iter().map(|flag| flag.as_bytes()));
+        run("squashfs-tools", "mksquashfs", &arguments);
+        let tree = read(&std::fs::read(&path).unwrap());
+        for (name, content) in &wanted {
+            assert!(tree.read(name.as_bytes()).unwrap() == content, "{flags:?} {name}");
+        }
+        assert_eq!(tree.walk().count(), wanted.len() + 4);
+        let id = |path: &str| tree.resolve(path.as_bytes(), Follow::Parents).unwrap();
+        assert_eq!(id("hard"), id("001-n"));
+        assert_eq!(tree.inode(id("soft")).symlink(), Some(&b"001-n"[..]));
+        assert_eq!(tree.inode(id("sub")).metadata.mode, 0o2710);
+    }
+}
+
+/// A tar archive's entry: owners and attributes that an unprivileged test cannot give to files.
+fn tar_entry(
+    out: &mut Vec<u8>,
+    name: &str,
+    kind: u8,
+    device: (u32, u32),
+    xattrs: &[(&str, &[u8])],
+    data: &[u8],
+) {
+    if !xattrs.is_empty() {
+        let mut records = Vec::new();
+        for (key, value) in xattrs {
+            let rest = [b" SCHILY.xattr.", key.as_bytes(), b"=", value, b"\n"].concat();
+            // The length counts its own digits.
+            let len = (1..=5)
+                .map(|digits| rest.len() + digits)
+                .find(|len| len.to_string().len() + rest.len() == *len)
+                .unwrap();
+            records.extend_from_slice(len.to_string().as_bytes());
+            records.extend_from_slice(&rest);
+        }
+        tar_entry(out, "pax", b'x', (0, 0), &[], &records);
+    }
+    let mut header = [0u8; 512];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, "0000640\0");
+    put(108, "0210000\0");
+    put(116, "0000003\0");
+    put(124, &format!("{:011o}\0", data.len()));
+    put(136, &format!("{:011o}\0", T0.seconds));
+    put(148, "        ");
+    put(257, "ustar\u{0}00");
+    put(329, &format!("{:07o}\0", device.0));
+    put(337, &format!("{:07o}\0", device.1));
+    header[156] = kind;
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    out.extend_from_slice(&header);
+    out.extend_from_slice(data);
+    out.resize(out.len().next_multiple_of(512), 0);
+}
+
+#[test]
+fn owners_devices_and_attributes_of_mksquashfs_are_read() {
+    let mut tar = Vec::new();
+    let long = [b'v'; 100];
+    tar_entry(&mut tar, "c", b'3', (4, 64), &[], b"");
+    tar_entry(&mut tar, "b", b'4', (259, 1), &[("user.a", b"1")], b"");
+    for name in ["f", "g", "h"] {
+        let xattrs: [(&str, &[u8]); 3] = [
+            ("user.long", &long),
+            ("security.x", &long),
+            ("trusted.n", name.as_bytes()),
+        ];
+        tar_entry(&mut tar, name, b'0', (0, 0), &xattrs, b"content");
+    }
+    tar.resize(tar.len() + 1024, 0);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("tar");
+    std::fs::write(&archive, &tar).unwrap();
+    let path = directory.path().join("image");
+    let status = std::process::Command::new("mksquashfs")
+        .args([
+            "-",
+            path.to_str().unwrap(),
+            "-tar",
+            "-quiet",
+            "-no-progress",
+            "-comp",
+            "zstd",
+        ])
+        .stdin(std::fs::File::open(&archive).unwrap())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("mksquashfs cannot be run: install Debian's squashfs-tools");
+    assert!(status.success());
+    let tree = read(&std::fs::read(&path).unwrap());
+    let found: Vec<Line> = lines(&tree).into_iter().skip(1).collect();
+    assert_eq!(found.len(), 5);
+    for line in &found {
+        assert_eq!(
+            (line.mode, line.owner, line.seconds),
+            (0o640, (69_632, 3), T0.seconds)
+        );
+    }
+    assert_eq!(
+        found[0].node,
+        Some(Node::BlockDevice(Device { major: 259, minor: 1 }))
+    );
+    assert_eq!(
+        found[1].node,
+        Some(Node::CharDevice(Device { major: 4, minor: 64 }))
+    );
+    for line in &found[2..] {
+        assert_eq!(line.xattrs[&b"user.long"[..]], long);
+        assert_eq!(line.xattrs[&b"security.x"[..]], long);
+        assert_eq!(line.xattrs[&b"trusted.n"[..]], line.path[1..]);
+    }
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let (good, _) = image(&menagerie(), &quick());
+    let open = |bytes: &[u8]| Image::open(Cursor::new(bytes)).map(|_| ());
+    open(&good).unwrap();
+    assert!(matches!(open(&good[..95]), Err(ImageError::Unsupported(_))));
+    assert!(matches!(
+        open(&good[..good.len() / 2]),
+        Err(ImageError::Corrupt(_))
+    ));
+    let broken = |at: usize, bytes: &[u8]| {
+        let mut image = good.clone();
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        open(&image)
+    };
+    for (at, bytes) in [(0, &b"HSQS"[..]), (28, &[3]), (20, &[5, 0]), (20, &[9, 0])] {
+        assert!(
+            matches!(broken(at, bytes), Err(ImageError::Unsupported(_))),
+            "{at}"
+        );
+    }
+    let far = u64::MAX.to_le_bytes();
+    for (at, bytes) in [
+        (4, &[0; 4][..]),
+        (12, &[0, 0, 16, 1]),
+        (22, &[13]),
+        (40, &far),
+        (48, &far),
+        (56, &[0; 8]),
+        (64, &[0; 8]),
+        (64, &far),
+        (72, &[0; 8]),
+        (80, &far),
+        (88, &[1; 8]),
+        (96, &[1, 0]),
+    ] {
+        assert!(matches!(broken(at, bytes), Err(ImageError::Corrupt(_))), "{at}");
+    }
+}
+
+#[test]
+fn a_directory_inside_of_itself_is_refused() {
+    let mut tree = root();
+    tree.make_directory(b"d", metadata(0o755)).unwrap();
+    // Streams of xz are so long that tiny metadata stays as it is.
+    let options = Options {
+        compressor: COMPRESSORS[3],
+        ..quick()
+    };
+    let (mut bytes, _) = image(&tree, &options);
+    let superblock = Image::open(Cursor::new(&bytes[..])).unwrap().superblock().clone();
+    let listing = superblock.directory_table as usize + 2;
+    assert_eq!(
+        &bytes[listing..listing + 21],
+        b"\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0d"
+    );
+    bytes[listing + 8] = 1;
+    bytes[listing + 12..listing + 14].copy_from_slice(&(superblock.root as u16).to_le_bytes());
+    let error = Image::open(Cursor::new(&bytes[..]))
+        .unwrap()
+        .entries(&Limits::default())
+        .unwrap_err();
+    assert!(error.to_string().contains("two names"), "{error}");
+}
+
+#[test]
+fn limits_hold() {
+    let (bytes, _) = image(&menagerie(), &quick());
+    let mut opened = Image::open(Cursor::new(&bytes)).unwrap();
+    let few = Limits {
+        entries: 10,
+        ..Limits::default()
+    };
+    assert!(matches!(
+        opened.entries(&few),
+        Err(ImageError::Limit { limit: 10, .. })
+    ));
+    let small = Limits {
+        content_bytes: 100_000,
+        ..Limits::default()
+    };
+    assert!(matches!(opened.tree(&small), Err(ImageError::Limit { .. })));
+    assert!(matches!(
+        opened.check(&small, &|_| {}),
+        Err(ImageError::Limit { .. })
+    ));
+}
+
+#[test]
+fn wrong_link_counts_are_told() {
+    let mut tree = root();
+    tree.make_directory(b"d", metadata(0o755)).unwrap();
+    let options = Options {
+        compressor: COMPRESSORS[3],
+        ..quick()
+    };
+    let (mut bytes, _) = image(&tree, &options);
+    let superblock = Image::open(Cursor::new(&bytes[..])).unwrap().superblock().clone();
+    // The inode of `d` is the first; its count follows 16 bytes of head and the block of its listing.
+    bytes[superblock.inode_table as usize + 2 + 20] = 9;
+    let report = Image::open(Cursor::new(&bytes[..]))
+        .unwrap()
+        .check(&Limits::default(), &|_| {})
+        .unwrap();
+    assert_eq!(report.faults, ["/d: the link count is 9, not 2"]);
+    assert_eq!((report.entries, report.inodes, report.directories), (2, 2, 2));
+}

@@ -1,0 +1,260 @@
+//! Trees for the squashfs tests, and what other programs say of images.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Cursor, Write};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use lycia_media::squashfs::{self, Image, Limits, Options, Summary};
+use lycia_tree::{InodeId, Kind, Metadata, Node, Timestamp, Tree};
+
+pub const T0: Timestamp = Timestamp {
+    seconds: 1_700_000_000,
+    nanoseconds: 0,
+};
+
+pub fn metadata(mode: u16) -> Metadata {
+    Metadata::new(mode, T0)
+}
+
+pub fn root() -> Tree {
+    Tree::new(metadata(0o755))
+}
+
+pub fn file(tree: &mut Tree, path: &str, content: impl Into<Vec<u8>>) -> InodeId {
+    tree.write(path.as_bytes(), metadata(0o644), content.into().into())
+        .unwrap()
+}
+
+/// The image of a tree.
+pub fn image(tree: &Tree, options: &Options) -> (Vec<u8>, Summary) {
+    let mut out = Cursor::new(Vec::new());
+    let summary = squashfs::write(tree, options, &mut out, &|_, _| {}).unwrap();
+    let bytes = out.into_inner();
+    assert_eq!(bytes.len() as u64, summary.bytes);
+    (bytes, summary)
+}
+
+/// What our reader makes of an image, after a check that finds nothing.
+pub fn read(bytes: &[u8]) -> Tree {
+    let mut image = Image::open(Cursor::new(bytes)).unwrap();
+    let report = image.check(&Limits::default(), &|_| {}).unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    image.tree(&Limits::default()).unwrap()
+}
+
+/// Everything about a name that squashfs keeps: path, first name of its inode, mode, owners, seconds,
+/// attributes, what it is (`None`: a directory).
+#[derive(PartialEq, Eq)]
+pub struct Line {
+    pub path: Vec<u8>,
+    pub first: Vec<u8>,
+    pub mode: u16,
+    pub owner: (u32, u32),
+    pub seconds: i64,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub node: Option<Node>,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [path, first] = [&self.path, &self.first].map(|path| lycia_tree::display(path));
+        let Line {
+            mode, owner, seconds, ..
+        } = self;
+        write!(
+            f,
+            "{path} ({first}) {mode:o} {owner:?} {seconds} {:?} {:?}",
+            self.xattrs, self.node
+        )
+    }
+}
+
+pub fn lines(tree: &Tree) -> Vec<Line> {
+    let mut first: HashMap<InodeId, Vec<u8>> = HashMap::new();
+    tree.walk()
+        .map(|entry| {
+            let metadata = &entry.inode.metadata;
+            Line {
+                first: first.entry(entry.id).or_insert(entry.path.clone()).clone(),
+                path: entry.path,
+                mode: metadata.mode,
+                owner: (metadata.uid, metadata.gid),
+                seconds: metadata.mtime.seconds.clamp(0, i64::from(u32::MAX)),
+                xattrs: metadata.xattrs.clone(),
+                node: match entry.inode.kind() {
+                    Kind::Node(node) => Some(node.clone()),
+                    Kind::Directory { .. } => None,
+                },
+            }
+        })
+        .collect()
+}
+
+/// That two trees are the same to squashfs.
+pub fn assert_same(left: &Tree, right: &Tree) {
+    let (left, right) = (lines(left), lines(right));
+    for (left, right) in left.iter().zip(&right) {
+        assert_eq!(left, right);
+    }
+    assert_eq!(left.len(), right.len());
+}
+
+/// Runs a program that must be there, succeed and complain about nothing.
+pub fn run(package: &str, program: &str, arguments: &[&[u8]]) -> Output {
+    use std::os::unix::ffi::OsStrExt;
+    let output = Command::new(program)
+        .args(arguments.iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)))
+        .env("TZ", "UTC")
+        .output()
+        .unwrap_or_else(|error| panic!("{program} cannot be run ({error}): install Debian's {package}"));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{program}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+pub fn unsquashfs(arguments: &[&[u8]]) -> Vec<u8> {
+    run("squashfs-tools", "unsquashfs", arguments).stdout
+}
+
+/// A directory with the image in it as `image`.
+pub fn saved(bytes: &[u8]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::File::create(directory.path().join("image"))
+        .unwrap()
+        .write_all(bytes)
+        .unwrap();
+    directory
+}
+
+fn path_bytes(path: &Path) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// Compares what unsquashfs makes of an image, contents and all, with its tree. Names must be free of
+/// white space, quotes and backslashes, which it writes in a way of its own. It does not say attributes.
+pub fn assert_unsquashfs_agrees(tree: &Tree, bytes: &[u8]) {
+    let directory = saved(bytes);
+    let image = path_bytes(&directory.path().join("image"));
+    let dump = directory.path().join("dump");
+    unsquashfs(&[b"-no-progress", b"-pf", &path_bytes(&dump), &image]);
+    let dump = std::fs::read(&dump).unwrap();
+    let mark = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
+    let (text, data) = match dump.windows(mark.len()).position(|window| window == mark) {
+        Some(at) => (&dump[..at], &dump[at + mark.len()..]),
+        None => (&dump[..], &[][..]),
+    };
+    let mut found = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    for line in lines(tree) {
+        let mut wanted = match &line.path[1..] {
+            b"" => b"/".to_vec(),
+            path => path.to_vec(),
+        };
+        if line.first != line.path {
+            wanted.extend_from_slice(b" L ");
+            wanted.extend_from_slice(&line.first[1..]);
+        } else {
+            let letter = match &line.node {
+                None => 'D',
+                Some(Node::Regular(_)) => 'R',
+                Some(Node::Symlink(_)) => 'S',
+                Some(Node::CharDevice(_)) => 'C',
+                Some(Node::BlockDevice(_)) => 'B',
+                Some(Node::Fifo | Node::Socket) => 'I',
+            };
+            // It writes owners with a sign.
+            let (uid, gid) = (line.owner.0 as i32, line.owner.1 as i32);
+            let (seconds, mode) = (line.seconds, line.mode);
+            wanted.extend_from_slice(format!(" {letter} {seconds} {mode:o} {uid} {gid}").as_bytes());
+            match &line.node {
+                Some(Node::Symlink(target)) => {
+                    wanted.push(b' ');
+                    wanted.extend_from_slice(target);
+                }
+                // It splits the packed number after 8 bits as Linux did before 2.6, and with a sign.
+                Some(Node::CharDevice(device) | Node::BlockDevice(device)) => {
+                    let packed = (device.minor & 0xff) | device.major << 8 | (device.minor >> 8) << 20;
+                    wanted.extend_from_slice(format!(" {} {}", packed as i32 >> 8, packed & 0xff).as_bytes());
+                }
+                Some(Node::Fifo) => wanted.extend_from_slice(b" f"),
+                Some(Node::Socket) => wanted.extend_from_slice(b" s"),
+                Some(Node::Regular(content)) => {
+                    let line = found.next().unwrap();
+                    let numbers = line.strip_prefix(&wanted[..]).unwrap_or_else(|| {
+                        panic!(
+                            "unsquashfs says {}, not {}",
+                            line.escape_ascii(),
+                            wanted.escape_ascii()
+                        )
+                    });
+                    let numbers: Vec<usize> = std::str::from_utf8(numbers)
+                        .unwrap()
+                        .split_ascii_whitespace()
+                        .map(|number| number.parse().unwrap())
+                        .collect();
+                    assert_eq!(numbers[0] as u64, content.len(), "{}", line.escape_ascii());
+                    assert!(
+                        data[numbers[1]..][..numbers[0]] == *content.bytes(),
+                        "unsquashfs reads another content of {}",
+                        line.escape_ascii()
+                    );
+                    continue;
+                }
+                None => {}
+            }
+        }
+        let line = found.next().unwrap_or_default();
+        assert_eq!(line.escape_ascii().to_string(), wanted.escape_ascii().to_string());
+    }
+    let left: Vec<_> = found
+        .filter(|line| !line.starts_with(b"#"))
+        .map(|line| line.escape_ascii().to_string())
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+/// What rdsquashfs, which shares no code with squashfs-tools, says the attributes of a path are.
+pub fn rdsquashfs_xattrs(image: &Path, path: &str) -> Vec<u8> {
+    run(
+        "squashfs-tools-ng",
+        "rdsquashfs",
+        &[b"-x", path.as_bytes(), &path_bytes(image)],
+    )
+    .stdout
+}
+
+/// Bytes that no compressor shrinks, the same for the same seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let mixed = (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bytes.extend_from_slice(&(mixed ^ mixed >> 32).to_le_bytes()[..4]);
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Text that shrinks to about a third.
+pub fn text(seed: u64, len: usize) -> Vec<u8> {
+    let words = noise(seed, len / 4 + 1);
+    let mut bytes = Vec::with_capacity(len + 16);
+    for word in words {
+        bytes.extend_from_slice(format!("word{} ", u32::from(word) * 7919 % 211).as_bytes());
+        if bytes.len() >= len {
+            break;
+        }
+    }
+    bytes.truncate(len);
+    bytes
+}
