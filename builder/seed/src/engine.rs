@@ -8,12 +8,14 @@ use crate::jobserver::JobServer;
 use crate::keys::Key;
 use crate::package::{self, PackagesRecord};
 use crate::plan::{BuildRecord, Evaluation, Latest, Planner, RecipeStatus, ResultDir, State};
+use crate::recipe::Source;
 use crate::recipes::Recipes;
 use crate::report::{Event, Outcome, PackageReport, Progress, RecipeReport, Report, Stage};
 use crate::store::{Lock, StatCache, Store, read_json, write_json};
 use crate::tools::{self, HostTool, Versions};
 use crate::{SeedOptions, repository};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -49,15 +51,35 @@ pub(crate) fn explain(options: &SeedOptions) -> Result<Vec<RecipeStatus>> {
         .map(|key| key.fingerprint())
         .unwrap_or_default();
     let mut planner = planner(options, &store, &recipes, &fetcher, key);
+    let statuses = survey(options, &recipes, &mut planner)?;
+    planner.save()?;
+    Ok(statuses)
+}
+
+/// Evaluates every selected recipe as far as that is possible before anything runs.
+fn survey(options: &SeedOptions, recipes: &Recipes, planner: &mut Planner) -> Result<Vec<RecipeStatus>> {
     let selection = recipes.selection(&options.only);
     let mut outputs = BTreeMap::new();
     let mut statuses = Vec::new();
     for name in recipes.order.iter().filter(|n| selection.contains(*n)) {
         let recipe = &recipes.all[name];
         let forced = options.force.contains(name);
-        let evaluation = planner.evaluate(recipe, &outputs, forced)?;
+        let evaluation = match planner.evaluate(recipe, &outputs, forced) {
+            Ok(evaluation) => evaluation,
+            Err(error) => {
+                // Its own fault; the others are still planned.
+                statuses.push(RecipeStatus {
+                    name: name.clone(),
+                    version: recipe.version.clone(),
+                    state: State::Build,
+                    reasons: vec![format!("it cannot be planned: {error}")],
+                    seconds: None,
+                });
+                continue;
+            }
+        };
         let known = matches!(evaluation.state, State::Current | State::Repackage);
-        let seconds = seconds(&planner, name, &evaluation);
+        let seconds = seconds(planner, name, &evaluation);
         outputs.insert(
             name.clone(),
             evaluation.record.filter(|_| known).map(|r| r.output),
@@ -70,7 +92,6 @@ pub(crate) fn explain(options: &SeedOptions) -> Result<Vec<RecipeStatus>> {
             seconds,
         });
     }
-    planner.save()?;
     Ok(statuses)
 }
 
@@ -110,6 +131,7 @@ fn planner<'a>(
         key,
         cache: StatCache::load(store),
         versions: Versions::load(store),
+        skips: BTreeMap::new(),
     }
 }
 
@@ -130,9 +152,9 @@ pub(crate) fn build(options: &SeedOptions, progress: &mut dyn Progress) -> Resul
     let archive = Archive::new(&store, options.archive.clone());
     let fetcher = fetcher(options, &store, &archive, &recipes);
     let key = Key::of_store(&store)?;
-    let statuses = explain(options)?;
-    progress.event(Event::Planned { statuses: &statuses });
     let mut planner = planner(options, &store, &recipes, &fetcher, key.fingerprint());
+    let statuses = survey(options, &recipes, &mut planner)?;
+    progress.event(Event::Planned { statuses: &statuses });
     let server = JobServer::new(options.jobs).at("making the pool of jobs in", &options.store)?;
     let builder = Builder {
         recipes: &recipes,
@@ -158,16 +180,16 @@ pub(crate) fn build(options: &SeedOptions, progress: &mut dyn Progress) -> Resul
                     let (sender, builder, key) = (sender.clone(), &builder, &key);
                     let planner_dir = store.recipe(&name).join(&evaluation.hash);
                     scope.spawn(move || {
-                        let result = one(
-                            builder,
-                            key,
-                            &name,
-                            evaluation,
-                            jobs,
-                            needs,
-                            ResultDir(planner_dir),
-                            &sender,
-                        );
+                        let dir = ResultDir(planner_dir);
+                        let run = || one(builder, key, &name, evaluation, jobs, needs, dir, &sender);
+                        // Without an answer the run would wait for ever.
+                        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+                            let why = "the engine failed in a way that it should not; see above".into();
+                            Err(SeedError::Packaging {
+                                recipe: name.clone(),
+                                why,
+                            })
+                        });
                         // Nobody listens only when the whole run has ended.
                         let _ = sender.send(Message::Done(name, result.map(Box::new)));
                     });
@@ -249,7 +271,7 @@ fn one(
 ) -> Result<Built> {
     let recipe = &builder.recipes.all[name];
     let home = builder.store.recipe(name);
-    let _lock = Lock::take_inherited(&home.join("lock"))?;
+    let _lock = Lock::take_inherited(&home.join("lock"), builder.cancel)?;
     let forced = evaluation.state == State::Build && evaluation.record.is_some();
     // Another run may have made it while this one waited for the lock.
     let record = match dir.read().filter(|_| !forced) {
@@ -340,7 +362,10 @@ impl<'a> Run<'a> {
         waiting.sort_by(|a, b| urgency[b].total_cmp(&urgency[a]).then(a.cmp(b)));
         let unfetched = statuses
             .iter()
-            .filter(|s| matches!(s.state, State::Build | State::Waits))
+            .filter(|s| {
+                let asks = options.refresh && recipes.all[&s.name].sources.iter().any(Source::is_newest);
+                matches!(s.state, State::Build | State::Waits) || asks
+            })
             .map(|s| s.name.clone())
             .collect();
         Run {
@@ -490,7 +515,13 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             // A share for programs that do not ask the pool.
-            let sharers = (self.running.len() + ready.len()).min(self.server.jobs()).max(1);
+            let soon = self.waiting.iter().filter(|n| {
+                self.recipes.all[*n]
+                    .needs
+                    .iter()
+                    .all(|need| self.outputs.contains_key(need))
+            });
+            let sharers = (self.running.len() + soon.count()).min(self.server.jobs()).max(1);
             let jobs = self.server.jobs().div_ceil(sharers);
             let needed = if evaluation.skip {
                 Vec::new()

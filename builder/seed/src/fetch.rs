@@ -33,6 +33,17 @@ pub(crate) struct Fetcher<'a> {
 }
 
 impl Source {
+    /// Whether the archive decides which version it is.
+    pub(crate) fn is_newest(&self) -> bool {
+        matches!(
+            self.origin,
+            Origin::DebianBinary {
+                version: BinaryVersion::Newest { .. },
+                ..
+            }
+        )
+    }
+
     /// A short name for messages and records.
     pub(crate) fn label(&self) -> String {
         match &self.origin {

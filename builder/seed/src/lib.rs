@@ -21,6 +21,7 @@ mod keys;
 mod package;
 mod plan;
 mod project;
+mod prune;
 mod recipe;
 mod recipes;
 mod report;
@@ -112,4 +113,11 @@ pub fn missing_host_tools(options: &SeedOptions) -> Result<Vec<HostTool>> {
 /// Whether apt's helper for fetching files is there.
 pub fn can_fetch() -> bool {
     !archive::client_missing()
+}
+
+/// Removes what no recipe's last result is: older results, packages of older texts, scratch of runs that
+/// failed, and sources that no recipe names. What another run uses at this moment stays. Gives the bytes
+/// freed.
+pub fn prune(options: &SeedOptions) -> Result<u64> {
+    prune::prune(options)
 }

@@ -47,6 +47,13 @@ impl Inputs {
 
     /// What is different from an older record, as sentences.
     pub(crate) fn why(&self, old: &Inputs) -> Vec<String> {
+        let skip = |inputs: &Inputs| inputs.0.get("skip").cloned();
+        if let (Some(before), Some(now)) = (skip(old), skip(self))
+            && before != now
+        {
+            // Everything else is new or gone because of it.
+            return vec![changed("skip", Some(&before), &now)];
+        }
         let mut reasons = Vec::new();
         for (label, value) in &self.0 {
             match old.0.get(label) {
@@ -157,6 +164,8 @@ pub(crate) struct Planner<'a> {
     pub key: String,
     pub cache: StatCache,
     pub versions: Versions,
+    /// What `skip-if` said, asked once per run.
+    pub skips: BTreeMap<String, bool>,
 }
 
 /// Where the parts of a result are.
@@ -215,7 +224,14 @@ impl Planner<'_> {
         force: bool,
     ) -> Result<Evaluation> {
         let skip = match &recipe.skip_if {
-            Some(script) => self.host_has(recipe, script),
+            Some(script) => match self.skips.get(&recipe.name) {
+                Some(known) => *known,
+                None => {
+                    let skip = self.host_has(recipe, script);
+                    self.skips.insert(recipe.name.clone(), skip);
+                    skip
+                }
+            },
             None => false,
         };
         let mut unknown = Vec::new();

@@ -565,9 +565,8 @@ impl Check<'_> {
             },
             _ => {
                 let path = required(self, "path", typed.path);
-                let path = if path == "." {
-                    PathBuf::new()
-                } else if path.is_empty() {
+                // A missing path is told already.
+                let path = if path == "." || path.is_empty() {
                     PathBuf::new()
                 } else {
                     self.relative(&span, "path", &path)
@@ -575,7 +574,7 @@ impl Check<'_> {
                 if !typed.crates.is_empty() && path != Path::new("") {
                     self.fault(Some(span.clone()), "`crates` goes with path = \".\"");
                 }
-                if !typed.crates.is_empty() && !(typed.paths.is_empty() && typed.exclude.is_empty()) {
+                if !typed.crates.is_empty() && (!typed.paths.is_empty() || !typed.exclude.is_empty()) {
                     self.fault(
                         Some(span.clone()),
                         "`crates` chooses the files; drop `paths` and `exclude`",

@@ -2,11 +2,12 @@
 //!
 //! Nothing appears under a final name before it is whole: written aside, fsynced, renamed.
 
+use crate::Cancel;
 use crate::error::{IoContext, Result, SeedError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,14 @@ impl Store {
     /// Results of a recipe, by input hash.
     pub fn recipe(&self, name: &str) -> PathBuf {
         self.seed().join("recipes").join(name)
+    }
+
+    pub(crate) fn recipes(&self) -> PathBuf {
+        self.seed().join("recipes")
+    }
+
+    pub(crate) fn works(&self) -> PathBuf {
+        self.seed().join("work")
     }
 
     /// Scratch of a recipe. Its path is always the same, so that it cannot make two builds differ.
@@ -209,28 +218,51 @@ pub(crate) struct Lock(File);
 
 impl Lock {
     pub(crate) fn take(path: &Path) -> Result<Lock> {
-        if let Some(dir) = path.parent() {
-            make_dir(dir)?;
-        }
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .at("opening the lock", path)?;
+        let file = lock_file(path)?;
         file.lock().at("waiting for the lock", path)?;
         Ok(Lock(file))
     }
 
     /// A lock that the programs started meanwhile hold too. When this program is killed, the next run waits
     /// until the last of them has ended, and does not clean up under their feet.
-    pub(crate) fn take_inherited(path: &Path) -> Result<Lock> {
-        let lock = Lock::take(path)?;
+    pub(crate) fn take_inherited(path: &Path, cancel: &Cancel) -> Result<Lock> {
+        let file = lock_file(path)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if cancel.is_cancelled() => return Err(SeedError::Cancelled),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+                Err(TryLockError::Error(error)) => return Err(error).at("waiting for the lock", path),
+            }
+        }
+        let lock = Lock(file);
         rustix::io::fcntl_setfd(&lock.0, rustix::io::FdFlags::empty())
             .map_err(io::Error::from)
             .at("keeping the lock", path)?;
         Ok(lock)
     }
+
+    /// The lock, if nobody has it.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Lock>> {
+        let file = lock_file(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).at("taking the lock", path),
+        }
+    }
+}
+
+fn lock_file(path: &Path) -> Result<File> {
+    if let Some(dir) = path.parent() {
+        make_dir(dir)?;
+    }
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .at("opening the lock", path)
 }
 
 impl Drop for Lock {

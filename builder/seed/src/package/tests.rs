@@ -43,14 +43,23 @@ impl Bench {
             debian_multiarch: String::new(),
             environment: BTreeMap::new(),
         };
-        make(&recipe, &target, &ResultDir(self.dir.path().join("result")), "hash", &self.key)
+        make(
+            &recipe,
+            &target,
+            &ResultDir(self.dir.path().join("result")),
+            "hash",
+            &self.key,
+        )
     }
 
     fn read(&self, made: &Made) -> (Package, Contents) {
         let bytes = fs::read(self.dir.path().join("result/packages/hash").join(&made.file)).unwrap();
         assert_eq!(bytes.len() as u64, made.bytes);
         let mut contents = Contents::default();
-        let expect = Expect { trust: Trust::Required, ..Expect::default() };
+        let expect = Expect {
+            trust: Trust::Required,
+            ..Expect::default()
+        };
         let verified = read(&bytes, &self.key.ring().unwrap(), &expect, &mut contents).unwrap();
         assert_eq!(verified.identity.to_string(), made.identity);
         (verified.package, contents)
@@ -62,7 +71,10 @@ fn listing(package: &Package) -> Vec<String> {
     let mut lines = Vec::new();
     for dir in &package.paths {
         let path = String::from_utf8_lossy(&dir.path);
-        lines.push(format!("{path}/ {:o} {}:{}", dir.acl.mode, dir.acl.user, dir.acl.group));
+        lines.push(format!(
+            "{path}/ {:o} {}:{}",
+            dir.acl.mode, dir.acl.user, dir.acl.group
+        ));
         for file in &dir.files {
             assert_eq!(file.mtime, 1000);
             let kind = match &file.kind {
@@ -153,8 +165,14 @@ target = "usr/bin"
         ]
     );
     let info = &package.info;
-    assert_eq!((&*info.name, &*info.version, &*info.description), ("x", "1.2-r0", "an x"));
-    assert_eq!((&*info.arch, &*info.license, &*info.origin, info.build_time), ("x86_64", "MIT", "x", 1000));
+    assert_eq!(
+        (&*info.name, &*info.version, &*info.description),
+        ("x", "1.2-r0", "an x")
+    );
+    assert_eq!(
+        (&*info.arch, &*info.license, &*info.origin, info.build_time),
+        ("x86_64", "MIT", "x", 1000)
+    );
     assert_eq!(texts(&info.depends), ["base-files", "y>=2"]);
     assert_eq!(texts(&info.provides), ["cmd:su=1.2-r0", "cmd:sudo=1.2-r0"]);
     assert_eq!((info.provider_priority, info.installed_size), (7, 14));
@@ -170,7 +188,14 @@ fn packages_are_the_same_bytes_every_time() {
         bench.file("usr/bin/a", b"a", 0o755);
         bench.file("usr/share/b", &[7; 100_000], 0o644);
         let made = bench.make("[[package]]\nname = \"x\"\nfiles = [\"**\"]").unwrap();
-        fs::read(bench.dir.path().join("result/packages/hash").join(&made.packages[0].file)).unwrap()
+        fs::read(
+            bench
+                .dir
+                .path()
+                .join("result/packages/hash")
+                .join(&made.packages[0].file),
+        )
+        .unwrap()
     };
     assert_eq!(bytes(), bytes());
 }
@@ -180,11 +205,16 @@ fn libraries_give_provides_and_depends() {
     let bench = Bench::new();
     let scratch = tempfile::tempdir().unwrap();
     let library = |name: &str, arguments: &[&str]| {
-        let all: Vec<&str> =
-            ["--target=x86_64-linux-musl", "-shared", "-fPIC", "-L.", "-Wl,--no-as-needed"]
-                .into_iter()
-                .chain(arguments.iter().copied())
-                .collect();
+        let all: Vec<&str> = [
+            "--target=x86_64-linux-musl",
+            "-shared",
+            "-fPIC",
+            "-L.",
+            "-Wl,--no-as-needed",
+        ]
+        .into_iter()
+        .chain(arguments.iter().copied())
+        .collect();
         compile(scratch.path(), name, &all)
     };
     let c = library("libc.so", &["-Wl,-soname,libc.so"]);
@@ -226,9 +256,14 @@ fn a_program_of_the_host_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let program = compile(scratch.path(), "p", &["--target=aarch64-linux-musl", "-static"]);
     bench.file("usr/bin/p", &program, 0o755);
-    let error = bench.make("[[package]]\nname = \"x\"\nfiles = [\"**\"]").unwrap_err().to_string();
+    let error = bench
+        .make("[[package]]\nname = \"x\"\nfiles = [\"**\"]")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("usr/bin/p is for another machine"), "{error}");
-    bench.make("[[package]]\nname = \"x\"\nfiles = [\"**\"]\nelf-scan = false").unwrap();
+    bench
+        .make("[[package]]\nname = \"x\"\nfiles = [\"**\"]\nelf-scan = false")
+        .unwrap();
 }
 
 /// Each row: packages, and what the message must hold. `$OUT` has usr/a, usr/b/c and the empty usr/d.
@@ -240,13 +275,19 @@ fn claims_that_do_not_add_up_are_told() {
     fs::create_dir_all(bench.out().join("usr/d")).unwrap();
     let all = "files = [\"usr/**\"]";
     for (packages, wanted) in [
-        ("[[package]]\nname = \"x\"\nfiles = [\"usr/a\"]".to_owned(), "no package takes usr/b/c, usr/d;"),
+        (
+            "[[package]]\nname = \"x\"\nfiles = [\"usr/a\"]".to_owned(),
+            "no package takes usr/b/c, usr/d;",
+        ),
         (
             format!("[[package]]\nname = \"x\"\n{all}\n[[package]]\nname = \"y\"\nfiles = [\"usr/a\"]"),
             "more than one package takes usr/a (x, y)",
         ),
         (
-            format!("[[package]]\nname = \"x\"\n{}", all.replace("]", ", \"usr/zzz*\"]")),
+            format!(
+                "[[package]]\nname = \"x\"\n{}",
+                all.replace("]", ", \"usr/zzz*\"]")
+            ),
             "\"usr/zzz*\" matches nothing",
         ),
         (
@@ -261,13 +302,17 @@ fn claims_that_do_not_add_up_are_told() {
             format!("[[package]]\nname = \"x\"\n{all}\n[[package.entry]]\npath = \"usr/a\"\nkind = \"fifo\""),
             "usr/a is in $OUT and stated as a node",
         ),
-        (format!("[[package]]\nname = \"x\"\n{all}\ndepends = [\"a b\"]"), "package x:"),
+        (
+            format!("[[package]]\nname = \"x\"\n{all}\ndepends = [\"a b\"]"),
+            "package x:",
+        ),
     ] {
         let error = bench.make(&packages).unwrap_err().to_string();
         assert!(error.contains(wanted), "{packages}\n{error}");
         assert!(!bench.dir.path().join("result/packages/hash").exists());
     }
-    let fine = "unpackaged = [\"usr/d\"]\nsysroot = [\"usr/b/**\"]\n[[package]]\nname = \"x\"\nfiles = [\"usr/a\"]";
+    let fine =
+        "unpackaged = [\"usr/d\"]\nsysroot = [\"usr/b/**\"]\n[[package]]\nname = \"x\"\nfiles = [\"usr/a\"]";
     bench.make(fine).unwrap();
 }
 
@@ -283,15 +328,22 @@ fn devices_left_in_out_are_refused() {
         0,
     )
     .unwrap();
-    let error = bench.make("[[package]]\nname = \"x\"\nfiles = [\"*\"]").unwrap_err().to_string();
+    let error = bench
+        .make("[[package]]\nname = \"x\"\nfiles = [\"*\"]")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("pipe is a device, pipe or socket"), "{error}");
 }
 
 #[test]
 fn versions_of_libraries_come_from_file_names() {
-    for (name, wanted) in
-        [("libx.so.1.2.3", "1.2.3"), ("libx.so", "0"), ("libx.so.1", "1"), ("libx.so.", "0"), ("libx.so.q", "0")]
-    {
+    for (name, wanted) in [
+        ("libx.so.1.2.3", "1.2.3"),
+        ("libx.so", "0"),
+        ("libx.so.1", "1"),
+        ("libx.so.", "0"),
+        ("libx.so.q", "0"),
+    ] {
         assert_eq!(library_version(name), wanted, "{name}");
     }
 }

@@ -12,7 +12,7 @@ fn archive(members: &[(EntryType, &str, &str)]) -> Vec<u8> {
         header.set_entry_type(*kind);
         header.set_mode(0o755);
         header.set_mtime(1_000_000_000);
-        let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+        let is_link = matches!(kind, Symlink | Link);
         let data = if is_link { "" } else { content };
         if is_link {
             header.as_mut_bytes()[157..157 + content.len()].copy_from_slice(content.as_bytes());
