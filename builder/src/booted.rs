@@ -1,0 +1,1 @@
+//! Booting a medium and comparing what runs with its manifest.

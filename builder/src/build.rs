@@ -1,0 +1,421 @@
+//! Building an image: definition, lock, packages, root, boot files, medium.
+
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use lycia_apk::dependency;
+use lycia_apk::solver::UniverseBuilder;
+use lycia_media::{fat, squashfs};
+use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
+use sha2::{Digest as _, Sha256};
+
+use crate::definition::{Compression, Image, Output, Project};
+use crate::error::{Error, Explain as _, Kind, Result, io};
+use crate::fetch::Client;
+use crate::lock::Lock;
+use crate::manifest::{self, Manifest};
+use crate::packages::{self, Chosen, OpenRepository};
+use crate::progress::{Progress, Unit};
+use crate::root::{self, Root};
+use crate::store::{Aside, Store, write_whole};
+use crate::{grub, initramfs, medium};
+
+/// What is to be built, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of the image.
+    pub image: String,
+    /// Architecture.
+    pub arch: String,
+    /// Folder for the results.
+    pub output: PathBuf,
+    /// Lock to obey; the one beside the definition if there is one.
+    pub lock: Option<PathBuf>,
+    /// Without a lock nothing is built.
+    pub locked: bool,
+    /// What could not be done natively is an error.
+    pub strict: bool,
+    /// Threads.
+    pub jobs: usize,
+}
+
+/// A file that was written.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Written {
+    /// What it is: `iso`, `manifest`, `lock` or `checksums`.
+    pub kind: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// What a build made.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The files.
+    pub files: Vec<Written>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Built {
+    /// The ISO, if one was asked for.
+    pub fn iso(&self) -> Option<&Path> {
+        self.files
+            .iter()
+            .find(|file| file.kind == "iso")
+            .map(|file| file.path.as_path())
+    }
+}
+
+/// The repositories of an image, opened.
+///
+/// # Errors
+/// When one cannot be had or is not signed by a trusted key: a build never goes on without it.
+pub fn open_repositories(image: &Image, store: &Store, client: &Client) -> Result<Vec<OpenRepository>> {
+    image
+        .repositories
+        .iter()
+        .map(|definition| OpenRepository::open(definition, &image.arch, store, client))
+        .collect()
+}
+
+/// Where the lock of an image is looked for.
+pub fn lock_path(project: &Project, image: &str, arch: &str) -> PathBuf {
+    project
+        .configs()
+        .join("images")
+        .join(format!("{image}.{arch}.lock"))
+}
+
+/// Solves an image's world.
+///
+/// # Errors
+/// When the packages cannot be had together, with the reason in words.
+pub fn solve(image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>> {
+    let world = image
+        .packages
+        .iter()
+        .map(|word| dependency::parse_world_entry(word))
+        .collect::<Result<Vec<_>, _>>()
+        .explain(Kind::Input, || "reading the package list".to_owned())?;
+    let doing = || format!("choosing the packages of {}", image.name);
+    let mut universe = UniverseBuilder::new([image.arch.as_str()]);
+    for repository in repositories {
+        universe
+            .repository([None], repository.packages.iter().cloned())
+            .explain(Kind::Input, doing)?;
+    }
+    let universe = universe.finish().explain(Kind::Input, doing)?;
+    let solution = lycia_apk::solver::select(&universe, &world).explain(Kind::Solver, doing)?;
+    let chosen = solution.into_iter().map(|one| {
+        let entry = universe.info(one.package).clone();
+        let nowhere = || Error::new(Kind::Internal, format!("{} is in no repository", entry.name));
+        let repository = one.repository.ok_or_else(nowhere)?;
+        Ok(Chosen { entry, repository })
+    });
+    chosen.collect()
+}
+
+/// The time that dates an image: `SOURCE_DATE_EPOCH` if it is set, else when its newest package was built.
+///
+/// # Errors
+/// When the variable is no number.
+pub fn epoch(chosen: &[Chosen]) -> Result<u64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .explain(Kind::Usage, || format!("SOURCE_DATE_EPOCH is `{text}`")),
+        Err(_) => Ok(chosen.iter().map(|one| one.entry.build_time).max().unwrap_or(0)),
+    }
+}
+
+/// Builds an image and writes its outputs.
+///
+/// # Errors
+/// When anything fails; no output has its name then.
+pub fn build(project: &Project, store: &Store, options: &Options, progress: &Progress) -> Result<Built> {
+    let image = project.image(&options.image, &options.arch)?;
+    if image.outputs.is_empty() {
+        return Err(
+            Error::new(Kind::Input, format!("the image {} has no outputs", image.name))
+                .hint("add `outputs = [\"iso\"]`"),
+        );
+    }
+    let client = Client::default();
+    let repositories = open_repositories(&image, store, &client)?;
+    let beside = lock_path(project, &image.name, &image.arch);
+    let lock_file = options
+        .lock
+        .clone()
+        .or_else(|| beside.is_file().then_some(beside.clone()));
+    let (lock, chosen) = match lock_file {
+        Some(path) => {
+            let lock = Lock::read(&path)?;
+            let chosen = lock
+                .obey(&image, &repositories)
+                .map_err(|error| error.context(path.display()))?;
+            (lock, chosen)
+        }
+        None if options.locked => {
+            return Err(Error::new(
+                Kind::Input,
+                format!("--locked, and there is no {}", beside.display()),
+            )
+            .hint(format!("make it with `lycia lock {}`", image.name)));
+        }
+        None => {
+            let chosen = solve(&image, &repositories)?;
+            let epoch = epoch(&chosen)?;
+            (Lock::new(&image, &repositories, &chosen, epoch), chosen)
+        }
+    };
+    io(std::fs::create_dir_all(&options.output), || {
+        format!("making {}", options.output.display())
+    })?;
+
+    let unpacked = packages::unpack(&chosen, &repositories, store, &client, progress, options.jobs)?;
+    let assembling = progress.stage("assemble", 1, Unit::Items);
+    let root = root::assemble(&image, &repositories, unpacked, lock.epoch, options.strict)?;
+    assembling.finish(&format!(
+        "{} packages, {} files",
+        root.database.packages.len(),
+        root.origins.len()
+    ));
+
+    let mut files = Vec::new();
+    for output in &image.outputs {
+        match output {
+            Output::Iso => files.extend(iso(&image, &root, &lock, store, options, progress)?),
+        }
+    }
+    Ok(Built {
+        files,
+        warnings: root.warnings,
+    })
+}
+
+fn iso(
+    image: &Image,
+    root: &Root,
+    lock: &Lock,
+    store: &Store,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Vec<Written>> {
+    let stem = format!("{}-{}", image.name, image.arch);
+    let kernel = root.kernel(image.kernel.as_deref())?;
+    let identity = medium::Identity::derive(image, lock, root.time);
+
+    let squashing = progress.stage("compress", 0, Unit::Bytes);
+    let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
+    let squash_options = squashfs::Options {
+        compressor: match image.squashfs.compression {
+            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
+            Compression::Xz(preset) => squashfs::Compressor::Xz {
+                preset,
+                bcj: bcj(&image.arch),
+            },
+            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
+        },
+        block_size: image.squashfs.block_size,
+        mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),
+        jobs: options.jobs,
+        ..squashfs::Options::default()
+    };
+    let summary = squashfs::write(&root.tree, &squash_options, squash.file(), &|done, total| {
+        squashing.set(done, total)
+    })
+    .map_err(|error| {
+        let kind = match &error {
+            squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
+            _ => Kind::Target,
+        };
+        Error::new(kind, error)
+    })?;
+    squashing.finish(&format!("{:.1} MiB of squashfs", mebibytes(summary.bytes)));
+    let squash_pack = Pack::open(&squash.path(), summary.bytes)
+        .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
+    let squash_content = squash_pack
+        .range(0, summary.bytes)
+        .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
+
+    let booting = progress.stage("boot", 1, Unit::Items);
+    let initramfs = initramfs::content(
+        image,
+        root,
+        &kernel,
+        &initramfs::Medium {
+            label: &image.live.label,
+            uuid: &identity.uuid,
+        },
+    )?;
+    let scratch = io(
+        tempfile::Builder::new()
+            .prefix("grub-")
+            .tempdir_in(store.folder("scratch")?),
+        || "making a scratch folder".to_owned(),
+    )?;
+    let mut built = Vec::new();
+    for platform in &image.boot.platforms {
+        built.extend(grub::build(platform, image, &root.tree, scratch.path())?);
+    }
+    if built.is_empty() {
+        return Err(Error::new(
+            Kind::Target,
+            "neither the root nor this machine has GRUB modules for any platform",
+        )
+        .hint("add the GRUB packages to the definition"));
+    }
+    booting.finish(&format!(
+        "{:.1} MiB of initramfs, GRUB for {}",
+        mebibytes(initramfs.len()),
+        built
+            .iter()
+            .map(|one| one.platform.platform.as_str())
+            .collect::<Vec<_>>()
+            .join(" and ")
+    ));
+
+    let time = root.time;
+    let manifest = Manifest::new(
+        lock,
+        root,
+        &kernel,
+        manifest::Medium {
+            label: image.live.label.clone(),
+            uuid: identity.uuid.clone(),
+        },
+    );
+    let mut tree = Tree::new(Metadata::new(0o755, time));
+    let mut put = |path: &str, content: Content| {
+        tree.write(path.as_bytes(), Metadata::new(0o644, time), content)
+            .map(drop)
+            .explain(Kind::Internal, || "laying out the medium".to_owned())
+    };
+    let checksum = manifest::hex(&Sha256::digest(squash_content.bytes()));
+    put("live/filesystem.squashfs", squash_content)?;
+    put(
+        "live/filesystem.squashfs.sha256",
+        format!("{checksum}  filesystem.squashfs\n").into(),
+    )?;
+    put("live/vmlinuz", root.content(&kernel.image)?)?;
+    put("live/initrd", initramfs)?;
+    put("live/packages.lock", lock.text().into())?;
+    grub::lay(&mut tree, image, &built, time)?;
+    let esp = esp(&built, time, identity.serial)?;
+
+    let path = options.output.join(format!("{stem}.iso"));
+    let writing = progress.stage("write", 0, Unit::Bytes);
+    let mut out = Aside::new(&path)?;
+    let sha256 = {
+        let mut hashing = Hashing {
+            inner: BufWriter::with_capacity(1 << 20, out.file()),
+            hash: Sha256::new(),
+            len: 0,
+        };
+        medium::write_iso(
+            image,
+            &identity,
+            &tree,
+            &built,
+            esp,
+            time,
+            &mut hashing,
+            &mut |done, total| {
+                writing.set(done, total);
+            },
+        )?;
+        io(hashing.flush(), || format!("writing {}", path.display()))?;
+        (manifest::hex(&hashing.hash.finalize()), hashing.len)
+    };
+    let (sha256, size) = sha256;
+    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
+
+    // The ISO comes last: where it is, everything that belongs to it is.
+    let mut files = Vec::new();
+    let small = [
+        ("manifest", format!("{stem}.manifest.json"), manifest.json()),
+        ("lock", format!("{stem}.lock"), lock.text()),
+        (
+            "checksums",
+            format!("{stem}.iso.sha256"),
+            format!("{sha256}  {stem}.iso\n"),
+        ),
+    ];
+    for (kind, name, text) in small {
+        let path = options.output.join(name);
+        write_whole(&path, text.as_bytes())?;
+        let sha256 = manifest::hex(&Sha256::digest(text.as_bytes()));
+        files.push(Written {
+            kind,
+            path,
+            size: text.len() as u64,
+            sha256,
+        });
+    }
+    out.finish()?;
+    files.insert(
+        0,
+        Written {
+            kind: "iso",
+            path,
+            size,
+            sha256,
+        },
+    );
+    Ok(files)
+}
+
+fn esp(built: &[grub::Built], time: Timestamp, serial: u32) -> Result<Option<Content>> {
+    let Some(tree) = grub::esp(built, time)? else {
+        return Ok(None);
+    };
+    let volume = fat::Volume {
+        label: Some("LYCIA_EFI".to_owned()),
+        serial,
+        time,
+        width: None,
+        size: fat::fitting_size(&tree, None, 0),
+    };
+    let image = fat::image(&tree, &volume)
+        .explain(Kind::Internal, || "making the EFI system partition".to_owned())?;
+    Ok(Some(Content::from(image)))
+}
+
+/// The filter of xz that fits an architecture, where kernels of the time can read it.
+fn bcj(arch: &str) -> squashfs::Bcj {
+    match arch {
+        "x86_64" | "x86" => squashfs::Bcj::X86,
+        _ => squashfs::Bcj::None,
+    }
+}
+
+/// Bytes in MiB, for people.
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Hashes what passes on its way to a file.
+struct Hashing<W: std::io::Write> {
+    inner: W,
+    hash: Sha256,
+    len: u64,
+}
+
+impl<W: std::io::Write> std::io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.len += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}

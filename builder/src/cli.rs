@@ -1,0 +1,219 @@
+//! The command line: one definition gives the parser, the help, the man pages and the completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Builds bootable live and installer images of musl/LLVM Linux systems.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lycia",
+    version,
+    max_term_width = 80,
+    after_help = "Example: lycia run live --setup\n\nExit codes: 0 done, 1 fault of lycia, 2 usage, 3 input, 4 verification,\n5 solver, 6 host, 7 target"
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Folder that holds configs/ and overlays/ [default: the nearest one upwards]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Store of downloads, packs and the seed [default: $XDG_CACHE_HOME/lycia]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Threads and processes at a time [default: one for each core]
+    #[arg(long, global = true, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Say nothing but errors
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from its definition
+    #[command(after_help = "Example: lycia build live --output output")]
+    Build(BuildArgs),
+    /// Write the lock of an image: its exact packages, which builds then obey
+    #[command(after_help = "Example: lycia lock live")]
+    Lock(LockArgs),
+    /// Build an image and boot it under QEMU to a login
+    #[command(after_help = "Example: lycia run live --setup")]
+    Run(RunArgs),
+    /// Boot a built ISO with every firmware as CD and as disk and compare it with its manifest
+    #[command(after_help = "Example: lycia test output/live-x86_64.iso")]
+    Test(TestArgs),
+    /// Build the embedded package repository from distribution sources
+    #[command(after_help = "Example: lycia seed --explain")]
+    Seed(SeedArgs),
+    /// Say what the machine lacks, and install it
+    #[command(after_help = "Example: lycia doctor --install --tests")]
+    Doctor(DoctorArgs),
+    /// Make the machine ready: install what it lacks (Debian) and build the seed
+    #[command(after_help = "Example: lycia setup --tests")]
+    Setup(SetupArgs),
+    /// Remove what killed runs left in the store, or all of it
+    #[command(after_help = "Example: lycia clean --packs")]
+    Clean(CleanArgs),
+    /// List the images of the project
+    Images,
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Folder to write them to
+        directory: PathBuf,
+    },
+}
+
+/// Which image, of which architecture.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Name of a file in configs/images
+    pub image: String,
+    /// Target architecture
+    #[arg(long, default_value = "x86_64")]
+    pub arch: String,
+}
+
+/// `lycia build`
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Image.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Folder for the results
+    #[arg(long, default_value = "output", value_name = "DIR")]
+    pub output: PathBuf,
+    /// Obey this lock [default: configs/images/IMAGE.ARCH.lock if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Fail where there is no lock
+    #[arg(long)]
+    pub locked: bool,
+    /// Fail where a script or trigger would have to wait for the first boot
+    #[arg(long)]
+    pub strict: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lycia lock`
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// Image.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Where to write it [default: configs/images/IMAGE.ARCH.lock]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `lycia run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What is built.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// First install what the machine lacks (Debian) and build the seed
+    #[arg(long)]
+    pub setup: bool,
+    /// Start with UEFI instead of BIOS
+    #[arg(long)]
+    pub uefi: bool,
+    /// Attach the medium as a disk instead of a CD
+    #[arg(long)]
+    pub disk: bool,
+    /// Write a picture of the screen at the login to this PNG
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+    /// Stay at the console of the guest instead of ending at its login
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// Seconds until the login must be there
+    #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+    pub limit: u64,
+}
+
+/// `lycia test`
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// An ISO with its manifest beside it
+    pub iso: PathBuf,
+    /// Only these cells, such as bios-cd or uefi-disk
+    #[arg(long, value_name = "CELL")]
+    pub cell: Vec<String>,
+    /// Folder for pictures and transcripts
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// Seconds for each stage of a boot
+    #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+    pub limit: u64,
+}
+
+/// `lycia seed`
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    /// Only these recipes and what they need
+    #[arg(value_name = "RECIPE")]
+    pub only: Vec<String>,
+    /// Target architecture
+    #[arg(long, default_value = "x86_64")]
+    pub arch: String,
+    /// Say what would be done and why, and do nothing
+    #[arg(long)]
+    pub explain: bool,
+    /// Build this recipe even where nothing changed
+    #[arg(long, value_name = "RECIPE")]
+    pub force: Vec<String>,
+    /// Ask the archive again what is newest
+    #[arg(long)]
+    pub refresh: bool,
+    /// Fetch nothing
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// `lycia doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Install what is missing with apt-get
+    #[arg(long)]
+    pub install: bool,
+    /// Look for what the tests need, too
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// `lycia setup`
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// Get ready for the tests, too
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// `lycia clean`
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// Unpacked packages and downloads of packages, too
+    #[arg(long)]
+    pub packs: bool,
+    /// Everything, the seed and its key, too
+    #[arg(long)]
+    pub all: bool,
+}

@@ -1,0 +1,677 @@
+//! Definitions: what an image is, resolved from the files that a user types.
+
+pub mod typed;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context as _, Error, Kind, Result};
+use typed::{ArchitectureFile, ImageFile, RepositoriesFile};
+
+/// How a compressed output is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// Zstandard with its level, 1 to 22.
+    Zstd(u32),
+    /// xz with its preset, 0 to 9.
+    Xz(u32),
+    /// gzip with its level, 1 to 9.
+    Gzip(u32),
+}
+
+impl Compression {
+    /// From the words of a definition.
+    fn resolve(name: &str, level: Option<u32>, usual: u32) -> Result<Compression> {
+        let bounded = |low: u32, high: u32, usual: u32| {
+            let level = level.unwrap_or(usual);
+            if (low..=high).contains(&level) {
+                return Ok(level);
+            }
+            Err(Error::new(
+                Kind::Input,
+                format!("level {level} of {name} is not between {low} and {high}"),
+            ))
+        };
+        match name {
+            "zstd" => Ok(Compression::Zstd(bounded(1, 22, usual)?)),
+            "xz" => Ok(Compression::Xz(bounded(0, 9, 6)?)),
+            "gzip" => Ok(Compression::Gzip(bounded(1, 9, 9)?)),
+            other => Err(Error::new(Kind::Input, format!("`{other}` is no compression"))
+                .hint("there are zstd, xz and gzip")),
+        }
+    }
+}
+
+/// A medium or archive to be written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Output {
+    /// A hybrid live ISO.
+    Iso,
+}
+
+/// Where packages come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// The seed repository of this machine's store.
+    Seed,
+    /// A folder that holds `ARCH/Packages.adb`.
+    Directory(PathBuf),
+    /// The same over HTTP.
+    Http(String),
+}
+
+/// A repository of packages.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// `DEFINITION/NUMBER`, for messages.
+    pub name: String,
+    /// Where it is.
+    pub location: Location,
+    /// Files of public keys; none for the seed, whose key is in the store.
+    pub keys: Vec<PathBuf>,
+    /// Whether it may come without a signature.
+    pub unsigned: bool,
+}
+
+/// What a live system is set up with.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Volume label.
+    pub label: String,
+    /// Live user.
+    pub user: String,
+    /// Password of the live user and root.
+    pub password: String,
+    /// Shell of the live user.
+    pub shell: String,
+    /// Host name.
+    pub hostname: String,
+}
+
+/// What the boot loader shows and passes.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Title of the menu.
+    pub title: String,
+    /// Seconds until the first entry boots.
+    pub timeout: u32,
+    /// Kernel arguments of every entry.
+    pub arguments: String,
+    /// Consoles, the last one being `/dev/console`.
+    pub consoles: Vec<String>,
+    /// GRUB platforms.
+    pub platforms: Vec<typed::GrubTable>,
+    /// Argument for a serial console of this architecture.
+    pub serial_console: String,
+}
+
+/// What goes into the initramfs.
+#[derive(Clone, Debug)]
+pub struct Initramfs {
+    /// Its compression.
+    pub compression: Compression,
+    /// Modules loaded at once.
+    pub modules: Vec<String>,
+    /// Modules that are there.
+    pub available_modules: Vec<String>,
+    /// Programs of the root.
+    pub programs: Vec<String>,
+}
+
+/// How the squashfs is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Squashfs {
+    /// Its compression.
+    pub compression: Compression,
+    /// Bytes of a block.
+    pub block_size: u32,
+}
+
+/// An image of one architecture, whole and checked.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its name, which is its file's.
+    pub name: String,
+    /// One line.
+    pub summary: String,
+    /// Target architecture as apk names it.
+    pub arch: String,
+    /// Repositories in the order of preference.
+    pub repositories: Vec<Repository>,
+    /// The world, in order, each name once.
+    pub packages: Vec<String>,
+    /// Folders of overlays, in order.
+    pub overlays: Vec<PathBuf>,
+    /// Services to enable.
+    pub services: Vec<String>,
+    /// What to write.
+    pub outputs: Vec<Output>,
+    /// Part of the version of the kernel wanted.
+    pub kernel: Option<String>,
+    /// Live system.
+    pub live: Live,
+    /// Boot loader.
+    pub boot: Boot,
+    /// Initramfs.
+    pub initramfs: Initramfs,
+    /// Squashfs.
+    pub squashfs: Squashfs,
+}
+
+/// A project: the folder that holds `configs` and `overlays`.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl Project {
+    /// The project at `given`, or the nearest folder from here upwards that has `configs/images`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(given: Option<&Path>) -> Result<Project> {
+        let is_project = |root: &Path| root.join("configs/images").is_dir();
+        if let Some(root) = given {
+            if is_project(root) {
+                return Ok(Project {
+                    root: root.to_owned(),
+                });
+            }
+            return Err(Error::new(
+                Kind::Input,
+                format!("{} has no configs/images", root.display()),
+            ));
+        }
+        let here = crate::error::io(std::env::current_dir(), || {
+            "finding the current directory".to_owned()
+        })?;
+        here.ancestors()
+            .find(|root| is_project(root))
+            .map(|root| Project {
+                root: root.to_owned(),
+            })
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Input,
+                    format!(
+                        "neither {} nor a folder above it has configs/images",
+                        here.display()
+                    ),
+                )
+                .hint("run in a checkout of Lycia, or give --project DIR")
+            })
+    }
+
+    /// The folder of definitions.
+    pub fn configs(&self) -> PathBuf {
+        self.root.join("configs")
+    }
+
+    /// The image `name` for `arch`.
+    ///
+    /// # Errors
+    /// When a file of it cannot be read, or what it says cannot be.
+    pub fn image(&self, name: &str, arch: &str) -> Result<Image> {
+        let mut chain = Vec::new();
+        let file = self.include(name, &mut chain)?;
+        resolve(self, name, arch, file).context(|| format!("image {name}"))
+    }
+
+    /// The file `name` joined with those that it includes.
+    fn include(&self, name: &str, chain: &mut Vec<String>) -> Result<ImageFile> {
+        if chain.iter().any(|above| above == name) {
+            chain.push(name.to_owned());
+            return Err(Error::new(
+                Kind::Input,
+                format!("images include each other: {}", chain.join(" -> ")),
+            ));
+        }
+        let path = typed::file(&self.configs(), "images", name)?;
+        let mut file: ImageFile = typed::read(&path)?;
+        chain.push(name.to_owned());
+        let mut whole = ImageFile::default();
+        for part in std::mem::take(&mut file.include) {
+            whole = join(
+                whole,
+                self.include(&part, chain)
+                    .context(|| path.display().to_string())?,
+            );
+        }
+        chain.pop();
+        Ok(join(whole, file))
+    }
+}
+
+/// `over` laid over `under`: lists joined, single values replaced.
+fn join(under: ImageFile, over: ImageFile) -> ImageFile {
+    fn lists<T>(mut under: Vec<T>, over: Vec<T>) -> Vec<T> {
+        under.extend(over);
+        under
+    }
+    ImageFile {
+        include: Vec::new(),
+        summary: over.summary.or(under.summary),
+        repositories: lists(under.repositories, over.repositories),
+        packages: lists(under.packages, over.packages),
+        overlays: lists(under.overlays, over.overlays),
+        services: lists(under.services, over.services),
+        outputs: lists(under.outputs, over.outputs),
+        kernel: over.kernel.or(under.kernel),
+        live: typed::LiveTable {
+            label: over.live.label.or(under.live.label),
+            user: over.live.user.or(under.live.user),
+            password: over.live.password.or(under.live.password),
+            shell: over.live.shell.or(under.live.shell),
+            hostname: over.live.hostname.or(under.live.hostname),
+        },
+        boot: typed::BootTable {
+            title: over.boot.title.or(under.boot.title),
+            timeout: over.boot.timeout.or(under.boot.timeout),
+            arguments: over.boot.arguments.or(under.boot.arguments),
+            consoles: over.boot.consoles.or(under.boot.consoles),
+            platforms: over.boot.platforms.or(under.boot.platforms),
+        },
+        initramfs: typed::InitramfsTable {
+            compression: over.initramfs.compression.or(under.initramfs.compression),
+            level: over.initramfs.level.or(under.initramfs.level),
+            modules: lists(under.initramfs.modules, over.initramfs.modules),
+            available_modules: lists(
+                under.initramfs.available_modules,
+                over.initramfs.available_modules,
+            ),
+            programs: lists(under.initramfs.programs, over.initramfs.programs),
+        },
+        squashfs: typed::SquashfsTable {
+            compression: over.squashfs.compression.or(under.squashfs.compression),
+            level: over.squashfs.level.or(under.squashfs.level),
+            block_size: over.squashfs.block_size.or(under.squashfs.block_size),
+        },
+    }
+}
+
+fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result<Image> {
+    let wrong = |message: String| Error::new(Kind::Input, message);
+    let architecture: ArchitectureFile =
+        typed::read(&typed::file(&project.configs(), "architectures", arch)?)?;
+
+    let mut repositories = Vec::new();
+    for definition in once(&file.repositories) {
+        repositories.extend(resolve_repositories(project, &definition, arch)?);
+    }
+    if repositories.is_empty() {
+        return Err(wrong("it names no repository".to_owned()).hint("add `repositories = [\"seed\"]`"));
+    }
+    let packages = once(&file.packages);
+    if packages.is_empty() {
+        return Err(wrong("it names no package".to_owned()));
+    }
+    let overlays = once(&file.overlays).into_iter().map(|overlay| {
+        let path = project.root.join("overlays").join(&overlay);
+        if overlay.contains('/') || overlay.starts_with('.') || !path.is_dir() {
+            return Err(wrong(format!("there is no overlay {}", path.display())));
+        }
+        Ok(path)
+    });
+    let overlays = overlays.collect::<Result<Vec<_>>>()?;
+    let outputs = once(&file.outputs)
+        .into_iter()
+        .map(|output| match output.as_str() {
+            "iso" => Ok(Output::Iso),
+            other => Err(wrong(format!("`{other}` is no output")).hint("there is: iso")),
+        });
+    let outputs = outputs.collect::<Result<Vec<_>>>()?;
+
+    let label = file.live.label.unwrap_or_else(|| "LYCIA_LIVE".to_owned());
+    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if label.is_empty() || label.len() > 32 || !label.bytes().all(fits) {
+        return Err(wrong(format!(
+            "the label `{label}` is not 1 to 32 of A-Z, 0-9 and _"
+        )));
+    }
+    let live = Live {
+        label,
+        user: word("live user", file.live.user, "anon")?,
+        password: word("live password", file.live.password, "chimera")?,
+        shell: word("live shell", file.live.shell, "/bin/sh")?,
+        hostname: word("hostname", file.live.hostname, "lycia")?,
+    };
+
+    let platforms = match file.boot.platforms {
+        None => architecture.grub,
+        Some(wanted) => {
+            let known: Vec<&str> = architecture
+                .grub
+                .iter()
+                .map(|grub| grub.platform.as_str())
+                .collect();
+            if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+                return Err(wrong(format!("{arch} has no GRUB platform `{unknown}`"))
+                    .hint(format!("there are: {}", known.join(", "))));
+            }
+            architecture
+                .grub
+                .into_iter()
+                .filter(|grub| wanted.contains(&grub.platform))
+                .collect()
+        }
+    };
+    let boot = Boot {
+        title: file.boot.title.unwrap_or_else(|| format!("Lycia {name}")),
+        timeout: file.boot.timeout.unwrap_or(5),
+        arguments: file.boot.arguments.unwrap_or_default(),
+        consoles: file
+            .boot
+            .consoles
+            .unwrap_or_else(|| vec!["tty0".to_owned(), architecture.serial_console.clone()]),
+        platforms,
+        serial_console: architecture.serial_console,
+    };
+    let plain = |text: &str| {
+        !text
+            .chars()
+            .any(|letter| letter.is_control() || "'\"\\$`".contains(letter))
+    };
+    for text in [&boot.title, &boot.arguments].into_iter().chain(&boot.consoles) {
+        if !plain(text) {
+            return Err(wrong(format!(
+                "`{}` has quotes, `$` or control characters",
+                text.escape_debug()
+            )));
+        }
+    }
+
+    let initramfs = Initramfs {
+        compression: Compression::resolve(
+            file.initramfs.compression.as_deref().unwrap_or("zstd"),
+            file.initramfs.level,
+            12,
+        )
+        .context(|| "initramfs".to_owned())?,
+        modules: once(&file.initramfs.modules),
+        available_modules: once(&file.initramfs.available_modules),
+        programs: once(&file.initramfs.programs),
+    };
+    if matches!(initramfs.compression, Compression::Gzip(_)) {
+        return Err(wrong("an initramfs is compressed by zstd or xz".to_owned()));
+    }
+    let block_size = file.squashfs.block_size.unwrap_or(131_072);
+    if !block_size.is_power_of_two() || !(4096..=1 << 20).contains(&block_size) {
+        return Err(wrong(format!(
+            "the squashfs block size {block_size} is not a power of two from 4096 to 1048576"
+        )));
+    }
+    let squashfs = Squashfs {
+        compression: Compression::resolve(
+            file.squashfs.compression.as_deref().unwrap_or("zstd"),
+            file.squashfs.level,
+            15,
+        )
+        .context(|| "squashfs".to_owned())?,
+        block_size,
+    };
+    Ok(Image {
+        name: name.to_owned(),
+        summary: file.summary.unwrap_or_default(),
+        arch: arch.to_owned(),
+        repositories,
+        packages,
+        overlays,
+        services: once(&file.services),
+        outputs,
+        kernel: file.kernel,
+        live,
+        boot,
+        initramfs,
+        squashfs,
+    })
+}
+
+fn resolve_repositories(project: &Project, definition: &str, arch: &str) -> Result<Vec<Repository>> {
+    let path = typed::file(&project.configs(), "repositories", definition)?;
+    let file: RepositoriesFile = typed::read(&path)?;
+    let wrong = |message: String| Error::new(Kind::Input, message).context(path.display());
+    let mut repositories = Vec::new();
+    for (number, table) in file.repository.into_iter().enumerate() {
+        let text = table.location.replace("${arch}", arch);
+        let location = if text == "seed:" {
+            Location::Seed
+        } else if text.starts_with("https://") || text.starts_with("http://") {
+            Location::Http(text.trim_end_matches('/').to_owned())
+        } else if let Some(local) = text
+            .strip_prefix("file://")
+            .or(text.starts_with('/').then_some(text.as_str()))
+        {
+            Location::Directory(PathBuf::from(local))
+        } else {
+            return Err(wrong(format!("`{text}` is no location"))
+                .hint("a location is seed:, an absolute path, or a URL of https, http or file"));
+        };
+        if table.unsigned && !matches!(location, Location::Directory(_)) {
+            return Err(wrong(format!("`{text}`: only a local folder may be unsigned")));
+        }
+        let mut keys = Vec::new();
+        for key in &table.keys {
+            if key == "seed:" {
+                continue;
+            }
+            keys.extend(key_files(&project.configs(), key).map_err(|error| error.context(path.display()))?);
+        }
+        if keys.is_empty() && location != Location::Seed && !table.unsigned {
+            return Err(wrong(format!("`{text}` has no keys")).hint("add `keys = [\"keys/NAME.pub\"]`"));
+        }
+        repositories.push(Repository {
+            name: format!("{definition}/{}", number + 1),
+            location,
+            keys,
+            unsigned: table.unsigned,
+        });
+    }
+    Ok(repositories)
+}
+
+/// The key files that `pattern` names below `configs`, sorted.
+fn key_files(configs: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+    let relative = Path::new(pattern);
+    if relative
+        .components()
+        .any(|part| !matches!(part, std::path::Component::Normal(_)))
+    {
+        return Err(Error::new(
+            Kind::Input,
+            format!("`{pattern}` is not a path below configs"),
+        ));
+    }
+    let path = configs.join(relative);
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let mut found = Vec::new();
+    match name.split_once('*') {
+        None => found.extend(path.is_file().then(|| path.clone())),
+        Some((front, back)) => {
+            let folder = path.parent().unwrap_or(configs);
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let fits =
+                    name.len() >= front.len() + back.len() && name.starts_with(front) && name.ends_with(back);
+                if fits && entry.path().is_file() {
+                    found.push(entry.path());
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::new(
+            Kind::Input,
+            format!("there is no key {}", path.display()),
+        ));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn once(list: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    list.iter()
+        .filter(|item| seen.insert(item.as_str()))
+        .cloned()
+        .collect()
+}
+
+fn word(what: &str, value: Option<String>, usual: &str) -> Result<String> {
+    let value = value.unwrap_or_else(|| usual.to_owned());
+    let bad = |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\$`:".contains(letter);
+    if value.is_empty() || value.contains(bad) {
+        return Err(Error::new(
+            Kind::Input,
+            format!(
+                "the {what} `{}` is empty or has spaces, colons, quotes or control characters",
+                value.escape_debug()
+            ),
+        ));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Project) {
+        let directory = tempfile::tempdir().unwrap();
+        let usual = [
+            (
+                "configs/architectures/x86_64.toml",
+                "summary = \"PC\"\nserial-console = \"ttyS0,115200\"\n\
+                 [[grub]]\nplatform = \"i386-pc\"\nfirmware = \"bios\"\n",
+            ),
+            (
+                "configs/repositories/seed.toml",
+                "[[repository]]\nlocation = \"seed:\"\nkeys = [\"seed:\"]\n",
+            ),
+            ("configs/images/.keep", ""),
+        ];
+        for (path, text) in usual.iter().chain(files) {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let project = Project::find(Some(directory.path())).unwrap();
+        (directory, project)
+    }
+
+    #[test]
+    fn includes_join_lists_and_single_values_win() {
+        let (_keep, project) = project(&[
+            (
+                "configs/images/base.toml",
+                "repositories = [\"seed\"]\npackages = [\"a\", \"b\"]\n[boot]\ntimeout = 9\ntitle = \"base\"\n",
+            ),
+            (
+                "configs/images/live.toml",
+                "include = [\"base\"]\npackages = [\"b\", \"c\"]\noutputs = [\"iso\"]\n[boot]\ntitle = \"live\"\n",
+            ),
+        ]);
+        let image = project.image("live", "x86_64").unwrap();
+        assert_eq!(image.packages, ["a", "b", "c"]);
+        assert_eq!((image.boot.title.as_str(), image.boot.timeout), ("live", 9));
+        assert_eq!(image.outputs, [Output::Iso]);
+        assert_eq!(image.repositories[0].location, Location::Seed);
+    }
+
+    #[test]
+    fn each_wrong_definition_says_what_is_wrong() {
+        let head = "repositories = [\"seed\"]\npackages = [\"a\"]\n";
+        for (text, part) in [
+            ("packages = [\"a\"]\n".to_owned(), "no repository"),
+            ("repositories = [\"seed\"]\n".to_owned(), "no package"),
+            (
+                "repositories = [\"sed\"]\npackages = [\"a\"]\n".to_owned(),
+                "did you mean `seed`?",
+            ),
+            (format!("{head}outputs = [\"floppy\"]\n"), "`floppy` is no output"),
+            (format!("{head}overlays = [\"../x\"]\n"), "no overlay"),
+            (format!("{head}[live]\nlabel = \"lower\"\n"), "label"),
+            (format!("{head}[live]\nuser = \"a:b\"\n"), "live user"),
+            (format!("{head}[squashfs]\nblock-size = 5000\n"), "power of two"),
+            (
+                format!("{head}[squashfs]\ncompression = \"rar\"\n"),
+                "no compression",
+            ),
+            (format!("{head}[squashfs]\nlevel = 40\n"), "level 40"),
+            (
+                format!("{head}[boot]\nplatforms = [\"arm64-efi\"]\n"),
+                "no GRUB platform",
+            ),
+            (format!("{head}[boot]\ntitle = \"a'b\"\n"), "quotes"),
+            (format!("include = [\"live\"]\n{head}"), "include each other"),
+            (format!("include = [\"lve\"]\n{head}"), "did you mean `live`?"),
+            (
+                format!("{head}[initramfs]\ncompression = \"gzip\"\n"),
+                "zstd or xz",
+            ),
+        ] {
+            let (_keep, project) = project(&[("configs/images/live.toml", &text)]);
+            let error = project.image("live", "x86_64").unwrap_err();
+            assert_eq!(error.kind(), Kind::Input, "{text}");
+            assert!(error.to_string().contains(part), "{text} gave {error}");
+        }
+    }
+
+    #[test]
+    fn a_repository_needs_keys_unless_it_is_a_local_folder_that_says_so() {
+        let image = (
+            "configs/images/i.toml",
+            "repositories = [\"r\"]\npackages = [\"a\"]\n",
+        );
+        let with = |text: &str| {
+            let (keep, project) = project(&[
+                image,
+                ("configs/repositories/r.toml", text),
+                ("configs/keys/one.rsa.pub", ""),
+                ("configs/keys/two.rsa.pub", ""),
+            ]);
+            (keep, project.image("i", "x86_64"))
+        };
+        assert!(
+            with("[[repository]]\nlocation = \"/r\"\n")
+                .1
+                .unwrap_err()
+                .to_string()
+                .contains("no keys")
+        );
+        assert!(
+            with("[[repository]]\nlocation = \"/r\"\nunsigned = true\n")
+                .1
+                .is_ok()
+        );
+        let remote = "[[repository]]\nlocation = \"https://h.invalid/r\"\nunsigned = true\n";
+        assert!(
+            with(remote)
+                .1
+                .unwrap_err()
+                .to_string()
+                .contains("only a local folder")
+        );
+        assert!(with("[[repository]]\nlocation = \"ftp://h/r\"\n").1.is_err());
+        let keyed =
+            "[[repository]]\nlocation = \"https://h.invalid/${arch}/\"\nkeys = [\"keys/*.rsa.pub\"]\n";
+        let (_keep, image) = with(keyed);
+        let image = image.unwrap();
+        assert_eq!(image.repositories[0].keys.len(), 2);
+        assert_eq!(
+            image.repositories[0].location,
+            Location::Http("https://h.invalid/x86_64".to_owned())
+        );
+        let outside = "[[repository]]\nlocation = \"/r\"\nkeys = [\"../x\"]\n";
+        assert!(
+            with(outside)
+                .1
+                .unwrap_err()
+                .to_string()
+                .contains("not a path below")
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! GRUB: its images, made from the modules that the root or the host has, and its menu.
+//!
+//! `grub-mkimage` of the host puts an image together; it only joins files and runs on any host for any
+//! target. Its result depends on nothing but its inputs.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree};
+
+use crate::definition::Image;
+use crate::definition::typed::{Firmware, GrubTable};
+use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
+use crate::host;
+
+/// Modules that every image has built in: enough to find the medium and read its menu.
+const BUILT_IN: &[&str] = &[
+    "all_video",
+    "boot",
+    "cat",
+    "configfile",
+    "echo",
+    "fat",
+    "font",
+    "gfxterm",
+    "gzio",
+    "halt",
+    "help",
+    "iso9660",
+    "linux",
+    "loadenv",
+    "loopback",
+    "ls",
+    "minicmd",
+    "normal",
+    "part_gpt",
+    "part_msdos",
+    "probe",
+    "reboot",
+    "regexp",
+    "search",
+    "search_fs_file",
+    "search_fs_uuid",
+    "search_label",
+    "serial",
+    "sleep",
+    "terminal",
+    "test",
+    "true",
+];
+
+/// What an image of a platform is and what the medium needs beside it.
+pub struct Built {
+    /// The platform.
+    pub platform: GrubTable,
+    /// The image: for BIOS the El Torito one, for UEFI the program.
+    pub image: Content,
+    /// Modules for `/boot/grub/PLATFORM`, by name.
+    pub modules: Vec<(String, Content)>,
+    /// The boot sector for disks, of BIOS platforms.
+    pub hybrid: Option<Content>,
+}
+
+/// Where the modules of a platform are.
+enum Modules {
+    Root(Vec<u8>),
+    Host(PathBuf),
+}
+
+/// Builds the image of `platform`; none where neither the root nor the host has its modules.
+///
+/// # Errors
+/// When `grub-mkimage` is missing or fails.
+pub fn build(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
+    build_image(platform, image, tree, scratch).context(|| format!("building GRUB for {}", platform.platform))
+}
+
+fn build_image(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
+    let name = &platform.platform;
+    let in_root = format!("usr/lib/grub/{name}").into_bytes();
+    let on_host = Path::new("/usr/lib/grub").join(name);
+    let source = if tree
+        .find(&in_root, Follow::All)
+        .is_ok_and(|found| found.is_some())
+    {
+        Modules::Root(in_root)
+    } else if on_host.join("kernel.img").is_file() {
+        Modules::Host(on_host)
+    } else {
+        return Ok(None);
+    };
+    let files = match &source {
+        Modules::Root(path) => files_of_tree(tree, path)?,
+        Modules::Host(path) => files_of_host(path)?,
+    };
+    // grub-mkimage wants a folder.
+    let folder = scratch.join(name);
+    io(std::fs::create_dir_all(&folder), || {
+        format!("making {}", folder.display())
+    })?;
+    for (name, content) in &files {
+        let path = folder.join(name);
+        io(std::fs::write(&path, content.bytes()), || {
+            format!("writing {}", path.display())
+        })?;
+    }
+    let config = folder.join("lycia-early.cfg");
+    io(std::fs::write(&config, early_config(&image.live.label)), || {
+        format!("writing {}", config.display())
+    })?;
+    let output = folder.join("lycia-core.img");
+    let format = match platform.firmware {
+        Firmware::Bios => format!("{name}-eltorito"),
+        Firmware::Uefi => name.clone(),
+    };
+    let mut modules: Vec<&str> = BUILT_IN.to_vec();
+    if platform.firmware == Firmware::Bios {
+        modules.push("biosdisk");
+    }
+    // A platform need not have all of them.
+    modules.retain(|module| {
+        files
+            .iter()
+            .any(|(name, _)| name.strip_suffix(".mod") == Some(module))
+    });
+    let program = host::find("grub-mkimage")?;
+    let ran = Command::new(program)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .arg("--format")
+        .arg(&format)
+        .arg("--directory")
+        .arg(&folder)
+        .arg("--prefix")
+        .arg("/boot/grub")
+        .arg("--config")
+        .arg(&config)
+        .arg("--output")
+        .arg(&output)
+        .args(&modules)
+        .stdin(Stdio::null())
+        .output();
+    let ran = io(ran, || "running grub-mkimage".to_owned())?;
+    if !ran.status.success() {
+        let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+        return Err(Error::new(Kind::Host, format!("grub-mkimage: {said}")));
+    }
+    let made = io(std::fs::read(&output), || format!("reading {}", output.display()))?;
+    let hybrid = match platform.firmware {
+        Firmware::Uefi => None,
+        Firmware::Bios => {
+            let found = files.iter().find(|(name, _)| name == "boot_hybrid.img");
+            let (_, sector) = found.ok_or_else(|| Error::new(Kind::Target, "it has no boot_hybrid.img"))?;
+            Some(sector.clone())
+        }
+    };
+    let on_medium = |name: &str| name.ends_with(".mod") || name.ends_with(".lst");
+    let modules = files.into_iter().filter(|(name, _)| on_medium(name)).collect();
+    Ok(Some(Built {
+        platform: platform.clone(),
+        image: Content::from(made),
+        modules,
+        hybrid,
+    }))
+}
+
+fn files_of_tree(tree: &Tree, path: &[u8]) -> Result<Vec<(String, Content)>> {
+    let explain = |error| Error::new(Kind::Target, error);
+    let folder = tree.resolve(path, Follow::All).map_err(explain)?;
+    let mut files = Vec::new();
+    for (name, &id) in tree.inode(folder).entries().into_iter().flatten() {
+        if let (Ok(name), Some(content)) = (std::str::from_utf8(name), tree.inode(id).content()) {
+            files.push((name.to_owned(), content.clone()));
+        }
+    }
+    Ok(files)
+}
+
+fn files_of_host(path: &Path) -> Result<Vec<(String, Content)>> {
+    let mut files = Vec::new();
+    for entry in io(std::fs::read_dir(path), || format!("reading {}", path.display()))? {
+        let path = io(entry, || format!("reading {}", path.display()))?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if path.is_file() {
+            files.push((
+                name,
+                Content::from(io(std::fs::read(&path), || {
+                    format!("reading {}", path.display())
+                })?),
+            ));
+        }
+    }
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(files)
+}
+
+/// What the image runs before all else: it finds the medium by its label, wherever it lies.
+fn early_config(label: &str) -> String {
+    format!("search --no-floppy --set=root --label {label}\nset prefix=($root)/boot/grub\n")
+}
+
+/// A menu entry.
+struct Item {
+    id: &'static str,
+    title: String,
+    arguments: Vec<String>,
+}
+
+fn items(image: &Image, extra: &[&str]) -> Vec<Item> {
+    let boot = &image.boot;
+    let consoles: Vec<String> = boot
+        .consoles
+        .iter()
+        .map(|console| format!("console={console}"))
+        .collect();
+    let serial = vec![format!("console={}", boot.serial_console)];
+    let item = |id, title: String, consoles: &[String], special: &[&str]| {
+        let mut arguments = vec!["boot=live".to_owned()];
+        arguments.extend(boot.arguments.split_whitespace().map(str::to_owned));
+        arguments.extend(extra.iter().chain(special).map(|&word| word.to_owned()));
+        arguments.extend_from_slice(consoles);
+        Item { id, title, arguments }
+    };
+    vec![
+        item("live", boot.title.clone(), &consoles, &["quiet"]),
+        item(
+            "ram",
+            format!("{} (copied to memory)", boot.title),
+            &consoles,
+            &["quiet", "toram"],
+        ),
+        item(
+            "verify",
+            format!("{} (medium verified first)", boot.title),
+            &consoles,
+            &["verify"],
+        ),
+        item(
+            "serial",
+            format!("{} (serial console, verbose)", boot.title),
+            &serial,
+            &["loglevel=7", "lycia.debug"],
+        ),
+    ]
+}
+
+fn entries(text: &mut String, image: &Image, extra: &[&str]) {
+    for item in items(image, extra) {
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "menuentry '{}' --id {} {{\n    linux /live/vmlinuz {}\n    initrd /live/initrd\n}}\n",
+            item.title,
+            item.id,
+            item.arguments.join(" ")
+        );
+    }
+}
+
+/// `/boot/grub/grub.cfg`.
+pub fn menu(image: &Image) -> String {
+    let mut text = format!(
+        "set default=live\nset timeout={}\nset timeout_style=menu\n",
+        image.boot.timeout
+    );
+    // The serial line is there beside the screen, so that both work without editing. A machine without
+    // one leaves the screen alone.
+    if let Some((unit, speed)) = serial_unit(&image.boot.serial_console) {
+        let _ = write!(
+            text,
+            "if serial --unit={unit} --speed={speed}; then\n    terminal_input console serial\n    \
+             terminal_output console serial\nfi\n"
+        );
+    }
+    entries(&mut text, image, &[]);
+    text.push_str("if [ \"$grub_platform\" = efi ]; then\n    menuentry 'Firmware settings' --id firmware {\n        fwsetup\n    }\nfi\n");
+    text.push_str(
+        "menuentry 'Restart' --id reboot {\n    reboot\n}\nmenuentry 'Power off' --id halt {\n    halt\n}\n",
+    );
+    text
+}
+
+/// `/boot/grub/loopback.cfg`, which boot loaders that start from an ISO file read; they set `iso_path`.
+pub fn loopback(image: &Image) -> String {
+    let mut text = String::new();
+    entries(&mut text, image, &["findiso=\"${iso_path}\""]);
+    text
+}
+
+/// `ttyS0,115200` as the unit 0 and the speed.
+fn serial_unit(console: &str) -> Option<(u32, u32)> {
+    let (port, speed) = console.split_once(',').unwrap_or((console, "115200"));
+    let unit = port.strip_prefix("ttyS")?.parse().ok()?;
+    let digits: String = speed.chars().take_while(char::is_ascii_digit).collect();
+    Some((unit, digits.parse().ok()?))
+}
+
+/// Puts what GRUB needs on the medium's own file system into `medium`.
+///
+/// # Errors
+/// When a path cannot be made.
+pub fn lay(medium: &mut Tree, image: &Image, built: &[Built], time: Timestamp) -> Result<()> {
+    let explain = |error| Error::new(Kind::Internal, error);
+    let file = Metadata::new(0o644, time);
+    let mut put = |path: String, content: Content| {
+        medium
+            .write(path.as_bytes(), file.clone(), content)
+            .map(drop)
+            .map_err(explain)
+    };
+    put("boot/grub/grub.cfg".to_owned(), menu(image).into())?;
+    put("boot/grub/loopback.cfg".to_owned(), loopback(image).into())?;
+    for one in built {
+        let platform = &one.platform.platform;
+        for (name, content) in &one.modules {
+            put(format!("boot/grub/{platform}/{name}"), content.clone())?;
+        }
+        match (&one.platform.firmware, &one.platform.removable_name) {
+            (Firmware::Bios, _) => put(format!("boot/grub/{platform}/eltorito.img"), one.image.clone())?,
+            (Firmware::Uefi, Some(name)) => put(format!("EFI/BOOT/{name}"), one.image.clone())?,
+            (Firmware::Uefi, None) => {
+                return Err(Error::new(
+                    Kind::Input,
+                    format!("{platform} has no removable-name"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tree of the EFI system partition; none without a UEFI platform.
+///
+/// # Errors
+/// When a path cannot be made.
+pub fn esp(built: &[Built], time: Timestamp) -> Result<Option<Tree>> {
+    let mut tree = Tree::new(Metadata::new(0o755, time));
+    let mut any = false;
+    for one in built.iter().filter(|one| one.platform.firmware == Firmware::Uefi) {
+        let Some(name) = &one.platform.removable_name else {
+            continue;
+        };
+        let path = format!("EFI/BOOT/{name}");
+        tree.write(path.as_bytes(), Metadata::new(0o644, time), one.image.clone())
+            .explain(Kind::Internal, || {
+                "assembling the EFI system partition".to_owned()
+            })?;
+        any = true;
+    }
+    Ok(any.then_some(tree))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serial_consoles_are_understood() {
+        assert_eq!(serial_unit("ttyS0,115200"), Some((0, 115_200)));
+        assert_eq!(serial_unit("ttyS1,9600n8"), Some((1, 9600)));
+        assert_eq!(serial_unit("ttyS1"), Some((1, 115_200)));
+        assert_eq!(serial_unit("ttyAMA0,115200"), None);
+        assert_eq!(serial_unit("hvc0"), None);
+    }
+}

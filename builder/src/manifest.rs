@@ -1,0 +1,190 @@
+//! The manifest beside an image: every package and every entry of the root, with where it is from.
+
+use lycia_apk::metadata::Digest as Identity;
+use lycia_tree::{Kind as InodeKind, Node, display};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::lock::Lock;
+use crate::root::{Kernel, Root};
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+
+/// A manifest, written as JSON.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    /// Version of the format, 1.
+    pub version: u32,
+    /// Name of the image.
+    pub image: String,
+    /// Architecture.
+    pub arch: String,
+    /// Seconds since 1970 that date the image.
+    pub epoch: u64,
+    /// Volume label and UUID of the medium.
+    pub medium: Medium,
+    /// Version of the kernel that boots.
+    pub kernel: String,
+    /// The packages asked for, as in `/etc/apk/world`.
+    pub world: Vec<String>,
+    /// Installed packages by name.
+    pub packages: Vec<Package>,
+    /// Entries of the root in the order of a walk.
+    pub files: Vec<File>,
+}
+
+/// How the medium is found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Medium {
+    /// Volume label.
+    pub label: String,
+    /// UUID as blkid shows it.
+    pub uuid: String,
+}
+
+/// An installed package.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// The hash in the index.
+    pub identity: String,
+    /// Repository.
+    pub repository: String,
+    /// SPDX expression.
+    pub license: String,
+    /// Bytes of the package file.
+    pub size: u64,
+    /// Bytes of its files.
+    pub installed_size: u64,
+}
+
+/// An entry of the root.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct File {
+    /// Absolute path; bytes that are no UTF-8 are escaped.
+    pub path: String,
+    /// `file`, `directory`, `symlink`, `char`, `block`, `fifo` or `socket`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Permission bits in octal.
+    pub mode: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes, of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// SHA-256 of the content, of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Text, of a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// `MAJOR:MINOR`, of a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Where it is from: `package NAME`, `trigger NAME`, `overlay NAME` or `builder`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+impl Manifest {
+    /// The manifest of a root.
+    pub fn new(lock: &Lock, root: &Root, kernel: &Kernel, medium: Medium) -> Manifest {
+        let repository = |name: &str| {
+            let locked = lock.package.iter().find(|package| package.name == name);
+            locked
+                .map(|package| package.repository.clone())
+                .unwrap_or_default()
+        };
+        let packages = root
+            .database
+            .packages
+            .iter()
+            .map(|package| Package {
+                name: package.info.name.clone(),
+                version: package.info.version.clone(),
+                identity: package
+                    .info
+                    .hashes
+                    .as_ref()
+                    .map(Identity::to_string)
+                    .unwrap_or_default(),
+                repository: repository(&package.info.name),
+                license: package.info.license.clone(),
+                size: package.info.file_size,
+                installed_size: package.info.installed_size,
+            })
+            .collect();
+        let files = root.tree.walk().map(|entry| {
+            let metadata = &entry.inode.metadata;
+            let mut file = File {
+                path: display(&entry.path),
+                mode: format!("{:04o}", metadata.mode),
+                uid: metadata.uid,
+                gid: metadata.gid,
+                from: root.origins.get(&entry.path).map(ToString::to_string),
+                ..File::default()
+            };
+            let node = match entry.inode.kind() {
+                InodeKind::Directory { .. } => {
+                    file.kind = "directory";
+                    return file;
+                }
+                InodeKind::Node(node) => node,
+            };
+            match node {
+                Node::Regular(content) => {
+                    file.kind = "file";
+                    file.size = Some(content.len());
+                    file.sha256 = Some(hex(&Sha256::digest(content.bytes())));
+                }
+                Node::Symlink(target) => {
+                    file.kind = "symlink";
+                    file.target = Some(display(target));
+                }
+                Node::CharDevice(device) | Node::BlockDevice(device) => {
+                    file.kind = if matches!(node, Node::CharDevice(_)) {
+                        "char"
+                    } else {
+                        "block"
+                    };
+                    file.device = Some(format!("{}:{}", device.major, device.minor));
+                }
+                Node::Fifo => file.kind = "fifo",
+                Node::Socket => file.kind = "socket",
+            }
+            file
+        });
+        Manifest {
+            version: FORMAT,
+            image: lock.image.clone(),
+            arch: lock.arch.clone(),
+            epoch: lock.epoch,
+            medium,
+            kernel: kernel.version.clone(),
+            world: lock.world.clone(),
+            packages,
+            files: files.collect(),
+        }
+    }
+
+    /// As JSON with a final newline.
+    pub fn json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

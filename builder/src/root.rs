@@ -1,0 +1,304 @@
+//! The root: packages, users, triggers, overlays and services put together in a tree.
+
+use std::collections::BTreeMap;
+
+use lycia_apk::database::{self, Database};
+use lycia_apk::dependency;
+use lycia_apk::install::{Installation, Names, Unpacked};
+use lycia_root::Listener;
+use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
+
+use crate::definition::Image;
+use crate::error::{Context as _, Error, Explain as _, Kind, Result};
+use crate::overlay;
+use crate::packages::OpenRepository;
+
+/// Where a file of the root is from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Origin {
+    /// A package.
+    Package(String),
+    /// A native trigger.
+    Trigger(String),
+    /// An overlay.
+    Overlay(String),
+    /// The builder itself.
+    Builder,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Package(name) => write!(f, "package {name}"),
+            Origin::Trigger(name) => write!(f, "trigger {name}"),
+            Origin::Overlay(name) => write!(f, "overlay {name}"),
+            Origin::Builder => f.write_str("builder"),
+        }
+    }
+}
+
+/// A root put together.
+pub struct Root {
+    /// The file system.
+    pub tree: Tree,
+    /// What is installed in it.
+    pub database: Database,
+    /// Where its files are from, by canonical path. Directories have no entry.
+    pub origins: BTreeMap<Vec<u8>, Origin>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The time of everything that no package dates.
+    pub time: Timestamp,
+}
+
+/// Puts the root of `image` together.
+///
+/// # Errors
+/// When packages clash, an owner is unknown, a trigger fails, or a service does not exist.
+pub fn assemble(
+    image: &Image,
+    repositories: &[OpenRepository],
+    unpacked: Vec<Unpacked>,
+    epoch: u64,
+    strict: bool,
+) -> Result<Root> {
+    let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
+    let mut tree = Tree::new(Metadata::new(0o755, time));
+    let mut installation = Installation::new(&mut tree, time);
+    for package in unpacked {
+        installation
+            .add(package)
+            .explain(Kind::Target, || "assembling the root".to_owned())?;
+    }
+    // Owners are names; users that packages ask for exist once sysusers has run.
+    let users = lycia_root::sysusers::run(installation.tree(), time)
+        .explain(Kind::Target, || "making the system users".to_owned())?;
+    let text = |tree: &Tree, path: &[u8]| tree.read(path).map(<[u8]>::to_vec).unwrap_or_default();
+    let names = Names::parse(
+        &text(installation.tree(), b"etc/passwd"),
+        &text(installation.tree(), b"etc/group"),
+    );
+    let installed = installation.finish(&names, true);
+    if let Some(unknown) = installed.unknown_owners.first() {
+        return Err(Error::new(Kind::Target, unknown).context("assembling the root"));
+    }
+    let mut warnings = users;
+    for (package, kind) in &installed.scripts {
+        warnings.push(format!(
+            "{package} has a {} script, which was not run",
+            kind.name()
+        ));
+    }
+    if strict && !installed.scripts.is_empty() {
+        return Err(
+            Error::new(Kind::Target, warnings.join("\n  ")).context("assembling the root under --strict")
+        );
+    }
+    let mut origins: BTreeMap<Vec<u8>, Origin> = BTreeMap::new();
+    for (path, package) in installed.attribution {
+        origins.insert(path, Origin::Package(package));
+    }
+
+    let listeners: Vec<Listener> = installed
+        .database
+        .packages
+        .iter()
+        .filter(|package| !package.triggers.is_empty())
+        .map(|package| Listener {
+            package: package.info.name.clone(),
+            globs: package.triggers.clone(),
+        })
+        .collect();
+    let options = lycia_root::Options { time, strict };
+    let report = lycia_root::run_triggers(&mut tree, &listeners, &options)
+        .explain(Kind::Target, || "running the triggers".to_owned())?;
+    warnings.extend(report.warnings);
+    for deferred in &report.deferred {
+        warnings.push(format!(
+            "the trigger of {} was not run: {}",
+            deferred.package, deferred.reason
+        ));
+    }
+    for (path, trigger) in report.written {
+        origins.insert(path, Origin::Trigger(trigger));
+    }
+
+    write_database(&mut tree, &installed.database, image, repositories, time)?;
+
+    for folder in &image.overlays {
+        let name = folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let entries = overlay::read(folder)?;
+        let written = lycia_tree::overlay::apply(&mut tree, &entries, time)
+            .explain(Kind::Target, || format!("laying the overlay {name}"))?;
+        for path in written {
+            origins.insert(path, Origin::Overlay(name.clone()));
+        }
+    }
+    for service in &image.services {
+        lycia_root::services::enable(&mut tree, service, time)
+            .explain(Kind::Input, || format!("enabling the service {service}"))?;
+    }
+    let mut faults = Vec::new();
+    for problem in lycia_root::services::check(&tree) {
+        let line = format!("service check: {problem}");
+        if problem.is_error() {
+            faults.push(line)
+        } else {
+            warnings.push(line)
+        }
+    }
+    if !faults.is_empty() {
+        return Err(
+            Error::new(Kind::Target, faults.join("\n  ")).context("checking the services of the root")
+        );
+    }
+    tree.clamp_times(time);
+
+    // What is there and was named by nobody came from the builder; what went is forgotten.
+    let mut whole = BTreeMap::new();
+    for entry in tree.walk().filter(|entry| !entry.inode.is_directory()) {
+        let origin = origins.remove(&entry.path).unwrap_or(Origin::Builder);
+        whole.insert(entry.path, origin);
+    }
+    warnings.sort();
+    warnings.dedup();
+    Ok(Root {
+        tree,
+        database: installed.database,
+        origins: whole,
+        warnings,
+        time,
+    })
+}
+
+/// Writes what apk in the target carries on with.
+fn write_database(
+    tree: &mut Tree,
+    database: &Database,
+    image: &Image,
+    repositories: &[OpenRepository],
+    time: Timestamp,
+) -> Result<()> {
+    let world = image
+        .packages
+        .iter()
+        .map(|word| dependency::parse_world_entry(word))
+        .collect::<Result<Vec<_>, _>>()
+        .explain(Kind::Input, || "reading the package list".to_owned())?;
+    let installed = database
+        .write_installed()
+        .explain(Kind::Target, || "writing the installed database".to_owned())?;
+    let file = |mode| Metadata::new(mode, time);
+    let folder = database::DIRECTORY;
+    let mut files: Vec<(String, u16, Vec<u8>)> = vec![
+        (format!("{folder}/installed"), 0o644, installed),
+        (format!("{folder}/triggers"), 0o644, database.write_triggers()),
+        (
+            format!("{folder}/scripts.tar.gz"),
+            0o644,
+            database.write_scripts(),
+        ),
+        (format!("{folder}/lock"), 0o600, Vec::new()),
+        (
+            "etc/apk/world".to_owned(),
+            0o644,
+            dependency::format_world(&world).into_bytes(),
+        ),
+        (
+            "etc/apk/arch".to_owned(),
+            0o644,
+            format!("{}\n", image.arch).into_bytes(),
+        ),
+    ];
+    for repository in repositories {
+        for (name, pem) in &repository.key_files {
+            // A key that a package brings is the package's.
+            let packaged = format!("lib/apk/keys/{name}");
+            let there = tree
+                .find(packaged.as_bytes(), Follow::All)
+                .explain(Kind::Target, || packaged.clone())?;
+            if there.is_none() {
+                files.push((format!("etc/apk/keys/{name}"), 0o644, pem.clone()));
+            }
+        }
+    }
+    for (path, mode, bytes) in files {
+        tree.write(path.as_bytes(), file(mode), Content::from(bytes))
+            .explain(Kind::Target, || "writing the installed database".to_owned())?;
+    }
+    Ok(())
+}
+
+/// A kernel of a root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kernel {
+    /// Its version, which names its modules.
+    pub version: String,
+    /// Path of its image.
+    pub image: Vec<u8>,
+}
+
+impl Root {
+    /// The kernel of the root; `wanted` is a part of its version, where there is more than one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one fits.
+    pub fn kernel(&self, wanted: Option<&str>) -> Result<Kernel> {
+        let boot = self
+            .tree
+            .find(b"boot", Follow::All)
+            .explain(Kind::Target, || "finding the kernel".to_owned())?;
+        let entries = boot
+            .and_then(|id| self.tree.inode(id).entries())
+            .into_iter()
+            .flatten();
+        let mut kernels: Vec<Kernel> = entries
+            .filter_map(|(name, _)| {
+                let name = std::str::from_utf8(name).ok()?;
+                let version = name
+                    .strip_prefix("vmlinuz-")
+                    .or_else(|| name.strip_prefix("vmlinux-"))?;
+                let image = format!("boot/{name}").into_bytes();
+                Some(Kernel {
+                    version: version.to_owned(),
+                    image,
+                })
+            })
+            .filter(|kernel| wanted.is_none_or(|part| kernel.version.contains(part)))
+            .collect();
+        let versions = kernels
+            .iter()
+            .map(|kernel| kernel.version.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        match (kernels.len(), kernels.pop()) {
+            (1, Some(kernel)) => Ok(kernel),
+            (0, _) => Err(Error::new(Kind::Target, "the root has no /boot/vmlinuz-VERSION")
+                .hint("add a kernel package to the definition")),
+            _ => Err(
+                Error::new(Kind::Input, format!("the root has several kernels: {versions}"))
+                    .hint("say which with `kernel = \"PART OF THE VERSION\"`"),
+            ),
+        }
+    }
+
+    /// The content that `path` leads to.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn content(&self, path: &[u8]) -> Result<Content> {
+        let id = self
+            .tree
+            .resolve(path, Follow::All)
+            .explain(Kind::Target, || "reading the root".to_owned())?;
+        self.tree
+            .inode(id)
+            .content()
+            .cloned()
+            .ok_or_else(|| Error::new(Kind::Target, format!("{} is not a regular file", display(path))))
+            .context(|| "reading the root".to_owned())
+    }
+}

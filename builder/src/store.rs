@@ -1,0 +1,227 @@
+//! The store: downloads, packs and the seed, addressed by hash, shared by concurrent runs.
+//!
+//! Everything is written aside, synced and renamed, so that a killed run leaves at most a temporary file
+//! that `lycia clean` removes, and what has a name is whole.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Kind, Result, io};
+
+/// A store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store at `given`, else `$XDG_CACHE_HOME/lycia`, else `~/.cache/lycia`. Made if need be.
+    ///
+    /// # Errors
+    /// When no place is known or it cannot be made.
+    pub fn open(given: Option<&Path>) -> Result<Store> {
+        let absolute = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let root = given
+            .map(Path::to_owned)
+            .or_else(|| absolute("XDG_CACHE_HOME").map(|cache| cache.join("lycia")))
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache/lycia")))
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Host,
+                    "neither XDG_CACHE_HOME nor HOME says where the store is",
+                )
+                .hint("give --cache DIR")
+            })?;
+        io(std::fs::create_dir_all(&root), || {
+            format!("making the store {}", root.display())
+        })?;
+        let root = io(root.canonicalize(), || {
+            format!("finding the store {}", root.display())
+        })?;
+        Ok(Store { root })
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder of it, made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        io(std::fs::create_dir_all(&path), || {
+            format!("making {}", path.display())
+        })?;
+        Ok(path)
+    }
+
+    /// Writes `bytes` aside and names the file `path`.
+    ///
+    /// # Errors
+    /// When the system refuses; nothing has the name then.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        write_whole(path, bytes)
+    }
+}
+
+/// Writes a file of `bytes` beside `path` and renames it once it is on the disk.
+///
+/// # Errors
+/// When the system refuses; nothing has the name then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut aside = Aside::new(path)?;
+    io(aside.file().write_all(bytes), || {
+        format!("writing {}", path.display())
+    })?;
+    aside.finish()
+}
+
+/// A file on its way to a name.
+///
+/// Where the file system can, it has no name at all until it is finished, so that a run that is killed
+/// leaves nothing behind; elsewhere it has a name that begins with [`TEMPORARY`].
+pub struct Aside {
+    file: File,
+    /// The name that it has, if it has one; removed when dropped.
+    named: Option<tempfile::TempPath>,
+    path: PathBuf,
+}
+
+impl Aside {
+    /// A file beside `path`, which goes when it is dropped unfinished.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(path: &Path) -> Result<Aside> {
+        let folder = folder(path);
+        let doing = || format!("making a file in {}", folder.display());
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(folder, flags, Mode::from_raw_mode(0o644)) {
+            Ok(descriptor) => {
+                let file = File::from(descriptor);
+                Ok(Aside {
+                    file,
+                    named: None,
+                    path: path.to_owned(),
+                })
+            }
+            // EISDIR is what kernels and file systems without it say.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+                let named = io(temporary().tempfile_in(folder), doing)?;
+                let (file, name) = named.into_parts();
+                Ok(Aside {
+                    file,
+                    named: Some(name),
+                    path: path.to_owned(),
+                })
+            }
+            Err(error) => io(Err(error.into()), doing),
+        }
+    }
+
+    /// The file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// A path that leads to it as long as it is open.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Syncs it and gives it its name, in place of a file that has it.
+    ///
+    /// # Errors
+    /// When the system refuses; the file goes then.
+    pub fn finish(self) -> Result<()> {
+        let doing = || format!("naming {}", self.path.display());
+        // What the umask took away at its making comes back: outputs do not depend on it.
+        io(
+            self.file
+                .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)),
+            doing,
+        )?;
+        io(self.file.sync_all(), || {
+            format!("writing {}", self.path.display())
+        })?;
+        if let Some(named) = self.named {
+            return io(named.persist(&self.path).map_err(|error| error.error), || {
+                format!("naming {}", self.path.display())
+            });
+        }
+        let link = |to: &Path| {
+            let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)
+        };
+        match link(&self.path) {
+            Err(Errno::EXIST) => {
+                // A link cannot take the place of a file; a rename can.
+                let name = io(
+                    temporary().make_in(folder(&self.path), |to| link(to).map_err(Into::into)),
+                    doing,
+                )?;
+                io(
+                    name.into_temp_path()
+                        .persist(&self.path)
+                        .map_err(|error| error.error),
+                    doing,
+                )
+            }
+            result => io(result.map_err(Into::into), doing),
+        }
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    builder
+}
+
+/// How the names of unfinished files begin.
+pub const TEMPORARY: &str = ".lycia-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_only_when_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.iso");
+        let mut aside = Aside::new(&path).unwrap();
+        aside.file().write_all(b"half").unwrap();
+        assert!(!path.exists());
+        drop(aside);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        write_whole(&path, b"whole").unwrap();
+        write_whole(&path, b"again").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"again");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_the_hosts() {
+        let error = write_whole(Path::new("/proc/no/such/file"), b"x").unwrap_err();
+        assert!(error.to_string().contains("/proc/no/such"));
+    }
+}
