@@ -73,23 +73,31 @@ fn split(text: &str) -> Result<Dependency, DependencyError> {
         return Err(DependencyError::NoName { text: text.into() });
     }
     let odd = |c: &char| c.is_control() || c.is_whitespace() || *c == '@';
-    if let Some(character) =
-        name.chars().chain(tag.unwrap_or_default().chars()).chain(comparison.chars()).find(odd)
+    if let Some(character) = name
+        .chars()
+        .chain(tag.unwrap_or_default().chars())
+        .chain(comparison.chars())
+        .find(odd)
     {
-        return Err(DependencyError::BadCharacter { text: text.into(), character });
+        return Err(DependencyError::BadCharacter {
+            text: text.into(),
+            character,
+        });
     }
     if tag == Some("") {
         return Err(DependencyError::EmptyTag { text: text.into() });
     }
     let version = comparison.trim_start_matches(is_operator);
-    let mut op = comparison[..comparison.len() - version.len()].chars().fold(0, |op, c| {
-        op | match c {
-            '<' => Match::LESS,
-            '>' => Match::GREATER,
-            '=' => Match::EQUAL,
-            _ => Match::FUZZY | Match::EQUAL,
-        }
-    });
+    let mut op = comparison[..comparison.len() - version.len()]
+        .chars()
+        .fold(0, |op, c| {
+            op | match c {
+                '<' => Match::LESS,
+                '>' => Match::GREATER,
+                '=' => Match::EQUAL,
+                _ => Match::FUZZY | Match::EQUAL,
+            }
+        });
     if op != 0 && version.is_empty() {
         return Err(DependencyError::NoVersion { text: text.into() });
     }
@@ -99,7 +107,12 @@ fn split(text: &str) -> Result<Dependency, DependencyError> {
         op = Match::ANY.0;
         version.clear();
     }
-    Ok(Dependency { name: name.into(), version, op: Match(op | conflict), tag: tag.map(Into::into) })
+    Ok(Dependency {
+        name: name.into(),
+        version,
+        op: Match(op | conflict),
+        tag: tag.map(Into::into),
+    })
 }
 
 /// Parses a dependency, conflict or provided name of a package. Its version is not judged: apk keeps a
@@ -116,7 +129,10 @@ pub fn parse(text: &str) -> Result<Dependency, DependencyError> {
 pub fn parse_world_entry(text: &str) -> Result<Dependency, DependencyError> {
     let dependency = split(text)?;
     if is_broken(&dependency) {
-        return Err(DependencyError::BadVersion { text: text.into(), version: dependency.version });
+        return Err(DependencyError::BadVersion {
+            text: text.into(),
+            version: dependency.version,
+        });
     }
     Ok(dependency)
 }
@@ -172,7 +188,10 @@ pub fn parse_identity(text: &str) -> Option<Vec<u8>> {
         "Q1" | "Q2" => STANDARD.decode(body).ok()?,
         "X1" | "X2" => (0..body.len())
             .step_by(2)
-            .map(|at| body.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+            .map(|at| {
+                body.get(at..at + 2)
+                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            })
             .collect::<Option<_>>()?,
         _ => return None,
     };
@@ -195,7 +214,11 @@ pub fn is_met_by(dependency: &Dependency, package: &PackageInfo) -> bool {
     let version = if package.name == dependency.name {
         Some(&package.version)
     } else {
-        package.provides.iter().find(|entry| entry.name == dependency.name).map(|entry| &entry.version)
+        package
+            .provides
+            .iter()
+            .find(|entry| entry.name == dependency.name)
+            .map(|entry| &entry.version)
     };
     match version {
         None => dependency.op.is_conflict(),
@@ -212,7 +235,12 @@ mod tests {
     use crate::metadata::Digest;
 
     fn make(name: &str, op: u8, version: &str, tag: Option<&str>) -> Dependency {
-        Dependency { name: name.into(), version: version.into(), op: Match(op), tag: tag.map(Into::into) }
+        Dependency {
+            name: name.into(),
+            version: version.into(),
+            op: Match(op),
+            tag: tag.map(Into::into),
+        }
     }
 
     #[test]
@@ -225,7 +253,11 @@ mod tests {
         for (text, expected, canonical) in [
             ("a", make("a", 7, "", None), "a"),
             ("!a", make("a", 7 | C, "", None), "!a"),
-            ("so:libc.so=1.2", make("so:libc.so", E, "1.2", None), "so:libc.so=1.2"),
+            (
+                "so:libc.so=1.2",
+                make("so:libc.so", E, "1.2", None),
+                "so:libc.so=1.2",
+            ),
             ("a<1", make("a", L, "1", None), "a<1"),
             ("a<=1", make("a", L | E, "1", None), "a<=1"),
             ("a=<1", make("a", L | E, "1", None), "a<=1"),
@@ -255,11 +287,17 @@ mod tests {
         assert!(matches!(error("@t"), DependencyError::NoName { .. }));
         assert!(matches!(error("a="), DependencyError::NoVersion { .. }));
         assert!(matches!(error("a@=1"), DependencyError::EmptyTag { .. }));
-        assert!(matches!(error("a@b@c"), DependencyError::BadCharacter { character: '@', .. }));
+        assert!(matches!(
+            error("a@b@c"),
+            DependencyError::BadCharacter { character: '@', .. }
+        ));
         assert!(matches!(error("a\u{1}"), DependencyError::BadCharacter { .. }));
         assert!(matches!(error("a=1\t"), DependencyError::BadCharacter { .. }));
         assert!(matches!(parse("a@t"), Err(DependencyError::TagNotAllowed { .. })));
-        assert!(matches!(parse_world_entry("a=1.x.y"), Err(DependencyError::BadVersion { .. })));
+        assert!(matches!(
+            parse_world_entry("a=1.x.y"),
+            Err(DependencyError::BadVersion { .. })
+        ));
         assert!(is_broken(&parse("a=1.x.y").unwrap()));
         assert!(!is_broken(&parse("a").unwrap()));
         assert!(!is_broken(&parse("a><Q1x").unwrap()));
@@ -304,8 +342,14 @@ mod tests {
 
     #[test]
     fn identities() {
-        assert_eq!(parse_identity("Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA="), Some(vec![0; 20]));
-        assert_eq!(parse_identity(&format!("X2{}", "ff".repeat(32))), Some(vec![255; 32]));
+        assert_eq!(
+            parse_identity("Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            Some(vec![0; 20])
+        );
+        assert_eq!(
+            parse_identity(&format!("X2{}", "ff".repeat(32))),
+            Some(vec![255; 32])
+        );
         for bad in ["", "Q", "Q1", "Q1!", "X1zz", "X1f", "X3", "Q1AAAA", "é1"] {
             assert_eq!(parse_identity(bad), None, "{bad}");
         }

@@ -64,7 +64,11 @@ impl Repository {
             Layout::Index => index::DEFAULT_SPEC,
         });
         let path = index::expand_spec(spec, info)?;
-        Ok(if path.contains("://") { path } else { format!("{}/{path}", self.base) })
+        Ok(if path.contains("://") {
+            path
+        } else {
+            format!("{}/{path}", self.base)
+        })
     }
 
     /// The name of the index in a package cache.
@@ -85,7 +89,11 @@ pub fn cached_package_name(info: &PackageInfo) -> Option<String> {
 /// The path that a URL means if it is local: no scheme, or `file:`.
 pub fn local_path(url: &str) -> Option<&str> {
     if let Some(path) = url.strip_prefix("file:") {
-        return Some(path.strip_prefix("//localhost").or_else(|| path.strip_prefix("//")).unwrap_or(path));
+        return Some(
+            path.strip_prefix("//localhost")
+                .or_else(|| path.strip_prefix("//"))
+                .unwrap_or(path),
+        );
     }
     (!url.contains("://") && !url.starts_with("test:")).then_some(url)
 }
@@ -182,7 +190,11 @@ impl Repositories {
         let mut errors = Vec::new();
         for (number, line) in (1..).zip(text.split('\n')) {
             if let Err(problem) = self.line(line, true) {
-                errors.push(LineError { file: "<command line>".into(), line: number, problem });
+                errors.push(LineError {
+                    file: "<command line>".into(),
+                    line: number,
+                    problem,
+                });
             }
         }
         errors
@@ -257,7 +269,9 @@ impl Repositories {
         }
         let sound = |key: &str| {
             key.starts_with(|c: char| c.is_ascii_alphabetic())
-                && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                && key
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                 && !key.starts_with("APK_")
         };
         let (key, value) = rest
@@ -283,7 +297,10 @@ impl Repositories {
                 Some((name, length)) => (name, length.parse().map_err(|_| bad())?),
                 None => (reference, usize::MAX),
             };
-            let value = self.variables.get(name).ok_or_else(|| Problem::UndefinedVariable(name.into()))?;
+            let value = self
+                .variables
+                .get(name)
+                .ok_or_else(|| Problem::UndefinedVariable(name.into()))?;
             expanded.extend(value.chars().take(length));
             if expanded.len() > MAX_EXPANDED {
                 return Err(Problem::TooLong);
@@ -291,12 +308,20 @@ impl Repositories {
             rest = after;
         }
         expanded.push_str(rest);
-        if expanded.len() > MAX_EXPANDED { Err(Problem::TooLong) } else { Ok(expanded) }
+        if expanded.len() > MAX_EXPANDED {
+            Err(Problem::TooLong)
+        } else {
+            Ok(expanded)
+        }
     }
 
     fn add(&mut self, layout: Layout, url: &str, tag: Option<String>) -> Result<(), Problem> {
         if let Some(tag) = &tag {
-            let mut tags: Vec<&String> = self.list.iter().flat_map(|known| known.tags.iter().flatten()).collect();
+            let mut tags: Vec<&String> = self
+                .list
+                .iter()
+                .flat_map(|known| known.tags.iter().flatten())
+                .collect();
             tags.push(tag);
             tags.sort_unstable();
             tags.dedup();
@@ -305,10 +330,17 @@ impl Repositories {
             }
         }
         let (base, index_url) = match layout {
-            Layout::Index => (url.rsplit_once('/').map_or(".", |(base, _)| base).to_owned(), url.to_owned()),
+            Layout::Index => (
+                url.rsplit_once('/').map_or(".", |(base, _)| base).to_owned(),
+                url.to_owned(),
+            ),
             Layout::V2 | Layout::V3 => {
                 let base = url.trim_end_matches('/').to_owned();
-                let file = if layout == Layout::V3 { "Packages.adb" } else { "APKINDEX.tar.gz" };
+                let file = if layout == Layout::V3 {
+                    "Packages.adb"
+                } else {
+                    "APKINDEX.tar.gz"
+                };
                 let index_url = format!("{base}/{}/{file}", self.arch);
                 (base, index_url)
             }
@@ -324,7 +356,12 @@ impl Repositories {
         if self.list.len() >= MAX_REPOSITORIES {
             return Err(Problem::TooManyRepositories);
         }
-        self.list.push(Repository { layout, base, index_url, tags: vec![tag] });
+        self.list.push(Repository {
+            layout,
+            base,
+            index_url,
+            tags: vec![tag],
+        });
         Ok(())
     }
 }
@@ -365,7 +402,14 @@ mod tests {
     fn read(text: &str) -> (Vec<String>, Option<LineError>) {
         let mut repositories = Repositories::new("x86_64");
         let error = repositories.add_file("f", text).err();
-        (repositories.list.into_iter().map(|repository| repository.index_url).collect(), error)
+        (
+            repositories
+                .list
+                .into_iter()
+                .map(|repository| repository.index_url)
+                .collect(),
+            error,
+        )
     }
 
     #[test]
@@ -379,16 +423,35 @@ mod tests {
             ("ndx /a/i", &["/a/i"]),
             ("/a/i.adb", &["/a/i.adb"]),
             ("https://h/i.tar.gz", &["https://h/i.tar.gz"]),
-            ("v3 https://h/p a b", &["https://h/p/a/x86_64/Packages.adb", "https://h/p/b/x86_64/Packages.adb"]),
+            (
+                "v3 https://h/p a b",
+                &[
+                    "https://h/p/a/x86_64/Packages.adb",
+                    "https://h/p/b/x86_64/Packages.adb",
+                ],
+            ),
             ("set A=/a\n${A}/b", &["/a/b/x86_64/APKINDEX.tar.gz"]),
             ("set A=abcdef\nv3 /${A:2}", &["/ab/x86_64/Packages.adb"]),
-            ("set A=1\nset -default A=2\nset -default B=3\nv3 /${A}${B}", &["/13/x86_64/Packages.adb"]),
-            ("set A=a  b\nv3 /x ${A}", &["/x/a/x86_64/Packages.adb", "/x/b/x86_64/Packages.adb"]),
+            (
+                "set A=1\nset -default A=2\nset -default B=3\nv3 /${A}${B}",
+                &["/13/x86_64/Packages.adb"],
+            ),
+            (
+                "set A=a  b\nv3 /x ${A}",
+                &["/x/a/x86_64/Packages.adb", "/x/b/x86_64/Packages.adb"],
+            ),
             ("v3 /${APK_ARCH}", &["/x86_64/x86_64/Packages.adb"]),
             ("set A=\nv3 /a${A}", &["/a/x86_64/Packages.adb"]),
         ] {
             let (found, error) = read(text);
-            assert_eq!((found.as_slice(), error), (&urls.iter().map(ToString::to_string).collect::<Vec<_>>()[..], None), "{text}");
+            assert_eq!(
+                (found.as_slice(), error),
+                (
+                    &urls.iter().map(ToString::to_string).collect::<Vec<_>>()[..],
+                    None
+                ),
+                "{text}"
+            );
         }
     }
 
@@ -433,7 +496,10 @@ mod tests {
     fn limits() {
         let many: String = (0..33).map(|n| format!("v3 /{n}\n")).collect();
         let (found, error) = read(&many);
-        assert_eq!((found.len(), error.unwrap().problem), (32, Problem::TooManyRepositories));
+        assert_eq!(
+            (found.len(), error.unwrap().problem),
+            (32, Problem::TooManyRepositories)
+        );
         let many: String = (0..16).map(|n| format!("v3 @t{n} /{n}\n")).collect();
         let (found, error) = read(&many);
         assert_eq!((found.len(), error.unwrap().problem), (15, Problem::TooManyTags));
@@ -442,7 +508,9 @@ mod tests {
     #[test]
     fn the_same_repository_gets_more_tags() {
         let mut repositories = Repositories::new("x86_64");
-        repositories.add_file("f", "v3 /a\nv3 @t /a/\nv3 @t /a\nv2 /a").unwrap();
+        repositories
+            .add_file("f", "v3 /a\nv3 @t /a/\nv3 @t /a\nv2 /a")
+            .unwrap();
         let list = repositories.into_list();
         assert_eq!(list.len(), 2);
         assert_eq!(list[0].tags, [None, Some("t".to_owned())]);
@@ -456,7 +524,10 @@ mod tests {
         assert_eq!(repositories.add_configuration("bad\nv3 /a\nalso bad").len(), 2);
         let list = repositories.list();
         assert_eq!(list[0].index_url, "rel/dir/x86_64/APKINDEX.tar.gz");
-        assert_eq!((list[1].base.as_str(), list[1].index_url.as_str()), (".", "x.adb"));
+        assert_eq!(
+            (list[1].base.as_str(), list[1].index_url.as_str()),
+            (".", "x.adb")
+        );
         assert_eq!(list[2].index_url, "/a/x86_64/Packages.adb");
     }
 
@@ -470,16 +541,24 @@ mod tests {
             ..PackageInfo::default()
         };
         let mut repositories = Repositories::new("x86_64");
-        repositories.add_file("f", "v3 https://h/r\nndx /p/q/i.adb\nv2 file:///l").unwrap();
+        repositories
+            .add_file("f", "v3 https://h/r\nndx /p/q/i.adb\nv2 file:///l")
+            .unwrap();
         let list = repositories.list();
         let url = |n: usize, spec| list[n].package_url(&info, spec).unwrap();
         assert_eq!(url(0, None), "https://h/r/noarch/feather-2-r0.apk");
         assert_eq!(url(1, None), "/p/q/feather-2-r0.apk");
-        assert_eq!(url(0, Some("p/${name:2}/${name}-${hash:4}.apk")), "https://h/r/p/fe/feather-abab.apk");
+        assert_eq!(
+            url(0, Some("p/${name:2}/${name}-${hash:4}.apk")),
+            "https://h/r/p/fe/feather-abab.apk"
+        );
         assert_eq!(url(0, Some("http://m/${name}.apk")), "http://m/feather.apk");
         assert!(list[0].package_url(&info, Some("../${name}.apk")).is_err());
         assert_eq!(cached_package_name(&info).unwrap(), "feather-2-r0.abababab.apk");
-        let outside = PackageInfo { name: "../x".into(), ..info };
+        let outside = PackageInfo {
+            name: "../x".into(),
+            ..info
+        };
         assert!(list[0].package_url(&outside, None).is_err());
         assert_eq!(cached_package_name(&outside), None);
         assert!(list[0].requires_v3() && !list[2].requires_v3());

@@ -24,7 +24,9 @@ enum Rank {
 }
 
 /// Suffixes from the earliest to the latest.
-const SUFFIXES: [&[u8]; 9] = [b"alpha", b"beta", b"pre", b"rc", b"cvs", b"svn", b"git", b"hg", b"p"];
+const SUFFIXES: [&[u8]; 9] = [
+    b"alpha", b"beta", b"pre", b"rc", b"cvs", b"svn", b"git", b"hg", b"p",
+];
 /// How many of [`SUFFIXES`] come before the release itself.
 const PRE_RELEASES: u64 = 4;
 
@@ -39,14 +41,23 @@ struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     fn new(version: &'a str) -> Self {
-        let mut tokens = Tokens { rest: version.as_bytes(), rank: Rank::FirstNumber, text: b"", value: 0 };
+        let mut tokens = Tokens {
+            rest: version.as_bytes(),
+            rank: Rank::FirstNumber,
+            text: b"",
+            value: 0,
+        };
         tokens.number(Rank::FirstNumber);
         tokens
     }
 
     /// Takes the longest start made of bytes that `accept` allows.
     fn take(&mut self, accept: impl Fn(&u8) -> bool) {
-        let end = self.rest.iter().position(|byte| !accept(byte)).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| !accept(byte))
+            .unwrap_or(self.rest.len());
         let (text, rest) = self.rest.split_at(end);
         self.text = text;
         self.rest = rest;
@@ -54,10 +65,9 @@ impl<'a> Tokens<'a> {
 
     fn number(&mut self, rank: Rank) {
         self.take(u8::is_ascii_digit);
-        self.value = self
-            .text
-            .iter()
-            .fold(0u64, |value, digit| value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')));
+        self.value = self.text.iter().fold(0u64, |value, digit| {
+            value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+        });
         self.rank = if self.text.is_empty() { Rank::Invalid } else { rank };
     }
 
@@ -197,10 +207,43 @@ mod tests {
     fn ascending() {
         // Each is less than the next.
         let chain = [
-            "", "0", "1_alpha", "1_alpha1", "1_alpha2", "1_beta", "1_pre", "1_rc", "1_rc1", "1_rc2", "1",
-            "1-r0", "1-r1", "1-r10", "1~a", "1~ab", "1_cvs", "1_svn", "1_git", "1_git20240101", "1_hg",
-            "1_p", "1_p0", "1_p1", "1_p10", "1a", "1b", "1.0", "1.0.0", "1.01", "1.1", "1.1-r0", "1.9",
-            "1.10", "2_rc1", "2", "10",
+            "",
+            "0",
+            "1_alpha",
+            "1_alpha1",
+            "1_alpha2",
+            "1_beta",
+            "1_pre",
+            "1_rc",
+            "1_rc1",
+            "1_rc2",
+            "1",
+            "1-r0",
+            "1-r1",
+            "1-r10",
+            "1~a",
+            "1~ab",
+            "1_cvs",
+            "1_svn",
+            "1_git",
+            "1_git20240101",
+            "1_hg",
+            "1_p",
+            "1_p0",
+            "1_p1",
+            "1_p10",
+            "1a",
+            "1b",
+            "1.0",
+            "1.0.0",
+            "1.01",
+            "1.1",
+            "1.1-r0",
+            "1.9",
+            "1.10",
+            "2_rc1",
+            "2",
+            "10",
         ];
         for (place, a) in chain.iter().enumerate() {
             for (other, b) in chain.iter().enumerate() {
@@ -211,7 +254,13 @@ mod tests {
 
     #[test]
     fn equal_texts_of_different_shape() {
-        for (a, b) in [("1", "01"), ("1_p1", "1_p01"), ("1-r1", "1-r01"), ("1.a", "1.b"), ("", "x")] {
+        for (a, b) in [
+            ("1", "01"),
+            ("1_p1", "1_p01"),
+            ("1-r1", "1-r01"),
+            ("1.a", "1.b"),
+            ("", "x"),
+        ] {
             assert_eq!(compare(a, b), Ordering::Equal, "{a} and {b}");
         }
         assert_eq!(compare("1.1", "1.01"), Ordering::Greater);
@@ -219,7 +268,16 @@ mod tests {
 
     #[test]
     fn validity() {
-        for good in ["1", "1.2.3", "1a", "1.2b_rc1_p2~0f-r3", "20240101", "1_git", "0", "1.0a~1"] {
+        for good in [
+            "1",
+            "1.2.3",
+            "1a",
+            "1.2b_rc1_p2~0f-r3",
+            "20240101",
+            "1_git",
+            "0",
+            "1.0a~1",
+        ] {
             assert!(is_valid(good), "{good}");
         }
         for bad in [
@@ -251,7 +309,11 @@ mod tests {
             ("", Match::LESS, "1", true),
             ("", Match::GREATER | Match::EQUAL, "1", false),
         ] {
-            assert_eq!(matches(candidate, Match(op), constraint), met, "{candidate} {op} {constraint}");
+            assert_eq!(
+                matches(candidate, Match(op), constraint),
+                met,
+                "{candidate} {op} {constraint}"
+            );
         }
     }
 

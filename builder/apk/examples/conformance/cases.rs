@@ -31,7 +31,11 @@ fn values(file: &Path) -> Result<Vec<Value>, String> {
         serde_json::from_str(text).map_err(|error| format!("{}:{}: {error}", file.display(), number + 1))
     };
     if file.extension().is_some_and(|found| found == "jsonl") {
-        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+        text.lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(parse)
+            .collect()
     } else {
         parse((0, &text)).map(|value| vec![value])
     }

@@ -12,8 +12,17 @@ pub fn run(paths: &[PathBuf]) -> (usize, usize) {
 
 /// Architectures that a recorded case may have been made with: the records do not say, it shows in the
 /// indexes that were opened.
-const ARCHITECTURES: [&str; 9] =
-    ["x86_64", "x86", "aarch64", "armv7", "armhf", "riscv64", "ppc64le", "ppc64", "loongarch64"];
+const ARCHITECTURES: [&str; 9] = [
+    "x86_64",
+    "x86",
+    "aarch64",
+    "armv7",
+    "armhf",
+    "riscv64",
+    "ppc64le",
+    "ppc64",
+    "loongarch64",
+];
 
 fn check(case: &Value) -> Result<(), String> {
     let name = case["name"].as_str().unwrap_or("(no name)");
@@ -32,7 +41,10 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
         .iter()
         .map(|(path, text)| {
             // The corpus has its files under /usr/lib, to which /lib leads.
-            let path = path.strip_prefix("usr/").filter(|path| path.starts_with("lib/")).unwrap_or(path);
+            let path = path
+                .strip_prefix("usr/")
+                .filter(|path| path.starts_with("lib/"))
+                .unwrap_or(path);
             (path, text.as_str().unwrap_or_default())
         })
         .collect();
@@ -43,15 +55,23 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
     let mut repositories = Repositories::new(arch);
     let mut configuration = Vec::new();
     let mut replaced = None;
-    let words: Vec<&str> =
-        case["args"].as_array().ok_or("no args")?.iter().filter_map(Value::as_str).collect();
+    let words: Vec<&str> = case["args"]
+        .as_array()
+        .ok_or("no args")?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let (option, value) = match word.split_once('=') {
             Some((option, value)) if option.starts_with("--") => (option, Some(value)),
             _ => (word, None),
         };
-        let mut value = || value.or_else(|| words.next()).ok_or(format!("{word} without a value"));
+        let mut value = || {
+            value
+                .or_else(|| words.next())
+                .ok_or(format!("{word} without a value"))
+        };
         match option {
             "-X" | "--repository" => drop(repositories.add_argument(value()?)),
             "--repository-config" => configuration.push(value()?),
@@ -68,14 +88,19 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
     }
     // An error ends a file and nothing else, so it shows in the list.
     if let Some(file) = replaced {
-        let text = files.get(file.trim_start_matches('/')).copied().unwrap_or_default();
+        let text = files
+            .get(file.trim_start_matches('/'))
+            .copied()
+            .unwrap_or_default();
         let _ = repositories.add_file(file, text);
     } else {
         let file = "etc/apk/repositories";
         let _ = repositories.add_file(file, files.get(file).copied().unwrap_or_default());
         let folders = lycia_apk::repositories::CONFIGURATION_FOLDERS;
         let names = folders.map(|folder| {
-            let inside = files.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
+            let inside = files
+                .keys()
+                .filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
             inside.filter(|name| !name.contains('/')).collect::<Vec<_>>()
         });
         for (folder, name) in configuration_files([&names[0], &names[1]]) {
@@ -86,12 +111,22 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
     // Every index of the corpus is missing, and the recorder read apk's warnings line by line: what
     // follows a carriage return was cut off.
     let shown = |url: &str| url.split('\r').next().unwrap_or_default().to_owned();
-    Ok(repositories.list().iter().map(|repository| shown(&repository.index_url)).collect())
+    Ok(repositories
+        .list()
+        .iter()
+        .map(|repository| shown(&repository.index_url))
+        .collect())
 }
 
 fn architecture(case: &Value) -> &'static str {
-    let opened = case["indexes_opened"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let parts = opened.iter().filter_map(Value::as_str).flat_map(|url| url.split('/'));
+    let opened = case["indexes_opened"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let parts = opened
+        .iter()
+        .filter_map(Value::as_str)
+        .flat_map(|url| url.split('/'));
     parts
         .filter_map(|part| ARCHITECTURES.into_iter().find(|arch| *arch == part))
         .next()

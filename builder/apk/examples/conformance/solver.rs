@@ -72,18 +72,28 @@ fn record(value: &Value) -> Result<PackageInfo, String> {
 }
 
 fn array<'v>(value: &'v Value, key: &str) -> Result<&'v [Value], String> {
-    value[key].as_array().map(Vec::as_slice).ok_or_else(|| format!("{key} is not a list"))
+    value[key]
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| format!("{key} is not a list"))
 }
 
 fn solve_case(case: &Value) -> Result<(u64, Value), String> {
     let wrong = |error: &dyn std::error::Error| error.to_string();
     let mut builder = UniverseBuilder::new(["x86_64"]);
     for package in array(case, "installed")? {
-        builder.installed(record(package)?, package["tag"].as_str()).map_err(|e| wrong(&e))?;
+        builder
+            .installed(record(package)?, package["tag"].as_str())
+            .map_err(|e| wrong(&e))?;
     }
     for repository in array(case, "repos")? {
-        let packages: Vec<_> = array(repository, "pkgs")?.iter().map(record).collect::<Result<_, _>>()?;
-        builder.repository([repository["tag"].as_str()], packages).map_err(|e| wrong(&e))?;
+        let packages: Vec<_> = array(repository, "pkgs")?
+            .iter()
+            .map(record)
+            .collect::<Result<_, _>>()?;
+        builder
+            .repository([repository["tag"].as_str()], packages)
+            .map_err(|e| wrong(&e))?;
     }
     let words: Vec<&str> = array(case, "world")?.iter().filter_map(Value::as_str).collect();
     let world = parse_world(&words.join("\n")).map_err(|e| wrong(&e))?;
@@ -103,7 +113,11 @@ fn solve_case(case: &Value) -> Result<(u64, Value), String> {
         Err(error) => return Err(error.to_string()),
     };
     let mut changes = Vec::new();
-    for change in solution.changes.iter().filter(|change| change.operation != Operation::Keep) {
+    for change in solution
+        .changes
+        .iter()
+        .filter(|change| change.operation != Operation::Keep)
+    {
         let old = change.old.map(|id| universe.info(id));
         let new = change.new.map(|id| universe.info(id));
         let mut shown = match (old, new) {
@@ -143,21 +157,30 @@ fn request(
     let has = |names: [&str; 2]| options.iter().any(|option| names.contains(&option.as_str()));
     let command = match arguments.first().map(String::as_str) {
         Some("add") => {
-            let parsed: Result<Vec<_>, _> =
-                arguments[1..].iter().map(|argument| parse_world_entry(argument)).collect();
+            let parsed: Result<Vec<_>, _> = arguments[1..]
+                .iter()
+                .map(|argument| parse_world_entry(argument))
+                .collect();
             let Ok(mut entries) = parsed else { return Ok(None) };
             if let Some(set) = set {
-                let Ok(entry) = parse_world_entry(set) else { return Ok(None) };
+                let Ok(entry) = parse_world_entry(set) else {
+                    return Ok(None);
+                };
                 builder
                     .virtual_package(&entry.name, &entry.version, entries)
                     .map_err(|error| error.to_string())?;
                 entries = vec![entry];
             }
-            Command::Add { entries, upgrade: has(["u", "upgrade"]), latest: has(["l", "latest"]) }
+            Command::Add {
+                entries,
+                upgrade: has(["u", "upgrade"]),
+                latest: has(["l", "latest"]),
+            }
         }
-        Some("del") => {
-            Command::Delete { names: arguments.split_off(1), dependants: has(["r", "rdepends"]) }
-        }
+        Some("del") => Command::Delete {
+            names: arguments.split_off(1),
+            dependants: has(["r", "rdepends"]),
+        },
         Some("upgrade") => Command::Upgrade {
             names: arguments.split_off(1),
             ignore: has(["ignore", "ignore"]),
@@ -174,5 +197,9 @@ fn request(
         other => return Err(format!("command {other:?} is not known here")),
     };
     let drop_unmet = has(["force-broken-world", "force-broken-world"]);
-    Ok(Some(Request { world, command, drop_unmet }))
+    Ok(Some(Request {
+        world,
+        command,
+        drop_unmet,
+    }))
 }

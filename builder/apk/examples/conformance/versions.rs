@@ -11,7 +11,11 @@ pub fn run(paths: &[PathBuf]) -> (usize, usize) {
 }
 
 fn check(pair: &Value) -> Result<(), String> {
-    let text = |key: &str| pair[key].as_str().ok_or_else(|| format!("{pair}: no text {key:?}"));
+    let text = |key: &str| {
+        pair[key]
+            .as_str()
+            .ok_or_else(|| format!("{pair}: no text {key:?}"))
+    };
     let (a, b) = (text("a")?, text("b")?);
     let order = match version::compare(a, b) {
         Ordering::Less => "<",
@@ -26,5 +30,9 @@ fn check(pair: &Value) -> Result<(), String> {
         "cmp": order,
         "a~b": version::has_prefix(a, b),
     });
-    if found == *pair { Ok(()) } else { Err(format!("expected {pair}\n   found {found}")) }
+    if found == *pair {
+        Ok(())
+    } else {
+        Err(format!("expected {pair}\n   found {found}"))
+    }
 }

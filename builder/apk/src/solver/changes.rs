@@ -49,7 +49,12 @@ enum Task {
     /// Removes an installed package.
     Remove(PackageId),
     /// Goes on with the installed packages that depend on one that goes.
-    Dependants { package: PackageId, names: usize, dependant: usize, provider: usize },
+    Dependants {
+        package: PackageId,
+        names: usize,
+        dependant: usize,
+        provider: usize,
+    },
     /// Records a removal.
     RecordRemoval(PackageId),
 }
@@ -87,7 +92,11 @@ impl Solver<'_> {
                 }
             }
         }
-        let mut changes = Changes { solver: self, tasks: Vec::new(), recorded: Vec::new() };
+        let mut changes = Changes {
+            solver: self,
+            tasks: Vec::new(),
+            recorded: Vec::new(),
+        };
         for id in &universe.installed {
             changes.hold(*id)?;
         }
@@ -142,7 +151,10 @@ impl Changes<'_, '_> {
                 }
                 self.then([
                     Task::Change(*name),
-                    Task::HandUp { by: id, dependency: *name },
+                    Task::HandUp {
+                        by: id,
+                        dependency: *name,
+                    },
                     Task::Depends(id, place + 1),
                 ]);
             }
@@ -207,11 +219,19 @@ impl Changes<'_, '_> {
             Task::Hold(id) => self.hold(id)?,
             Task::Release(id, place) => self.release(id, place)?,
             Task::Remove(id) => self.remove(id),
-            Task::Dependants { package, names, dependant, provider } => {
+            Task::Dependants {
+                package,
+                names,
+                dependant,
+                provider,
+            } => {
                 self.remove_dependants(package, names, dependant, provider)?;
             }
             Task::RecordRemoval(id) => {
-                self.recorded.push(Recorded { old: Some(id), new: None });
+                self.recorded.push(Recorded {
+                    old: Some(id),
+                    new: None,
+                });
                 self.then([Task::Release(id, 0)]);
             }
         }
@@ -239,7 +259,9 @@ impl Changes<'_, '_> {
     }
 
     fn choice(&mut self, name: NameId) {
-        let Some(chosen) = self.solver.chosen(name) else { return };
+        let Some(chosen) = self.solver.chosen(name) else {
+            return;
+        };
         let id = chosen.package;
         if std::mem::replace(&mut self.solver.package(id).in_changes, true) {
             return;
@@ -261,7 +283,10 @@ impl Changes<'_, '_> {
                 at.follower += 1;
                 return Ok(Some((*follower, at)));
             }
-            at = Followers { names: at.names + 1, follower: 0 };
+            at = Followers {
+                names: at.names + 1,
+                follower: 0,
+            };
         }
     }
 
@@ -272,7 +297,8 @@ impl Changes<'_, '_> {
             return Ok(false);
         };
         let id = chosen.package;
-        self.solver.spend(self.solver.universe.package(id).install_if.len())?;
+        self.solver
+            .spend(self.solver.universe.package(id).install_if.len())?;
         Ok(self.solver.install_if(id).all(|(name, dependency)| {
             let condition = &self.solver.names[name.index()];
             (dependency.op.is_conflict() || condition.processed)
@@ -284,8 +310,11 @@ impl Changes<'_, '_> {
     fn remove_follower(&mut self, name: NameId) -> Step {
         let state = &self.solver.names[name.index()];
         let gone = state.chosen.is_none() && !state.processed && !state.removed;
-        let Some(id) = state.installed_package.filter(|_| gone) else { return Ok(()) };
-        self.solver.spend(self.solver.universe.package(id).install_if.len())?;
+        let Some(id) = state.installed_package.filter(|_| gone) else {
+            return Ok(());
+        };
+        self.solver
+            .spend(self.solver.universe.package(id).install_if.len())?;
         let lost = self.solver.install_if(id).any(|(condition, _)| {
             let condition = &self.solver.names[condition.index()];
             condition.removed && condition.chosen.is_none()
@@ -297,7 +326,8 @@ impl Changes<'_, '_> {
     }
 
     fn hold(&mut self, id: PackageId) -> Step {
-        self.solver.spend(self.solver.universe.package(id).depends.len())?;
+        self.solver
+            .spend(self.solver.universe.package(id).depends.len())?;
         for (name, dependency) in self.solver.depends(id) {
             if let Some(holder) = self.holder(name, dependency) {
                 let count = &mut self.solver.name(holder).requirers;
@@ -309,15 +339,23 @@ impl Changes<'_, '_> {
 
     /// The installed name that meets a positive dependency.
     fn holder(&self, name: NameId, dependency: &Dependency) -> Option<NameId> {
-        if dependency.op.is_conflict() { None } else { self.solver.names[name.index()].installed_name }
+        if dependency.op.is_conflict() {
+            None
+        } else {
+            self.solver.names[name.index()].installed_name
+        }
     }
 
     fn release(&mut self, id: PackageId, place: usize) -> Step {
         let package = self.solver.universe.package(id);
-        let rest = package.depends[place..].iter().zip(&package.info.depends[place..]);
+        let rest = package.depends[place..]
+            .iter()
+            .zip(&package.info.depends[place..]);
         for (place, (name, dependency)) in (place..).zip(rest) {
             self.solver.spend(0)?;
-            let Some(holder) = self.holder(*name, dependency) else { continue };
+            let Some(holder) = self.holder(*name, dependency) else {
+                continue;
+            };
             let count = &mut self.solver.name(holder).requirers;
             *count = count.wrapping_sub(1);
             if *count > 0 {
@@ -338,7 +376,12 @@ impl Changes<'_, '_> {
         }
         self.solver.name(name).removed = true;
         self.then([
-            Task::Dependants { package: id, names: 0, dependant: 0, provider: 0 },
+            Task::Dependants {
+                package: id,
+                names: 0,
+                dependant: 0,
+                provider: 0,
+            },
             Task::RemoveFollowers(id, Followers::default()),
             Task::RecordRemoval(id),
         ]);
@@ -364,9 +407,11 @@ impl Changes<'_, '_> {
                         continue;
                     }
                     let info = universe.info(id);
-                    self.solver.spend(candidate.depends.len() * (info.provides.len() + 1))?;
+                    self.solver
+                        .spend(candidate.depends.len() * (info.provides.len() + 1))?;
                     let speaks_of = |wanted: &Dependency| {
-                        wanted.name == info.name || info.provides.iter().any(|entry| entry.name == wanted.name)
+                        wanted.name == info.name
+                            || info.provides.iter().any(|entry| entry.name == wanted.name)
                     };
                     let depends = candidate.info.depends.iter().any(|wanted| {
                         dependency::is_met_by(wanted, info) && (!wanted.op.is_conflict() || speaks_of(wanted))
@@ -375,7 +420,12 @@ impl Changes<'_, '_> {
                         let removed = providers[provider - 1].package;
                         self.then([
                             Task::Remove(removed),
-                            Task::Dependants { package: id, names, dependant, provider },
+                            Task::Dependants {
+                                package: id,
+                                names,
+                                dependant,
+                                provider,
+                            },
                         ]);
                         return Ok(());
                     }

@@ -60,7 +60,12 @@ impl Solver<'_> {
 
     fn begin(&mut self, name: NameId, stack: &mut Vec<Visit>) {
         if !std::mem::replace(&mut self.name(name).seen, true) {
-            stack.push(Visit { name, stage: Stage::Depends, provider: 0, item: 0 });
+            stack.push(Visit {
+                name,
+                stage: Stage::Depends,
+                provider: 0,
+                item: 0,
+            });
         }
     }
 
@@ -83,8 +88,9 @@ impl Solver<'_> {
                     universe.package(package).depends.get(visit.item).copied()
                 }
                 (Stage::Depends, None) => {
-                    self.name(visit.name).no_install_if =
-                        providers.iter().all(|p| self.packages[p.package.index()].install_if_failed);
+                    self.name(visit.name).no_install_if = providers
+                        .iter()
+                        .all(|p| self.packages[p.package.index()].install_if_failed);
                     visit.stage = Stage::Followers;
                     visit.provider = 0;
                     continue;
@@ -135,8 +141,11 @@ impl Solver<'_> {
 
     /// Gives a name its place in the selection lists.
     fn number(&mut self, name: NameId) {
-        let has_own =
-            self.universe.providers(name).iter().any(|p| self.universe.package(p.package).name == name);
+        let has_own = self
+            .universe
+            .providers(name)
+            .iter()
+            .any(|p| self.universe.package(p.package).name == name);
         self.discovered += 1;
         let order = self.discovered;
         let state = self.name(name);
@@ -159,8 +168,7 @@ impl Solver<'_> {
             && (state.available || empty || package.installed.is_some());
         state.install_if_failed =
             package.install_if.is_empty() || (global.has(Flags::AVAILABLE) && !state.available);
-        state.tag_preferred =
-            package.from_file || empty || universe.sources(id) & default_repositories != 0;
+        state.tag_preferred = package.from_file || empty || universe.sources(id) & default_repositories != 0;
         state.tag_ok = state.tag_preferred || package.installed.is_some();
     }
 }

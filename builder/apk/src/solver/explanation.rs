@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use super::request::Plan;
-use super::state::{Exhausted, Origin, Ruling, WorldEntry};
+use super::state::{Origin, Ruling, WorldEntry};
 use super::universe::{NameId, PackageId, Provider, Universe};
 use super::{Attempt, SolveError, WORK_LIMIT};
 use crate::dependency;
@@ -59,20 +59,41 @@ impl From<Unsolvable> for SolveError {
 /// Explains a failed attempt.
 pub(super) fn explain(universe: &Universe, plan: &Plan, attempt: &Attempt<'_>) -> Unsolvable {
     let errors = attempt.solver.errors;
-    let kept = fewest(universe, plan);
+    let all: Vec<usize> = (0..plan.world.len())
+        .filter(|place| !plan.world[*place].dropped)
+        .collect();
+    let kept = fewest(universe, plan, all, Reasons::new(attempt).suspects());
     let reduced = subset(plan, &kept);
-    let entries = reduced.world.iter().map(|entry| entry.dependency.clone()).collect();
+    let entries = reduced
+        .world
+        .iter()
+        .map(|entry| entry.dependency.clone())
+        .collect();
     let reasons = match Attempt::run(universe, &reduced, WORK_LIMIT) {
         Ok(again) if again.solver.errors > 0 => Reasons::new(&again).collect(),
         _ => Reasons::new(attempt).collect(),
     };
-    Unsolvable { errors, entries, reasons }
+    Unsolvable {
+        errors,
+        entries,
+        reasons,
+    }
 }
 
 fn subset(plan: &Plan, kept: &[usize]) -> Plan {
     let entry = |place: &usize| {
-        let WorldEntry { name, ref dependency, tag, dropped } = plan.world[*place];
-        WorldEntry { name, dependency: dependency.clone(), tag, dropped }
+        let WorldEntry {
+            name,
+            ref dependency,
+            tag,
+            dropped,
+        } = plan.world[*place];
+        WorldEntry {
+            name,
+            dependency: dependency.clone(),
+            tag,
+            dropped,
+        }
     };
     Plan {
         world: kept.iter().map(entry).collect(),
@@ -82,35 +103,41 @@ fn subset(plan: &Plan, kept: &[usize]) -> Plan {
     }
 }
 
-/// Looks for a small set of world entries that fails, by leaving out ever smaller parts.
-fn fewest(universe: &Universe, plan: &Plan) -> Vec<usize> {
-    let mut kept: Vec<usize> = (0..plan.world.len()).filter(|place| !plan.world[*place].dropped).collect();
-    let mut trials = MAX_TRIALS;
+/// Looks for a small set of world entries that fails: the suspects if they do, and of those by leaving out
+/// ever smaller parts.
+fn fewest(universe: &Universe, plan: &Plan, all: Vec<usize>, suspects: Vec<usize>) -> Vec<usize> {
     let mut work = WORK_LIMIT;
+    let mut trials = MAX_TRIALS;
+    // Whether entries fail; nothing when enough has been tried.
+    let mut fails = |kept: &[usize]| {
+        trials = trials.checked_sub(1)?;
+        let plan = subset(plan, kept);
+        let attempt = Attempt::run(universe, &plan, work).ok()?;
+        work -= attempt.solver.work.min(work);
+        Some(attempt.solver.errors > 0)
+    };
+    let mut kept = if suspects.len() < all.len() && fails(&suspects) == Some(true) {
+        suspects
+    } else {
+        all
+    };
     let mut part = kept.len().div_ceil(2);
     while part > 0 && kept.len() > 1 {
         let mut start = 0;
         while start < kept.len() && kept.len() > 1 {
-            if trials == 0 {
-                return kept;
-            }
-            trials -= 1;
             let end = (start + part).min(kept.len());
             let rest: Vec<usize> = kept[..start].iter().chain(&kept[end..]).copied().collect();
-            let fails = match Attempt::run(universe, &subset(plan, &rest), work) {
-                Ok(attempt) => {
-                    work -= attempt.solver.work.min(work);
-                    attempt.solver.errors > 0
-                }
-                Err(Exhausted) => return kept,
-            };
-            if fails {
-                kept = rest;
-            } else {
-                start = end;
+            match fails(&rest) {
+                Some(true) => kept = rest,
+                Some(false) => start = end,
+                None => return kept,
             }
         }
-        part = if part == 1 { 0 } else { part.min(kept.len()).div_ceil(2) };
+        part = if part == 1 {
+            0
+        } else {
+            part.min(kept.len()).div_ceil(2)
+        };
     }
     kept
 }
@@ -153,9 +180,44 @@ impl<'r, 'a> Reasons<'r, 'a> {
             }
         }
         if self.reasons.is_empty() {
-            self.reasons.push("the choices made for them contradict each other".into());
+            self.reasons
+                .push("the choices made for them contradict each other".into());
         }
         self.reasons
+    }
+
+    /// The entries of world that lead to what was not met and to what ruled candidates for it out.
+    fn suspects(mut self) -> Vec<usize> {
+        self.find_causes();
+        let solver = &self.attempt.solver;
+        let mut to_trace: Vec<Origin> = Vec::new();
+        for origin in &self.open {
+            let (name, _) = self.dependency(*origin);
+            to_trace.push(*origin);
+            let candidates = solver.universe.providers(name).iter().take(MAX_CANDIDATES);
+            for ruling in candidates.filter_map(|p| solver.packages[p.package.index()].ruling) {
+                match ruling {
+                    Ruling::Constraint(origin) => to_trace.push(origin),
+                    Ruling::NameTaken { by: Some(by), .. } => to_trace.extend(self.parents.get(&by)),
+                    _ => {}
+                }
+            }
+        }
+        let mut suspects = BTreeSet::new();
+        let mut traced = BTreeSet::new();
+        while let Some(origin) = to_trace.pop() {
+            match origin {
+                Origin::World(place) => drop(suspects.insert(place)),
+                Origin::Depends(by, _) if traced.insert(by) => to_trace.extend(self.parents.get(&by)),
+                Origin::InstallIf(by, _) => {
+                    let conditions = solver.install_if(by).filter_map(|(name, _)| solver.chosen(name));
+                    let conditions = conditions.filter(|condition| traced.insert(condition.package));
+                    to_trace.extend(conditions.filter_map(|condition| self.parents.get(&condition.package)));
+                }
+                Origin::Depends(..) => {}
+            }
+        }
+        suspects.into_iter().collect()
     }
 
     /// Goes from world through all choices and notes the dependencies that were not met, those that
@@ -166,8 +228,8 @@ impl<'r, 'a> Reasons<'r, 'a> {
         let mut to_visit: VecDeque<Origin> = (0..solver.world.len()).map(Origin::World).collect();
         let (mut missing, mut unmet, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         let mut followers = universe.packages().filter(|id| {
-            let state = &solver.packages[id.index()];
-            state.has_error && state.install_if_met
+            let chosen = solver.chosen(universe.package(*id).name);
+            solver.packages[id.index()].install_if_met && chosen.is_some_and(|chosen| chosen.package == *id)
         });
         loop {
             let Some(origin) = to_visit.pop_front() else {
@@ -188,7 +250,11 @@ impl<'r, 'a> Reasons<'r, 'a> {
             // A broken dependency is told of with the package that has it.
             let broken = dependency::is_broken(dependency);
             if !broken && !solver.meets(origin.package(), dependency, chosen) {
-                let list = if chosen.is_none() { &mut missing } else { &mut unmet };
+                let list = if chosen.is_none() {
+                    &mut missing
+                } else {
+                    &mut unmet
+                };
                 list.push(origin);
             }
             let Some(Provider { package, .. }) = chosen.filter(|_| !dependency.op.is_conflict()) else {
@@ -202,7 +268,8 @@ impl<'r, 'a> Reasons<'r, 'a> {
             if !broken && (!state.tag_ok || !state.selectable || self.contested(package).is_some()) {
                 bad.push(origin);
             }
-            to_visit.extend((0..universe.package(package).depends.len()).map(|n| Origin::Depends(package, n)));
+            to_visit
+                .extend((0..universe.package(package).depends.len()).map(|n| Origin::Depends(package, n)));
         }
         self.open.extend(missing);
         self.open.extend(unmet);
@@ -238,7 +305,9 @@ impl<'r, 'a> Reasons<'r, 'a> {
     fn name(&self, name: NameId) -> &str {
         let known = self.universe().names.get(name.index()).map(|name| &*name.text);
         let asked = || self.attempt.solver.world.iter().find(|entry| entry.name == name);
-        known.or_else(|| asked().map(|entry| entry.dependency.name.as_str())).unwrap_or("?")
+        known
+            .or_else(|| asked().map(|entry| entry.dependency.name.as_str()))
+            .unwrap_or("?")
     }
 
     fn package(&self, id: PackageId) -> String {
@@ -262,8 +331,16 @@ impl<'r, 'a> Reasons<'r, 'a> {
                     at = by;
                 }
                 Origin::InstallIf(..) => {
-                    let conditions = self.universe().info(at).install_if.iter().map(ToString::to_string);
-                    steps.push(format!("installed with {}", conditions.collect::<Vec<_>>().join(" and ")));
+                    let conditions = self
+                        .universe()
+                        .info(at)
+                        .install_if
+                        .iter()
+                        .map(ToString::to_string);
+                    steps.push(format!(
+                        "installed with {}",
+                        conditions.collect::<Vec<_>>().join(" and ")
+                    ));
                     break;
                 }
             }
@@ -278,27 +355,38 @@ impl<'r, 'a> Reasons<'r, 'a> {
         let solver = &self.attempt.solver;
         let universe = self.universe();
         let (name, wanted) = self.dependency(origin);
-        let who = origin.package().map_or_else(|| "world".into(), |id| self.package_with_reason(id));
+        let who = origin
+            .package()
+            .map_or_else(|| "world".into(), |id| self.package_with_reason(id));
         if wanted.op.is_conflict() {
             let chosen = solver.chosen(name).map(|provider| provider.package);
-            if chosen.is_some_and(|id| self.parents.get(&id).is_some_and(|by| self.explained.contains(by))) {
+            if chosen.is_some_and(|id| {
+                self.parents
+                    .get(&id)
+                    .is_some_and(|by| self.explained.contains(by))
+            }) {
                 return;
             }
             // Those who need what is ruled out have nothing to add.
             self.explained.extend(chosen.and_then(|id| self.parents.get(&id)));
             let chosen = chosen.map_or_else(|| wanted.name.clone(), |id| self.package_with_reason(id));
-            self.reasons.push(format!("{who} has {wanted}, but {chosen} is there"));
+            self.reasons
+                .push(format!("{who} has {wanted}, but {chosen} is there"));
             return;
         }
         let mut seen = BTreeSet::new();
         let mut candidates: Vec<Provider> = universe.providers(name).to_vec();
         candidates.retain(|provider| seen.insert(provider.package));
-        let (fitting, others): (Vec<_>, Vec<_>) =
-            candidates.into_iter().partition(|provider| solver.meets(origin.package(), wanted, Some(*provider)));
+        let (fitting, others): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|provider| solver.meets(origin.package(), wanted, Some(*provider)));
         let mut told: Vec<String> = Vec::new();
         if !others.is_empty() {
-            let mut shown: Vec<String> =
-                others.iter().take(MAX_CANDIDATES).map(|provider| self.provision(*provider)).collect();
+            let mut shown: Vec<String> = others
+                .iter()
+                .take(MAX_CANDIDATES)
+                .map(|provider| self.provision(*provider))
+                .collect();
             if others.len() > MAX_CANDIDATES {
                 shown.push(format!("{} more", others.len() - MAX_CANDIDATES));
             }
@@ -318,10 +406,14 @@ impl<'r, 'a> Reasons<'r, 'a> {
             told.push(text);
         }
         if fitting.len() > MAX_CANDIDATES {
-            told.push(format!("{} more could not be chosen either", fitting.len() - MAX_CANDIDATES));
+            told.push(format!(
+                "{} more could not be chosen either",
+                fitting.len() - MAX_CANDIDATES
+            ));
         }
         if is_news || self.reasons.is_empty() {
-            self.reasons.push(format!("{who} needs {wanted}, but {}", told.join("; ")));
+            self.reasons
+                .push(format!("{who} needs {wanted}, but {}", told.join("; ")));
         }
     }
 
@@ -352,12 +444,23 @@ impl<'r, 'a> Reasons<'r, 'a> {
         let text = if package.foreign {
             let known = universe.architectures().join(" or ");
             format!("{subject} is for {}, not for {known}", package.info.arch)
-        } else if let Some(broken) = package.info.depends.iter().find(|entry| dependency::is_broken(entry)) {
+        } else if let Some(broken) = package
+            .info
+            .depends
+            .iter()
+            .find(|entry| dependency::is_broken(entry))
+        {
             format!("{subject} has the dependency {broken}, which compares with something that is no version")
         } else if package.info.layer != 0 {
-            format!("{subject} belongs to layer {}, which is not in use", package.info.layer)
+            format!(
+                "{subject} belongs to layer {}, which is not in use",
+                package.info.layer
+            )
         } else if !state.tag_ok && package.repositories != 0 {
-            let tags = universe.tags.iter().filter(|tag| tag.repositories & package.repositories != 0);
+            let tags = universe
+                .tags
+                .iter()
+                .filter(|tag| tag.repositories & package.repositories != 0);
             let tags: Vec<String> = tags.map(|tag| format!("@{}", tag.name)).collect();
             format!(
                 "{subject} is only in repositories tagged {}; world has to say {}{} to allow it",
@@ -368,11 +471,18 @@ impl<'r, 'a> Reasons<'r, 'a> {
         } else if let Some(ruling) = state.ruling {
             return self.ruling(id, ruling);
         } else if let Some((shared, holder)) = self.contested(id).filter(|_| state.has_error) {
-            format!("{subject} and {} both provide {}", self.package(holder), self.name(shared))
+            format!(
+                "{subject} and {} both provide {}",
+                self.package(holder),
+                self.name(shared)
+            )
         } else if !state.selectable {
             format!("{subject} is in no repository")
         } else if solver.chosen(name) != Some(provider) && !solver.is_auto_selectable(provider) {
-            format!("{subject} provides it without version or priority, so world has to name {}", package.info.name)
+            format!(
+                "{subject} provides it without version or priority, so world has to name {}",
+                package.info.name
+            )
         } else {
             let mut depends = solver.depends(id).enumerate();
             let unmet = depends
@@ -382,7 +492,10 @@ impl<'r, 'a> Reasons<'r, 'a> {
                 Some((place, (_, dependency))) => {
                     let cause = Origin::Depends(id, place);
                     self.open.push_back(cause);
-                    return (format!("{subject} needs {dependency}, which cannot be met"), Some(cause));
+                    return (
+                        format!("{subject} needs {dependency}, which cannot be met"),
+                        Some(cause),
+                    );
                 }
             }
         };
@@ -394,7 +507,9 @@ impl<'r, 'a> Reasons<'r, 'a> {
         match ruling {
             Ruling::Constraint(origin) => {
                 let (_, dependency) = self.dependency(origin);
-                let who = origin.package().map_or_else(|| "world".into(), |id| self.package(id));
+                let who = origin
+                    .package()
+                    .map_or_else(|| "world".into(), |id| self.package(id));
                 let text = match (dependency.op.is_conflict(), origin) {
                     (true, _) => format!("{subject} is ruled out by {dependency} of {who}"),
                     (false, _) => format!("{subject} does not match {dependency}, which {who} needs"),
@@ -402,17 +517,28 @@ impl<'r, 'a> Reasons<'r, 'a> {
                 (text, Some(origin))
             }
             Ruling::NameTaken { name, by: Some(by) } => (
-                format!("{subject} cannot be beside {}, which has taken {}", self.package(by), self.name(name)),
+                format!(
+                    "{subject} cannot be beside {}, which has taken {}",
+                    self.package(by),
+                    self.name(name)
+                ),
                 None,
             ),
-            Ruling::NameTaken { name, by: None } => {
-                (format!("{subject} provides {}, for which nothing could be chosen", self.name(name)), None)
-            }
+            Ruling::NameTaken { name, by: None } => (
+                format!(
+                    "{subject} provides {}, for which nothing could be chosen",
+                    self.name(name)
+                ),
+                None,
+            ),
             Ruling::Unmet(place) => {
                 let cause = Origin::Depends(id, place);
                 self.open.push_back(cause);
                 let dependency = &self.universe().info(id).depends[place];
-                (format!("{subject} needs {dependency}, which cannot be met"), Some(cause))
+                (
+                    format!("{subject} needs {dependency}, which cannot be met"),
+                    Some(cause),
+                )
             }
             Ruling::Excluded { shared, required } => (
                 format!(

@@ -37,12 +37,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-pub use self::explanation::Unsolvable;
-pub use self::request::{Command, Request};
-pub use self::universe::{MAX_REPOSITORIES, MAX_TAGS, PackageId, Universe, UniverseBuilder, UniverseError};
 use self::changes::Recorded;
+pub use self::explanation::Unsolvable;
 use self::request::Plan;
+pub use self::request::{Command, Request};
 use self::state::{Exhausted, Flags, Solver};
+pub use self::universe::{MAX_REPOSITORIES, MAX_TAGS, PackageId, Universe, UniverseBuilder, UniverseError};
 use crate::metadata::Dependency;
 use crate::version;
 
@@ -56,7 +56,9 @@ pub enum SolveError {
         names: Vec<String>,
     },
     /// A world entry wants a repository tag that no repository has.
-    #[error("world entry {entry} asks for a repository tag that no repository has; configure one as \"@tag url\"")]
+    #[error(
+        "world entry {entry} asks for a repository tag that no repository has; configure one as \"@tag url\""
+    )]
     UnknownTag {
         /// The entry.
         entry: String,
@@ -164,7 +166,10 @@ pub fn select(universe: &Universe, world: &[Dependency]) -> Result<Vec<Chosen>, 
     let solution = solve(universe, &Request::satisfy(world.iter().cloned()))?;
     let chosen = solution.changes.iter().filter_map(|change| change.new);
     Ok(chosen
-        .map(|package| Chosen { package, repository: universe.repositories(package).next() })
+        .map(|package| Chosen {
+            package,
+            repository: universe.repositories(package).next(),
+        })
         .collect())
 }
 
@@ -174,16 +179,28 @@ pub fn solve(universe: &Universe, request: &Request) -> Result<Solution, SolveEr
     loop {
         let attempt = Attempt::run(universe, &plan, WORK_LIMIT)?;
         if attempt.solver.errors == 0 {
-            let changes = attempt.recorded.iter().map(|recorded| attempt.change(*recorded)).collect();
+            let changes = attempt
+                .recorded
+                .iter()
+                .map(|recorded| attempt.change(*recorded))
+                .collect();
             let dependencies = |dropped: bool| {
                 let entries = plan.world.iter().filter(move |entry| entry.dropped || !dropped);
                 entries.map(|entry| entry.dependency.clone()).collect()
             };
-            return Ok(Solution { changes, world: dependencies(false), unmet: dependencies(true) });
+            return Ok(Solution {
+                changes,
+                world: dependencies(false),
+                unmet: dependencies(true),
+            });
         }
         let failed = attempt.failed_entries();
         if !request.drop_unmet || failed.iter().all(|place| plan.world[*place].dropped) {
             return Err(explanation::explain(universe, &plan, &attempt).into());
+        }
+        // apk starts again without the wishes of the command; only the order that they gave remains.
+        for (_, own, inheritable) in &mut plan.flags {
+            (*own, *inheritable) = (Flags::default(), Flags::default());
         }
         for place in failed {
             plan.world[place].dropped = true;
@@ -216,7 +233,10 @@ impl<'a> Attempt<'a> {
             Some(provider) => self.solver.packages[provider.package.index()].has_error,
         };
         let entries = self.solver.world.iter().enumerate();
-        entries.filter(|(_, entry)| failed(entry.name)).map(|(place, _)| place).collect()
+        entries
+            .filter(|(_, entry)| failed(entry.name))
+            .map(|(place, _)| place)
+            .collect()
     }
 
     fn change(&self, Recorded { old, new }: Recorded) -> Change {
@@ -244,7 +264,12 @@ impl<'a> Attempt<'a> {
             }
         };
         let tag = (tag > 0).then(|| universe.tags[usize::from(tag)].name.clone());
-        Change { old, new, operation, tag }
+        Change {
+            old,
+            new,
+            operation,
+            tag,
+        }
     }
 
     /// The first tag that was allowed for a package and has it.

@@ -78,7 +78,10 @@ impl Solver<'_> {
                 return Some(name);
             }
         }
-        let (_, name) = self.selectable.pop_last().or_else(|| self.unresolved.pop_last())?;
+        let (_, name) = self
+            .selectable
+            .pop_last()
+            .or_else(|| self.unresolved.pop_last())?;
         self.name(name).list = List::None;
         Some(name)
     }

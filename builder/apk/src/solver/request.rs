@@ -70,7 +70,10 @@ pub struct Request {
 impl Request {
     /// Asks to make the system what a world says.
     pub fn satisfy(world: impl IntoIterator<Item = Dependency>) -> Self {
-        Request { world: world.into_iter().collect(), ..Request::default() }
+        Request {
+            world: world.into_iter().collect(),
+            ..Request::default()
+        }
     }
 }
 
@@ -107,12 +110,19 @@ impl Names<'_> {
 impl Plan {
     pub fn new(universe: &Universe, request: &Request) -> Result<Plan, SolveError> {
         let mut world = request.world.clone();
-        let mut names = Names { universe, extra: HashMap::new() };
+        let mut names = Names {
+            universe,
+            extra: HashMap::new(),
+        };
         let mut flags = Vec::new();
         let mut global = Flags::default();
         match &request.command {
             Command::Satisfy => {}
-            Command::Add { entries, upgrade, latest } => {
+            Command::Add {
+                entries,
+                upgrade,
+                latest,
+            } => {
                 let wish = Flags::UPGRADE.when(*upgrade) | Flags::LATEST.when(*latest);
                 let mut places = HashMap::new();
                 for (place, entry) in world.iter().enumerate() {
@@ -129,12 +139,21 @@ impl Plan {
                     flags.push((names.id(&entry.name), wish, wish));
                 }
             }
-            Command::Delete { names: patterns, dependants } => {
+            Command::Delete {
+                names: patterns,
+                dependants,
+            } => {
                 for name in find(universe, &request.world, patterns)? {
                     delete(universe, &mut world, &mut flags, &name, *dependants);
                 }
             }
-            Command::Upgrade { names: patterns, ignore, available, latest, prune } => {
+            Command::Upgrade {
+                names: patterns,
+                ignore,
+                available,
+                latest,
+                prune,
+            } => {
                 global = Flags::UPGRADE | Flags::AVAILABLE.when(*available) | Flags::LATEST.when(*latest);
                 if *available {
                     for entry in world.iter_mut().filter(|entry| dependency::is_on_identity(entry)) {
@@ -157,9 +176,13 @@ impl Plan {
                     flags.push((names.id(&name), wish, Flags::default()));
                 }
             }
-            Command::Fix { names: patterns, reinstall, upgrade, depends } => {
-                let wish =
-                    Flags::REINSTALL.when(*reinstall || !upgrade) | Flags::UPGRADE.when(*upgrade);
+            Command::Fix {
+                names: patterns,
+                reinstall,
+                upgrade,
+                depends,
+            } => {
+                let wish = Flags::REINSTALL.when(*reinstall || !upgrade) | Flags::UPGRADE.when(*upgrade);
                 for name in find(universe, &request.world, patterns)? {
                     flags.push((names.id(&name), wish, wish.when(*depends)));
                 }
@@ -167,7 +190,9 @@ impl Plan {
         }
         dependency::sort_world(&mut world);
         if let Some(entry) = world.iter().find(|entry| dependency::is_broken(entry)) {
-            return Err(SolveError::BadVersion { entry: entry.to_string() });
+            return Err(SolveError::BadVersion {
+                entry: entry.to_string(),
+            });
         }
         let mut resolved = Vec::with_capacity(world.len());
         for dependency in world {
@@ -177,12 +202,26 @@ impl Plan {
             let tag = match (usable, request.drop_unmet) {
                 (Some(tag), _) => tag as u8,
                 (None, true) => 0,
-                (None, false) => return Err(SolveError::UnknownTag { entry: dependency.to_string() }),
+                (None, false) => {
+                    return Err(SolveError::UnknownTag {
+                        entry: dependency.to_string(),
+                    });
+                }
             };
-            resolved.push(WorldEntry { name: names.id(&dependency.name), dependency, tag, dropped: false });
+            resolved.push(WorldEntry {
+                name: names.id(&dependency.name),
+                dependency,
+                tag,
+                dropped: false,
+            });
         }
         let names = names.count();
-        Ok(Plan { world: resolved, flags, global, names })
+        Ok(Plan {
+            world: resolved,
+            flags,
+            global,
+            names,
+        })
     }
 }
 
@@ -200,15 +239,23 @@ fn find(universe: &Universe, world: &[Dependency], patterns: &[String]) -> Resul
             unknown.push(pattern.clone());
         }
     }
-    if unknown.is_empty() { Ok(found) } else { Err(SolveError::NoSuchPackage { names: unknown }) }
+    if unknown.is_empty() {
+        Ok(found)
+    } else {
+        Err(SolveError::NoSuchPackage { names: unknown })
+    }
 }
 
 /// Whether a name is like a pattern in which `*` stands for any text.
 fn is_like(name: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
     for part in parts {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],

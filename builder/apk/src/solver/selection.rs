@@ -307,7 +307,10 @@ impl Solver<'_> {
     /// decides.
     fn compare(&self, a: Provider, b: Provider) -> Ordering {
         let universe = self.universe;
-        let (x, y) = (&self.packages[a.package.index()], &self.packages[b.package.index()]);
+        let (x, y) = (
+            &self.packages[a.package.index()],
+            &self.packages[b.package.index()],
+        );
         let (package_a, package_b) = (universe.package(a.package), universe.package(b.package));
         let flags = x.flags | y.flags;
         let same_name = package_a.name == package_b.name;
@@ -319,7 +322,11 @@ impl Solver<'_> {
         let state = if flags.has(Flags::LATEST) && x.allowed_tags == 1 && y.allowed_tags == 1 {
             x.tag_ok.cmp(&y.tag_ok).then_with(|| {
                 let again = flags.has(Flags::REINSTALL) && !flags.has(Flags::AVAILABLE);
-                if again { x.selectable.cmp(&y.selectable) } else { available() }
+                if again {
+                    x.selectable.cmp(&y.selectable)
+                } else {
+                    available()
+                }
             })
         } else {
             let when = |condition: bool| if condition { installed() } else { Ordering::Equal };
@@ -343,8 +350,19 @@ impl Solver<'_> {
                 true => version::compare(&package_a.info.version, &package_b.info.version),
                 false => Ordering::Equal,
             })
-            .then(package_a.info.provider_priority.cmp(&package_b.info.provider_priority))
-            .then_with(|| if flags.has(Flags::REMOVE) { Ordering::Equal } else { installed() })
+            .then(
+                package_a
+                    .info
+                    .provider_priority
+                    .cmp(&package_b.info.provider_priority),
+            )
+            .then_with(|| {
+                if flags.has(Flags::REMOVE) {
+                    Ordering::Equal
+                } else {
+                    installed()
+                }
+            })
             .then(x.selectable.cmp(&y.selectable))
             .then(place(package_b.repositories).cmp(&place(package_a.repositories)))
     }

@@ -224,7 +224,11 @@ impl<'a> Solver<'a> {
     /// Counts work.
     pub fn spend(&mut self, steps: usize) -> Step {
         self.work += steps as u64 + 1;
-        if self.work > self.limit { Err(Exhausted) } else { Ok(()) }
+        if self.work > self.limit {
+            Err(Exhausted)
+        } else {
+            Ok(())
+        }
     }
 
     pub fn name(&mut self, name: NameId) -> &mut NameState {
@@ -259,13 +263,10 @@ impl<'a> Solver<'a> {
     }
 
     /// Whether a dependency of `by` is met when its name goes to `provider`.
-    pub fn meets(
-        &self,
-        by: Option<PackageId>,
-        dependency: &Dependency,
-        provider: Option<Provider>,
-    ) -> bool {
-        let Some(provider) = provider else { return dependency.op.is_conflict() };
+    pub fn meets(&self, by: Option<PackageId>, dependency: &Dependency, provider: Option<Provider>) -> bool {
+        let Some(provider) = provider else {
+            return dependency.op.is_conflict();
+        };
         if dependency.op.is_conflict() && by == Some(provider.package) {
             return true;
         }
@@ -275,7 +276,11 @@ impl<'a> Solver<'a> {
         if dependency::is_on_identity(dependency) {
             return dependency::matches_identity(dependency, self.universe.info(provider.package));
         }
-        version::matches(self.universe.provided_version(provider), dependency.op, &dependency.version)
+        version::matches(
+            self.universe.provided_version(provider),
+            dependency.op,
+            &dependency.version,
+        )
     }
 
     /// Whether a provider states no version of the name. "Nothing" counts as such a provider.
@@ -298,10 +303,7 @@ impl<'a> Solver<'a> {
     }
 
     /// A package's `install_if` with the ids of its names.
-    pub fn install_if(
-        &self,
-        package: PackageId,
-    ) -> impl Iterator<Item = (NameId, &'a Dependency)> + use<'a> {
+    pub fn install_if(&self, package: PackageId) -> impl Iterator<Item = (NameId, &'a Dependency)> + use<'a> {
         let package = self.universe.package(package);
         package.install_if.iter().copied().zip(&package.info.install_if)
     }

@@ -141,7 +141,10 @@ impl UniverseBuilder {
                 names: Vec::new(),
                 packages: Vec::new(),
                 installed: Vec::new(),
-                tags: vec![Tag { name: String::new(), repositories: 0 }],
+                tags: vec![Tag {
+                    name: String::new(),
+                    repositories: 0,
+                }],
                 index: HashMap::new(),
                 architectures: architectures.into_iter().map(Into::into).collect(),
             },
@@ -227,7 +230,10 @@ impl UniverseBuilder {
         if tags.len() > MAX_TAGS {
             return Err(UniverseError::TooManyTags { tag: name.into() });
         }
-        tags.push(Tag { name: name.into(), repositories: 0 });
+        tags.push(Tag {
+            name: name.into(),
+            repositories: 0,
+        });
         Ok(tags.len() as u8 - 1)
     }
 
@@ -235,7 +241,9 @@ impl UniverseBuilder {
         if let Some(id) = self.universe.index.get(text) {
             return Ok(*id);
         }
-        let id = u32::try_from(self.universe.names.len()).ok().filter(|id| *id < 1 << 31);
+        let id = u32::try_from(self.universe.names.len())
+            .ok()
+            .filter(|id| *id < 1 << 31);
         let id = NameId(id.ok_or(UniverseError::TooManyRecords)?);
         self.universe.names.push(Name {
             text: text.into(),
@@ -248,16 +256,24 @@ impl UniverseBuilder {
     }
 
     fn names(&mut self, dependencies: &[Dependency]) -> Result<Box<[NameId]>, UniverseError> {
-        dependencies.iter().map(|dependency| self.name(&dependency.name)).collect()
+        dependencies
+            .iter()
+            .map(|dependency| self.name(&dependency.name))
+            .collect()
     }
 
     /// Adds a record, or finds the package that has the same identity.
     fn package(&mut self, info: PackageInfo, late: bool) -> Result<PackageId, UniverseError> {
         let identity = info.hashes.as_ref().map(|digest| digest.key().to_vec());
-        if let Some(id) = identity.as_ref().and_then(|identity| self.identities.get(identity)) {
+        if let Some(id) = identity
+            .as_ref()
+            .and_then(|identity| self.identities.get(identity))
+        {
             return Ok(*id);
         }
-        let id = u32::try_from(self.universe.packages.len()).ok().filter(|id| *id < 1 << 31);
+        let id = u32::try_from(self.universe.packages.len())
+            .ok()
+            .filter(|id| *id < 1 << 31);
         let id = PackageId(id.ok_or(UniverseError::TooManyRecords)?);
         let name = self.name(&info.name)?;
         let depends = self.names(&info.depends)?;
@@ -268,14 +284,18 @@ impl UniverseBuilder {
             false => self.names(&info.install_if)?,
         };
         let universe = &mut self.universe;
-        let own = Provider { package: id, entry: 0 };
+        let own = Provider {
+            package: id,
+            entry: 0,
+        };
         universe.names[name.index()].providers.push(own);
         for (entry, name) in (1..).zip(&provides) {
-            universe.names[name.index()].providers.push(Provider { package: id, entry });
+            universe.names[name.index()]
+                .providers
+                .push(Provider { package: id, entry });
         }
-        let foreign = !info.arch.is_empty()
-            && info.arch != "noarch"
-            && !universe.architectures.iter().any(|known| *known == info.arch);
+        let foreign =
+            !info.arch.is_empty() && info.arch != "noarch" && !universe.architectures.contains(&info.arch);
         let broken = info.depends.iter().any(dependency::is_broken);
         let provides_unversioned = info.provides.iter().any(|entry| entry.version.is_empty());
         universe.packages.push(Package {
@@ -329,8 +349,15 @@ impl Universe {
     /// The packages that answer to a name, each with the version of the name that it provides, which is
     /// empty where it states none.
     pub fn providers_of(&self, name: &str) -> Vec<(PackageId, &str)> {
-        let providers = self.index.get(name).map(|id| self.providers(*id)).unwrap_or_default();
-        providers.iter().map(|provider| (provider.package, self.provided_version(*provider))).collect()
+        let providers = self
+            .index
+            .get(name)
+            .map(|id| self.providers(*id))
+            .unwrap_or_default();
+        providers
+            .iter()
+            .map(|provider| (provider.package, self.provided_version(*provider)))
+            .collect()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<NameId> {
@@ -348,15 +375,24 @@ impl Universe {
     // Names beyond the table are those that only the request speaks of.
 
     pub(super) fn providers(&self, name: NameId) -> &[Provider] {
-        self.names.get(name.index()).map(|name| name.providers.as_slice()).unwrap_or_default()
+        self.names
+            .get(name.index())
+            .map(|name| name.providers.as_slice())
+            .unwrap_or_default()
     }
 
     pub(super) fn dependants(&self, name: NameId) -> &[NameId] {
-        self.names.get(name.index()).map(|name| name.dependants.as_slice()).unwrap_or_default()
+        self.names
+            .get(name.index())
+            .map(|name| name.dependants.as_slice())
+            .unwrap_or_default()
     }
 
     pub(super) fn followers(&self, name: NameId) -> &[NameId] {
-        self.names.get(name.index()).map(|name| name.followers.as_slice()).unwrap_or_default()
+        self.names
+            .get(name.index())
+            .map(|name| name.followers.as_slice())
+            .unwrap_or_default()
     }
 
     /// The version of the name that a provider provides; empty when it states none.
@@ -372,13 +408,20 @@ impl Universe {
     /// that it was installed from.
     pub(super) fn sources(&self, id: PackageId) -> u32 {
         let package = self.package(id);
-        package.repositories | package.installed.map_or(0, |tag| self.tags[usize::from(tag)].repositories)
+        package.repositories
+            | package
+                .installed
+                .map_or(0, |tag| self.tags[usize::from(tag)].repositories)
     }
 
     /// Repositories of a set of tags, given as bits.
     pub(super) fn repositories_of_tags(&self, tags: u16) -> u32 {
         let allowed = |(place, _): &(usize, &Tag)| tags >> place & 1 != 0;
-        self.tags.iter().enumerate().filter(allowed).fold(0, |mask, (_, tag)| mask | tag.repositories)
+        self.tags
+            .iter()
+            .enumerate()
+            .filter(allowed)
+            .fold(0, |mask, (_, tag)| mask | tag.repositories)
     }
 
     /// Fills the reverse lists by visiting all names in the order of apk's hash table. Packages that came
@@ -426,14 +469,25 @@ impl Universe {
 
 /// MurmurHash3, 32 bits, seeded as apk seeds it.
 fn murmur3(key: &[u8]) -> u32 {
-    let mix = |k: u32| k.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+    let mix = |k: u32| {
+        k.wrapping_mul(0xcc9e_2d51)
+            .rotate_left(15)
+            .wrapping_mul(0x1b87_3593)
+    };
     let mut hash: u32 = 5381;
     let mut words = key.chunks_exact(4);
     for word in &mut words {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        hash = (hash ^ mix(word)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
+        hash = (hash ^ mix(word))
+            .rotate_left(13)
+            .wrapping_mul(5)
+            .wrapping_add(0xe654_6b64);
     }
-    let tail = words.remainder().iter().rev().fold(0, |tail, byte| tail << 8 | u32::from(*byte));
+    let tail = words
+        .remainder()
+        .iter()
+        .rev()
+        .fold(0, |tail, byte| tail << 8 | u32::from(*byte));
     hash ^= mix(tail) ^ key.len() as u32;
     hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
     hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
