@@ -859,6 +859,20 @@ fn limits_hold() {
         opened.entries(&few),
         Err(ImageError::Limit { limit: 10, .. })
     ));
+    // Enough for the names, but not for a link of 4095 bytes.
+    let mut tree = root();
+    tree.insert(b"link", metadata(0o777), Node::Symlink(vec![b'x'; 4095]))
+        .unwrap();
+    let (long, _) = image(&tree, &quick());
+    let short = Limits {
+        entries: 8,
+        ..Limits::default()
+    };
+    let error = Image::open(Cursor::new(&long))
+        .unwrap()
+        .entries(&short)
+        .unwrap_err();
+    assert!(matches!(error, ImageError::Limit { limit: 4096, .. }), "{error}");
     let small = Limits {
         content_bytes: 100_000,
         ..Limits::default()
@@ -871,7 +885,7 @@ fn limits_hold() {
 }
 
 #[test]
-fn wrong_link_counts_are_told() {
+fn wrong_links_are_told() {
     let mut tree = root();
     tree.make_directory(b"d", metadata(0o755)).unwrap();
     let options = Options {
@@ -881,11 +895,19 @@ fn wrong_link_counts_are_told() {
     let (mut bytes, _) = image(&tree, &options);
     let superblock = Image::open(Cursor::new(&bytes[..])).unwrap().superblock().clone();
     // The inode of `d` is the first; its count follows 16 bytes of head and the block of its listing.
-    bytes[superblock.inode_table as usize + 2 + 20] = 9;
+    let inode = superblock.inode_table as usize + 2;
+    bytes[inode + 20] = 9;
+    bytes[inode + 28] = 7;
     let report = Image::open(Cursor::new(&bytes[..]))
         .unwrap()
         .check(&Limits::default(), &|_| {})
         .unwrap();
-    assert_eq!(report.faults, ["/d: the link count is 9, not 2"]);
+    assert_eq!(
+        report.faults,
+        [
+            "/d: its parent is inode 1, not 7",
+            "/d: the link count is 9, not 2"
+        ]
+    );
     assert_eq!((report.entries, report.inodes, report.directories), (2, 2, 2));
 }

@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, Write};
 
 use lycia_tree::display;
 
-use super::image::{EntryKind, Image, ImageError, Limits};
+use super::image::{Image, ImageError, Limits};
 use super::layout::{NO_TABLE, get64};
+use super::records::EntryKind;
 
 /// What an image holds.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -54,16 +55,17 @@ impl<R: Read + Seek> Image<R> {
                 }
             }
         };
-        // Names by inode, and directories in a directory by the directory's number.
+        // Names by inode, and the number and the subdirectories of directories by path.
         let mut names: HashMap<u64, u32> = HashMap::new();
-        let mut subdirectories: HashMap<u32, u32> = HashMap::new();
+        let mut directories: HashMap<&[u8], (u32, u32)> = HashMap::new();
         let mut by_number: HashMap<u32, u64> = HashMap::new();
         for entry in &entries {
             *names.entry(entry.reference).or_default() += 1;
-            if let EntryKind::Directory(listing) = &entry.inode.kind
-                && entry.path != b"/"
-            {
-                *subdirectories.entry(listing.parent).or_default() += 1;
+            if matches!(entry.inode.kind, EntryKind::Directory(_)) {
+                directories.insert(&entry.path, (entry.inode.number, 0));
+                if let Some((_, count)) = above(&entry.path).and_then(|path| directories.get_mut(path)) {
+                    *count += 1;
+                }
             }
         }
         for entry in &entries {
@@ -86,7 +88,15 @@ impl<R: Read + Seek> Image<R> {
                 EntryKind::Directory(listing) => {
                     report.directories += 1;
                     self.check_index(listing).map_err(located)?;
-                    links = 2 + subdirectories.get(&inode.number).copied().unwrap_or(0);
+                    links = 2 + directories.get(&entry.path[..]).map_or(0, |&(_, count)| count);
+                    if let Some(&(number, _)) = above(&entry.path).and_then(|path| directories.get(path))
+                        && number != listing.parent
+                    {
+                        fault(
+                            &mut report,
+                            format!("{path}: its parent is inode {number}, not {}", listing.parent),
+                        );
+                    }
                 }
                 EntryKind::Regular(file) => {
                     report.files += 1;
@@ -139,6 +149,16 @@ impl<R: Read + Seek> Image<R> {
             fault(&mut report, why);
         }
         Ok(report)
+    }
+}
+
+/// The path of the directory that holds an entry; none for the root.
+fn above(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    match (slash, path.len()) {
+        (0, 1) => None,
+        (0, _) => Some(b"/"),
+        _ => Some(&path[..slash]),
     }
 }
 

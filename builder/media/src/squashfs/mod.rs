@@ -21,6 +21,7 @@ mod layout;
 mod metadata;
 mod pipeline;
 mod reader;
+mod records;
 mod xattr;
 
 use std::collections::HashMap;
@@ -32,10 +33,11 @@ use thiserror::Error;
 
 pub use check::Report;
 use codec::Encoder;
-pub use image::{Entry, EntryKind, Image, ImageError, InodeRecord, Limits};
+pub use image::{Entry, Image, ImageError, Limits, NAME_BYTES};
 use inodes::{References, Survey};
 pub use layout::Superblock;
 use layout::{NO_TABLE, SUPERBLOCK_LEN, flags, put32};
+pub use records::{EntryKind, FileRecord, InodeRecord, Listing};
 use xattr::{Refusal, XattrWriter};
 
 /// Compressor and strength.
