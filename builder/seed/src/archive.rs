@@ -4,11 +4,13 @@
 //! none appears in a message. Indexes are kept in a private apt state in the store, one for each suite and
 //! architecture, so nothing of the system's apt changes and foreign architectures need no dpkg.
 
+use crate::Cancel;
+use crate::client;
 use crate::error::{IoContext, Result, SeedError};
 use crate::store::{Lock, Store, make_dir, write_file};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 /// The client that fetches one file with a known hash; of the Debian package apt.
@@ -69,6 +71,7 @@ pub(crate) struct Archive {
     given: Option<ArchiveUris>,
     bases: OnceLock<Result<ArchiveUris, String>>,
     updated: Mutex<BTreeSet<String>>,
+    cancel: Cancel,
 }
 
 /// What an index is wanted of.
@@ -79,19 +82,20 @@ pub(crate) enum Wanted<'a> {
 }
 
 impl Archive {
-    pub(crate) fn new(store: &Store, given: Option<ArchiveUris>) -> Archive {
+    pub(crate) fn new(store: &Store, given: Option<ArchiveUris>, cancel: &Cancel) -> Archive {
         Archive {
             store: store.clone(),
             given,
             bases: OnceLock::new(),
             updated: Mutex::default(),
+            cancel: cancel.clone(),
         }
     }
 
     fn bases(&self) -> Result<&ArchiveUris, String> {
         let found = self.bases.get_or_init(|| match &self.given {
             Some(given) => Ok(given.clone()),
-            None => configured(),
+            None => configured(&self.cancel),
         });
         found.as_ref().map_err(Clone::clone)
     }
@@ -126,7 +130,7 @@ impl Archive {
             .arg(uri)
             .arg(to)
             .arg(format!("SHA256:{sha256}"));
-        run(command).map(drop)
+        run(command, &self.cancel).map(drop)
     }
 
     /// The newest binary package whose version holds `matching`, or the exact version.
@@ -143,7 +147,7 @@ impl Archive {
         madison
             .env("APT_CONFIG", &config)
             .args(["madison", &format!("{package}:{arch}")]);
-        let versions = run(madison)?;
+        let versions = run(madison, &self.cancel)?;
         let version = versions
             .lines()
             .filter(|line| line.trim_end().ends_with("Packages"))
@@ -164,7 +168,7 @@ impl Archive {
         let mut uris = apt("apt-get");
         uris.env("APT_CONFIG", &config).args(["download", "--print-uris"]);
         uris.arg(format!("{package}:{arch}={version}"));
-        let output = run(uris)?;
+        let output = run(uris, &self.cancel)?;
         let (uri, _, sha256) = output
             .lines()
             .find_map(print_uris_line)
@@ -182,7 +186,7 @@ impl Archive {
         let mut uris = apt("apt-get");
         uris.env("APT_CONFIG", &config)
             .args(["source", "--print-uris", "--only-source", source]);
-        let output = run(uris)?;
+        let output = run(uris, &self.cancel)?;
         let files: Vec<_> = output.lines().filter_map(print_uris_line).collect();
         match files.iter().find(|(_, name, _)| name == file) {
             Some((uri, _, sha256)) => Ok(Indexed {
@@ -199,7 +203,7 @@ impl Archive {
 
     /// The suites that the machine's apt is configured with, the archive's own names.
     pub(crate) fn host_suites(&self) -> Vec<String> {
-        let mut suites: Vec<String> = targets()
+        let mut suites: Vec<String> = targets(&self.cancel)
             .unwrap_or_default()
             .into_iter()
             .map(|(release, _)| release)
@@ -229,7 +233,7 @@ impl Archive {
         update
             .env("APT_CONFIG", &config)
             .args(["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
-        run(update).map_err(|why| format!("the index of {suite} cannot be had: {why}"))?;
+        run(update, &self.cancel).map_err(|why| format!("the index of {suite} cannot be had: {why}"))?;
         write_file(&done, b"", 0o644).map_err(text)?;
         updated.insert(name);
         Ok(config)
@@ -265,7 +269,7 @@ impl Archive {
         // How this machine reaches the network stays as it is; hooks of the system do not come along.
         let mut dump = apt("apt-config");
         dump.args(["dump", "Acquire"]);
-        let mut config = run(dump)?;
+        let mut config = run(dump, &self.cancel)?;
         let at = |sub: &str| dir.join(sub).display().to_string();
         config.push_str(&format!(
             "\nDir::Etc \"{etc}\";\nDir::Etc::sourcelist \"sources.list\";\nDir::Etc::sourceparts \"empty\";\n\
@@ -289,24 +293,24 @@ impl Archive {
 
 fn apt(program: &str) -> Command {
     let mut command = Command::new(program);
-    command.env("LC_ALL", "C").stdin(Stdio::null());
+    command.env("LC_ALL", "C");
     command
 }
 
 /// Runs an apt client; the error is what it complained of, without host names.
-fn run(mut command: Command) -> Result<String, String> {
+fn run(mut command: Command, cancel: &Cancel) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .map_err(|e| format!("{program} cannot be run ({e}); it is of the Debian package apt"))?;
+    let output = client::run(&mut command, cancel).map_err(|e| match e.kind() {
+        std::io::ErrorKind::Interrupted => e.to_string(),
+        _ => format!("{program} cannot be run ({e}); it is of the Debian package apt"),
+    })?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = if said.trim().is_empty() {
-        String::from_utf8_lossy(&output.stdout)
+    let said = if output.stderr.trim().is_empty() {
+        output.stdout
     } else {
-        said
+        output.stderr
     };
     let mut lines: Vec<&str> = said
         .lines()
@@ -355,7 +359,7 @@ fn print_uris_line(line: &str) -> Option<(String, String, String)> {
 }
 
 /// Release and repository URI of every index the machine's apt is configured with.
-fn targets() -> Result<Vec<(String, String)>, String> {
+fn targets(cancel: &Cancel) -> Result<Vec<(String, String)>, String> {
     let mut command = apt("apt-get");
     command.args([
         "indextargets",
@@ -363,7 +367,7 @@ fn targets() -> Result<Vec<(String, String)>, String> {
         "--format",
         "$(RELEASE) $(REPO_URI)",
     ]);
-    let output = run(command)?;
+    let output = run(command, cancel)?;
     Ok(output
         .lines()
         .filter_map(|line| line.split_once(' '))
@@ -371,8 +375,8 @@ fn targets() -> Result<Vec<(String, String)>, String> {
         .collect())
 }
 
-fn configured() -> Result<ArchiveUris, String> {
-    ArchiveUris::from_targets(&targets()?).ok_or_else(|| {
+fn configured(cancel: &Cancel) -> Result<ArchiveUris, String> {
+    ArchiveUris::from_targets(&targets(cancel)?).ok_or_else(|| {
         "this machine's apt is not configured with a Debian archive; name one with --debian-archive".into()
     })
 }
@@ -427,7 +431,7 @@ mod tests {
             main: "http://m/debian".into(),
             security: "http://s/debian-security".into(),
         };
-        let archive = Archive::new(&Store::new(dir.path()), Some(given));
+        let archive = Archive::new(&Store::new(dir.path()), Some(given), &Cancel::new());
         assert_eq!(archive.uri(None, "pool/a").unwrap(), "http://m/debian/pool/a");
         assert_eq!(
             archive.uri(Some("bookworm-security"), "pool/a:1~2^b").unwrap(),

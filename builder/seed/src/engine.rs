@@ -33,6 +33,17 @@ struct Built {
     reasons: Vec<String>,
 }
 
+/// One recipe that is to be run.
+struct Job {
+    name: String,
+    evaluation: Evaluation,
+    jobs: usize,
+    /// `$OUT` of everything it needs.
+    needs: BTreeMap<String, PathBuf>,
+    /// Where the result goes.
+    dir: ResultDir,
+}
+
 enum Message {
     Fetching(String),
     Fetched(String, Result<()>),
@@ -45,7 +56,7 @@ enum Message {
 pub(crate) fn explain(options: &SeedOptions) -> Result<Vec<RecipeStatus>> {
     let store = Store::new(&options.store);
     let recipes = Recipes::load(&options.recipes_dir, &options.arch, &options.only)?;
-    let archive = Archive::new(&store, options.archive.clone());
+    let archive = Archive::new(&store, options.archive.clone(), &options.cancel);
     let fetcher = fetcher(options, &store, &archive, &recipes);
     let key = Key::existing(&store)?
         .map(|key| key.fingerprint())
@@ -102,7 +113,7 @@ pub(crate) fn missing_host_tools(options: &SeedOptions) -> Result<Vec<HostTool>>
 }
 
 fn fetcher<'a>(
-    options: &SeedOptions,
+    options: &'a SeedOptions,
     store: &'a Store,
     archive: &'a Archive,
     recipes: &'a Recipes,
@@ -113,6 +124,7 @@ fn fetcher<'a>(
         debian_arch: &recipes.target.debian_arch,
         refresh: options.refresh,
         offline: options.offline,
+        cancel: &options.cancel,
     }
 }
 
@@ -149,7 +161,7 @@ pub(crate) fn build(options: &SeedOptions, progress: &mut dyn Progress) -> Resul
     let started = Instant::now();
     let store = Store::new(&options.store);
     let recipes = Recipes::load(&options.recipes_dir, &options.arch, &options.only)?;
-    let archive = Archive::new(&store, options.archive.clone());
+    let archive = Archive::new(&store, options.archive.clone(), &options.cancel);
     let fetcher = fetcher(options, &store, &archive, &recipes);
     let key = Key::of_store(&store)?;
     let mut planner = planner(options, &store, &recipes, &fetcher, key.fingerprint());
@@ -176,12 +188,11 @@ pub(crate) fn build(options: &SeedOptions, progress: &mut dyn Progress) -> Resul
         }
         while !run.is_over() {
             if !options.cancel.is_cancelled() {
-                run.start_ready(&mut planner, progress, |name, evaluation, jobs, needs| {
+                run.start_ready(&mut planner, progress, |job| {
                     let (sender, builder, key) = (sender.clone(), &builder, &key);
-                    let planner_dir = store.recipe(&name).join(&evaluation.hash);
                     scope.spawn(move || {
-                        let dir = ResultDir(planner_dir);
-                        let run = || one(builder, key, &name, evaluation, jobs, needs, dir, &sender);
+                        let name = job.name.clone();
+                        let run = || one(builder, key, job, &sender);
                         // Without an answer the run would wait for ever.
                         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
                             let why = "the engine failed in a way that it should not; see above".into();
@@ -258,17 +269,15 @@ fn fetch_ahead(
 }
 
 /// Runs and packages one recipe, on its own thread.
-#[allow(clippy::too_many_arguments)]
-fn one(
-    builder: &Builder,
-    key: &Key,
-    name: &str,
-    evaluation: Evaluation,
-    jobs: usize,
-    needs: BTreeMap<String, PathBuf>,
-    dir: ResultDir,
-    sender: &Sender<Message>,
-) -> Result<Built> {
+fn one(builder: &Builder, key: &Key, job: Job, sender: &Sender<Message>) -> Result<Built> {
+    let Job {
+        name,
+        evaluation,
+        jobs,
+        needs,
+        dir,
+    } = job;
+    let name = name.as_str();
     let recipe = &builder.recipes.all[name];
     let home = builder.store.recipe(name);
     let _lock = Lock::take_inherited(&home.join("lock"), builder.cancel)?;
@@ -463,7 +472,7 @@ impl<'a> Run<'a> {
         &mut self,
         planner: &mut Planner,
         progress: &mut dyn Progress,
-        mut spawn: impl FnMut(String, Evaluation, usize, BTreeMap<String, PathBuf>),
+        mut spawn: impl FnMut(Job),
     ) -> Result<()> {
         loop {
             let ready: Vec<String> = self
@@ -488,18 +497,15 @@ impl<'a> Run<'a> {
                 && let Some(record) = &evaluation.record
             {
                 let dir = planner.result_dir(&name, &evaluation.hash);
-                let packages_dir = dir.packages(&evaluation.packages_hash);
-                let packages = read_json(&packages_dir.join(package::RECORD)).unwrap_or_default();
-                self.settle(
-                    &name,
+                let packages = dir.packages(&evaluation.packages_hash).join(package::RECORD);
+                let built = Built {
+                    record: record.clone(),
+                    packages: read_json(&packages).unwrap_or_default(),
                     dir,
-                    record.clone(),
-                    packages,
-                    &packages_dir,
-                    State::Current,
-                    Vec::new(),
-                    progress,
-                );
+                    state: State::Current,
+                    reasons: Vec::new(),
+                };
+                self.settle(&name, built, progress);
                 continue;
             }
             if self.running.is_empty() {
@@ -541,22 +547,26 @@ impl<'a> Run<'a> {
                 reasons,
                 expected_seconds: expected,
             });
-            spawn(name, evaluation, jobs, needs);
+            let dir = planner.result_dir(&name, &evaluation.hash);
+            spawn(Job {
+                name,
+                evaluation,
+                jobs,
+                needs,
+                dir,
+            });
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn settle(
-        &mut self,
-        name: &str,
-        dir: ResultDir,
-        record: BuildRecord,
-        packages: PackagesRecord,
-        packages_dir: &std::path::Path,
-        state: State,
-        reasons: Vec<String>,
-        progress: &mut dyn Progress,
-    ) {
+    fn settle(&mut self, name: &str, built: Built, progress: &mut dyn Progress) {
+        let Built {
+            dir,
+            record,
+            packages,
+            state,
+            reasons,
+        } = built;
+        let packages_dir = dir.packages(&packages.hash);
         let outcome = match state {
             _ if record.skipped => Outcome::Skipped,
             State::Current => Outcome::Cached,
@@ -576,7 +586,7 @@ impl<'a> Run<'a> {
             report.packages = packages
                 .packages
                 .into_iter()
-                .map(|p| p.report(packages_dir))
+                .map(|p| p.report(&packages_dir))
                 .collect();
         }
     }
@@ -644,20 +654,7 @@ impl<'a> Run<'a> {
                     .give()
                     .at("giving back to the pool of jobs of", &self.options.store)?;
                 match result {
-                    Ok(built) => {
-                        let built = *built;
-                        let dir = built.dir.packages(&built.packages.hash);
-                        self.settle(
-                            &name,
-                            built.dir,
-                            built.record,
-                            built.packages,
-                            &dir,
-                            built.state,
-                            built.reasons,
-                            progress,
-                        );
-                    }
+                    Ok(built) => self.settle(&name, *built, progress),
                     Err(error) => self.fail(&name, error.to_string(), progress),
                 }
             }

@@ -1,6 +1,8 @@
 //! Getting sources into the store and from there into a recipe's scratch.
 
+use crate::Cancel;
 use crate::archive::{Archive, Indexed, settle, uri_path};
+use crate::client;
 use crate::error::{IoContext, Result, SeedError};
 use crate::recipe::{BinaryVersion, Origin, Recipe, Source};
 use crate::store::{Lock, Store, make_dir, read_json, sha256_file, write_json};
@@ -30,6 +32,8 @@ pub(crate) struct Fetcher<'a> {
     pub refresh: bool,
     /// Only what is in the store already.
     pub offline: bool,
+    /// Ends downloads when asked.
+    pub cancel: &'a Cancel,
 }
 
 impl Source {
@@ -333,9 +337,8 @@ impl Fetcher<'_> {
                     }
                 })
             }
-            Origin::Crate { name, version, .. } => {
-                crate_file(name, version, &sha256, to).map_err(|why| (format!("{name} {version}"), why))
-            }
+            Origin::Crate { name, version, .. } => crate_file(name, version, &sha256, to, self.cancel)
+                .map_err(|why| (format!("{name} {version}"), why)),
             Origin::Tree { .. } => Ok(()),
         }
     }
@@ -431,7 +434,7 @@ fn downloaded(name: &str, version: &str, sha256: &str) -> Option<PathBuf> {
 
 /// Gets a crate through cargo: a scratch package depends on exactly this version, and `cargo fetch`
 /// downloads it to cargo's own cache.
-fn crate_file(name: &str, version: &str, sha256: &str, to: &Path) -> Result<(), String> {
+fn crate_file(name: &str, version: &str, sha256: &str, to: &Path, cancel: &Cancel) -> Result<(), String> {
     if downloaded(name, version, sha256).is_none() {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let manifest = format!(
@@ -441,15 +444,13 @@ fn crate_file(name: &str, version: &str, sha256: &str, to: &Path) -> Result<(), 
         fs::create_dir(dir.path().join("src")).map_err(|e| e.to_string())?;
         fs::write(dir.path().join("src/lib.rs"), "").map_err(|e| e.to_string())?;
         fs::write(dir.path().join("Cargo.toml"), manifest).map_err(|e| e.to_string())?;
-        let output = Command::new("cargo")
+        let mut command = Command::new("cargo");
+        command
             .args(["fetch", "--quiet", "--color", "never"])
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|e| format!("cargo cannot be run: {e}"))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(hide(&said));
+            .current_dir(dir.path());
+        let said = client::run(&mut command, cancel).map_err(|e| format!("running cargo: {e}"))?;
+        if !said.status.success() {
+            return Err(hide(&said.stderr));
         }
     }
     let file = downloaded(name, version, sha256)
@@ -493,7 +494,8 @@ mod tests {
     fn with_fetcher(test: impl FnOnce(&Fetcher, &Path)) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
-        let archive = Archive::new(&store, None);
+        let cancel = Cancel::new();
+        let archive = Archive::new(&store, None, &cancel);
         test(
             &Fetcher {
                 store: &store,
@@ -501,6 +503,7 @@ mod tests {
                 debian_arch: "amd64",
                 refresh: false,
                 offline: true,
+                cancel: &cancel,
             },
             dir.path(),
         );

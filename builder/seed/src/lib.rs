@@ -7,10 +7,12 @@
 //! Two caches lie behind each recipe: the result of its steps, named by a hash of everything that enters
 //! them, and the packages made of a result. What is current is told apart in words: see [`explain`].
 //!
-//! This crate never does anything when images are built, and never needs root.
+//! The format of recipes, the environment of steps and the layout of the store are in `FORMAT.md`. This crate
+//! never does anything when images are built, and never needs root.
 
 mod archive;
 mod build;
+mod client;
 mod elf;
 mod engine;
 mod error;

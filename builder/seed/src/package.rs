@@ -84,8 +84,15 @@ pub(crate) fn make(
         hash: hash.to_owned(),
         ..PackagesRecord::default()
     };
+    let packager = Packager {
+        recipe,
+        target,
+        out: &out,
+        tree: &tree,
+        key,
+    };
     for (package, paths) in recipe.packages.iter().zip(&claims) {
-        let made = one(recipe, package, target, &out, &tree, paths, &aside, key)
+        let made = one(&packager, package, paths, &aside)
             .map_err(|why| fault(format!("package {}: {why}", package.name)))?;
         record.packages.push(made);
     }
@@ -315,17 +322,23 @@ fn info(
     })
 }
 
-#[allow(clippy::too_many_arguments)]
-fn one(
-    recipe: &Recipe,
-    package: &PackageRecipe,
-    target: &Target,
-    out: &Path,
-    tree: &Tree,
-    paths: &[&[u8]],
-    dir: &Path,
-    key: &Key,
-) -> Result<Made, String> {
+/// What the packages of one recipe have in common.
+struct Packager<'a> {
+    recipe: &'a Recipe,
+    target: &'a Target,
+    out: &'a Path,
+    tree: &'a Tree,
+    key: &'a Key,
+}
+
+fn one(packager: &Packager, package: &PackageRecipe, paths: &[&[u8]], dir: &Path) -> Result<Made, String> {
+    let Packager {
+        recipe,
+        target,
+        out,
+        tree,
+        key,
+    } = *packager;
     let version = package.version.as_ref().unwrap_or(&recipe.version);
     if !version::is_valid(version) {
         return Err(format!("{version:?} is not a version"));

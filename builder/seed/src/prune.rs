@@ -54,13 +54,14 @@ pub(crate) fn prune(options: &SeedOptions) -> Result<u64> {
 }
 
 fn prune_sources(options: &SeedOptions, store: &Store, recipes: &Recipes) -> Result<u64> {
-    let archive = Archive::new(store, options.archive.clone());
+    let archive = Archive::new(store, options.archive.clone(), &options.cancel);
     let fetcher = Fetcher {
         store,
         archive: &archive,
         debian_arch: &recipes.target.debian_arch,
         refresh: false,
         offline: true,
+        cancel: &options.cancel,
     };
     let wanted: BTreeSet<PathBuf> = recipes
         .all

@@ -3,8 +3,11 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
+/// Kind, name, and content or link target.
+type Member = (EntryType, &'static str, &'static str);
+
 /// A tar archive of raw members, names unchecked: the crate's own builder refuses hostile ones.
-fn archive(members: &[(EntryType, &str, &str)]) -> Vec<u8> {
+fn archive(members: &[Member]) -> Vec<u8> {
     let mut out = Vec::new();
     for (kind, name, content) in members {
         let mut header = tar::Header::new_ustar();
@@ -65,7 +68,7 @@ use EntryType::{Link, Regular, Symlink};
 
 #[test]
 fn hostile_archives_are_refused_and_write_nothing_outside() {
-    let cases: &[(&str, &[(EntryType, &str, &str)], &str)] = &[
+    let cases: &[(&str, &[Member], &str)] = &[
         ("dots", &[(Regular, "../evil", "x")], "holds .."),
         ("dots inside", &[(Regular, "a/../../evil", "x")], "holds .."),
         ("absolute", &[(Regular, "/tmp/lycia-evil", "x")], "absolute"),
