@@ -1,6 +1,6 @@
 //! Runs the seed engine on this project's recipes.
 //!
-//! `cargo run -p lycia-seed --example seed -- [--only NAME]… [--force NAME]… [--explain] [--jobs N] [--store DIR]
+//! `cargo run -p lycia-seed --example seed -- [--only NAME]… [--force NAME]… [--explain] [--jobs N] [--project DIR] [--store DIR]
 //! [--arch A] [--refresh] [--offline]`
 
 use lycia_seed::{Event, Outcome, Progress, SeedOptions, Stage, Store};
@@ -59,6 +59,10 @@ fn options() -> Result<(SeedOptions, bool), String> {
         match argument.as_str() {
             "--only" => options.only.push(value()?),
             "--force" => options.force.push(value()?),
+            "--project" => {
+                options.project_root = PathBuf::from(value()?);
+                options.recipes_dir = options.project_root.join("configs/seed");
+            }
             "--store" => options.store = PathBuf::from(value()?),
             "--arch" => options.arch = value()?,
             "--jobs" => options.jobs = value()?.parse().map_err(|e| format!("--jobs: {e}"))?,

@@ -347,7 +347,11 @@ fn hide_hosts(text: &str) -> String {
         let end = out[start..].find(']').map_or(out.len(), |e| start + e + 1);
         out.replace_range(start..end, "");
     }
-    out.trim_end().to_owned()
+    // Taking words out leaves their blanks.
+    out.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(" ;", ";")
 }
 
 fn print_uris_line(line: &str) -> Option<(String, String, String)> {
