@@ -42,5 +42,9 @@ fn main() -> ExitCode {
         }
     };
     println!("{kind}: {agree} agree, {disagree} disagree");
-    if agree > 0 && disagree == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if agree > 0 && disagree == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
