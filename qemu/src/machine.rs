@@ -293,13 +293,15 @@ impl Machine {
         if self.memory_mib < 16 || self.cpus == 0 || self.cpus > 255 {
             return refuse(format!("{} MiB and {} processors", self.memory_mib, self.cpus));
         }
-        if let Network::Isolated(forwards) = &self.network {
-            if let Some(forward) = forwards
-                .iter()
-                .find(|forward| forward.host == 0 || forward.guest == 0)
-            {
-                return refuse(format!("port 0 in {forward:?}"));
-            }
+        let forwards = match &self.network {
+            Network::None => &[][..],
+            Network::Isolated(forwards) => forwards,
+        };
+        if let Some(forward) = forwards
+            .iter()
+            .find(|forward| forward.host == 0 || forward.guest == 0)
+        {
+            return refuse(format!("port 0 in {forward:?}"));
         }
         if let Some(time) = &self.start_time {
             let shape = |(at, byte): (usize, u8)| match at {
@@ -566,4 +568,240 @@ fn find_program_in(
         .map(|directory| directory.join(program))
         .find(executable)
         .ok_or(Error::MissingProgram { program, package })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOCKETS: Wiring<'_> = Wiring::Sockets {
+        serial: 5,
+        monitor: 6,
+        report: 7,
+        variables: None,
+    };
+
+    fn words(machine: &Machine, wiring: &Wiring<'_>) -> String {
+        let words = machine.arguments(wiring).unwrap();
+        words
+            .iter()
+            .map(|word| shell_quote(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn bios() -> Machine {
+        Machine {
+            accelerator: Some(Accelerator::TCG),
+            ..Machine::new(Architecture::X86_64, Firmware::Bios)
+        }
+    }
+
+    /// A machine for this file, with the part of the command line that differs.
+    #[test]
+    fn arguments() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("a,b.iso");
+        std::fs::write(&image, b"").unwrap();
+        let name = image.to_str().unwrap().replace(',', ",,");
+        let firmware = FirmwareFiles {
+            code: "/firmware/code.fd".into(),
+            variables: "/firmware/vars.fd".into(),
+        };
+
+        let plain = words(&bios(), &SOCKETS);
+        assert_eq!(
+            plain,
+            "-nodefaults -no-user-config -machine q35 -accel tcg -cpu max -m 1024M -smp 2 -boot menu=off,strict=on \
+             -nic none -vga std -display none -no-reboot -chardev socket,id=serial,fd=5 -serial chardev:serial \
+             -chardev socket,id=monitor,fd=6 -mon chardev=monitor,mode=control -chardev socket,id=report,fd=7 \
+             -device virtio-serial-pci,id=ports \
+             -device virtserialport,bus=ports.0,nr=1,chardev=report,name=org.lycia.report"
+        );
+
+        type Change<'a> = &'a dyn Fn(&mut Machine);
+        let drive = |id: u32, writes: &str| {
+            format!("-drive if=none,id=medium{id},format=raw,{writes},file.driver=file,file.filename={name}")
+        };
+        let table: &[(Change<'_>, Vec<String>)] = &[
+            (
+                &|machine| machine.media.push(Medium::cdrom(&image)),
+                vec![
+                    "-device virtio-scsi-pci,id=scsi ".into(),
+                    drive(0, "readonly=on"),
+                    "-device scsi-cd,bus=scsi.0,drive=medium0,bootindex=0 ".into(),
+                ],
+            ),
+            (
+                &|machine| machine.media.extend([Medium::cdrom(&image), Medium::disk(&image)]),
+                vec![
+                    drive(1, "readonly=off"),
+                    "-device virtio-blk-pci,serial=lycia-1,drive=medium1,bootindex=1 ".into(),
+                ],
+            ),
+            (&|machine| machine.media.push(Medium::disk_snapshot(&image)), vec![drive(0, "snapshot=on")]),
+            (
+                &|machine| machine.media.push(Medium::usb(&image)),
+                vec![
+                    "-device qemu-xhci,id=usb ".into(),
+                    "-device usb-storage,bus=usb.0,serial=lycia-0,removable=on,drive=medium0,bootindex=0 ".into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.network =
+                        Network::Isolated(vec![Forward { host: 2222, guest: 22 }, Forward { host: 8080, guest: 80 }]);
+                },
+                vec![
+                    "-nic user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80 "
+                        .into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.firmware = Firmware::Uefi;
+                    machine.firmware_files = Some(firmware.clone());
+                },
+                vec![
+                    "-drive if=pflash,unit=0,format=raw,readonly=on,file.driver=file,file.filename=/firmware/code.fd "
+                        .into(),
+                    "-drive if=pflash,unit=1,snapshot=on,format=raw,file.driver=file,file.filename=/firmware/vars.fd "
+                        .into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.architecture = Architecture::Aarch64;
+                    machine.firmware = Firmware::Uefi;
+                    machine.firmware_files = Some(firmware.clone());
+                },
+                vec![
+                    "-machine virt ".into(),
+                    "-device virtio-gpu-pci -device qemu-xhci,id=input -device usb-kbd,bus=input.0 ".into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.direct_boot = Some(DirectBoot {
+                        kernel: "/k,1".into(),
+                        initramfs: Some("/i".into()),
+                        command_line: "console=ttyS0 quiet".into(),
+                    });
+                },
+                vec!["-kernel /k,1 -initrd /i -append 'console=ttyS0 quiet' ".into()],
+            ),
+            (
+                &|machine| {
+                    (machine.seed, machine.memory_mib, machine.cpus) = (Some(3), 512, 1);
+                    machine.start_time = Some("2026-01-31T12:00:00".into());
+                },
+                vec!["-m 512M -smp 1 ".into(), "-seed 3 -rtc base=2026-01-31T12:00:00,clock=vm ".into()],
+            ),
+            (
+                &|machine| machine.accelerator = Some(Accelerator::KVM_IN_ARGV_ONLY),
+                vec!["-accel kvm -cpu host ".into()],
+            ),
+            (
+                &|machine| machine.serial_log = Some("/log,1".into()),
+                vec!["-chardev socket,id=serial,fd=5,logappend=off,logfile=/log,,1 ".into()],
+            ),
+        ];
+        for (change, parts) in table {
+            let mut machine = bios();
+            change(&mut machine);
+            let line = words(&machine, &SOCKETS);
+            for part in parts {
+                assert!(line.contains(part.as_str()), "{part}\nis not in\n{line}");
+            }
+            // The only network there is.
+            assert_eq!(line.matches("-nic ").count(), 1);
+            assert!(
+                line.contains("-nic none") || line.contains("restrict=on"),
+                "{line}"
+            );
+            assert!(!line.contains("-netdev"), "{line}");
+        }
+        let line = words(&bios(), &Wiring::Terminal);
+        assert!(line.ends_with("-no-reboot -serial mon:stdio"), "{line}");
+        assert!(!line.contains("fd="), "{line}");
+        let open = Machine {
+            no_reboot: false,
+            window: true,
+            ..bios()
+        };
+        assert!(!words(&open, &SOCKETS).contains("-no-reboot"));
+        assert!(!words(&open, &SOCKETS).contains("-display"));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let absent = directory.path().join("absent.iso");
+        type Change<'a> = &'a dyn Fn(&mut Machine);
+        let table: &[(Change<'_>, &str)] = &[
+            (&|machine| machine.architecture = Architecture::Aarch64, "no BIOS"),
+            (&|machine| machine.memory_mib = 4, "4 MiB"),
+            (&|machine| machine.cpus = 0, "0 processors"),
+            (
+                &|machine| machine.media.push(Medium::cdrom(&absent)),
+                "opening the medium",
+            ),
+            (
+                &|machine| machine.media.push(Medium::cdrom(directory.path())),
+                "neither a file nor",
+            ),
+            (
+                &|machine| {
+                    machine.media.push(Medium {
+                        writes: Writes::Kept,
+                        ..Medium::cdrom(&absent)
+                    })
+                },
+                "nothing can be written",
+            ),
+            (
+                &|machine| machine.network = Network::Isolated(vec![Forward { host: 0, guest: 22 }]),
+                "port 0",
+            ),
+            (
+                &|machine| machine.start_time = Some("2026-01-31,clock=host".into()),
+                "start time",
+            ),
+            (&|machine| machine.start_time = Some("now".into()), "start time"),
+        ];
+        for (change, why) in table {
+            let mut machine = bios();
+            change(&mut machine);
+            let message = machine.arguments(&SOCKETS).unwrap_err().to_string();
+            assert!(message.contains(why), "{why}: {message}");
+        }
+    }
+
+    #[test]
+    fn missing_programs_name_their_package() {
+        let directory = tempfile::tempdir().unwrap();
+        let search = |architecture| find_program_in(architecture, [directory.path().to_owned()].into_iter());
+        let message = search(Architecture::X86_64).unwrap_err().to_string();
+        assert!(
+            message.contains("qemu-system-x86_64") && message.ends_with("package qemu-system-x86 has it")
+        );
+        let message = search(Architecture::Aarch64).unwrap_err().to_string();
+        assert!(message.contains("qemu-system-arm"), "{message}");
+        // A file that cannot be executed is not a program.
+        std::fs::write(directory.path().join("qemu-system-x86_64"), b"").unwrap();
+        assert!(search(Architecture::X86_64).is_err());
+    }
+
+    #[test]
+    fn quoting() {
+        for (word, quoted) in [
+            ("plain-1.0,a=b", "plain-1.0,a=b"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$x", "'$x'"),
+        ] {
+            assert_eq!(shell_quote(OsStr::new(word)), quoted);
+        }
+    }
 }

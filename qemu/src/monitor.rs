@@ -156,10 +156,9 @@ impl Monitor {
         let deadline = deadline(limit);
         let awaited = format!("the event {name}");
         loop {
-            if let Some(at) = self.events.iter().position(|event| event.name == name) {
-                if let Some(event) = self.events.remove(at) {
-                    return Ok(event);
-                }
+            let at = self.events.iter().position(|event| event.name == name);
+            if let Some(event) = at.and_then(|at| self.events.remove(at)) {
+                return Ok(event);
             }
             match self.message(&awaited, deadline, limit)? {
                 Message::Event(event) => self.keep(event),

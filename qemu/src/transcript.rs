@@ -55,7 +55,7 @@ impl Transcript {
                 while *dropped + text.len() > *consumed && text.last().is_some_and(|&byte| byte != b'\n') {
                     let last = text.pop();
                     // A whole UTF-8 character goes: its continuation bytes, then its first byte.
-                    if !last.is_some_and(|byte| byte & 0xc0 == 0x80) {
+                    if last.is_none_or(|byte| byte & 0xc0 != 0x80) {
                         break;
                     }
                 }
