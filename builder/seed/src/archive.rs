@@ -448,7 +448,7 @@ mod tests {
         let said = "E: Failed to fetch http://user:pw@host.example:80/debian/pool/x.deb  404  Not Found [IP: 10.1.2.3 80]";
         assert_eq!(
             hide_hosts(said),
-            "E: Failed to fetch ARCHIVE/debian/pool/x.deb  404  Not Found"
+            "E: Failed to fetch ARCHIVE/debian/pool/x.deb 404 Not Found"
         );
         assert_eq!(
             uri_path("http://host.example/debian/pool/x.deb"),
