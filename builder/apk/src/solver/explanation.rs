@@ -19,6 +19,8 @@ const MAX_CANDIDATES: usize = 8;
 const MAX_CHAIN: usize = 5;
 /// How often the request is solved again to find the entries that matter.
 const MAX_TRIALS: usize = 64;
+/// How many causes are looked at one by one before all are taken together.
+const MAX_SINGLE_CAUSES: usize = 4;
 
 /// A request that cannot be met.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,9 +105,9 @@ fn subset(plan: &Plan, kept: &[usize]) -> Plan {
     }
 }
 
-/// Looks for a small set of world entries that fails: the suspects if they do, and of those by leaving out
-/// ever smaller parts.
-fn fewest(universe: &Universe, plan: &Plan, all: Vec<usize>, suspects: Vec<usize>) -> Vec<usize> {
+/// Looks for a small set of world entries that fails: the first set of suspects that does, and of those by
+/// leaving out ever smaller parts.
+fn fewest(universe: &Universe, plan: &Plan, all: Vec<usize>, suspects: Vec<Vec<usize>>) -> Vec<usize> {
     let mut work = WORK_LIMIT;
     let mut trials = MAX_TRIALS;
     // Whether entries fail; nothing when enough has been tried.
@@ -116,11 +118,10 @@ fn fewest(universe: &Universe, plan: &Plan, all: Vec<usize>, suspects: Vec<usize
         work -= attempt.solver.work.min(work);
         Some(attempt.solver.errors > 0)
     };
-    let mut kept = if suspects.len() < all.len() && fails(&suspects) == Some(true) {
-        suspects
-    } else {
-        all
-    };
+    let mut likely = suspects.into_iter().filter(|suspects| suspects.len() < all.len());
+    let mut kept = likely
+        .find(|suspects| fails(suspects) == Some(true))
+        .unwrap_or(all);
     let mut part = kept.len().div_ceil(2);
     while part > 0 && kept.len() > 1 {
         let mut start = 0;
@@ -186,14 +187,24 @@ impl<'r, 'a> Reasons<'r, 'a> {
         self.reasons
     }
 
-    /// The entries of world that lead to what was not met and to what ruled candidates for it out.
-    fn suspects(mut self) -> Vec<usize> {
+    /// Sets of world entries that are likely to fail: what leads to each of the first causes, and what
+    /// leads to any of them.
+    fn suspects(mut self) -> Vec<Vec<usize>> {
         self.find_causes();
+        let causes: Vec<Origin> = self.open.iter().copied().collect();
+        let single = causes.chunks(1).take(MAX_SINGLE_CAUSES);
+        single
+            .chain([causes.as_slice()])
+            .map(|causes| self.entries_behind(causes))
+            .collect()
+    }
+
+    /// The entries of world that lead to dependencies and to what ruled candidates for them out.
+    fn entries_behind(&self, causes: &[Origin]) -> Vec<usize> {
         let solver = &self.attempt.solver;
-        let mut to_trace: Vec<Origin> = Vec::new();
-        for origin in &self.open {
+        let mut to_trace = causes.to_vec();
+        for origin in causes {
             let (name, _) = self.dependency(*origin);
-            to_trace.push(*origin);
             let candidates = solver.universe.providers(name).iter().take(MAX_CANDIDATES);
             for ruling in candidates.filter_map(|p| solver.packages[p.package.index()].ruling) {
                 match ruling {
@@ -203,11 +214,11 @@ impl<'r, 'a> Reasons<'r, 'a> {
                 }
             }
         }
-        let mut suspects = BTreeSet::new();
+        let mut entries = BTreeSet::new();
         let mut traced = BTreeSet::new();
         while let Some(origin) = to_trace.pop() {
             match origin {
-                Origin::World(place) => drop(suspects.insert(place)),
+                Origin::World(place) => drop(entries.insert(place)),
                 Origin::Depends(by, _) if traced.insert(by) => to_trace.extend(self.parents.get(&by)),
                 Origin::InstallIf(by, _) => {
                     let conditions = solver.install_if(by).filter_map(|(name, _)| solver.chosen(name));
@@ -217,7 +228,7 @@ impl<'r, 'a> Reasons<'r, 'a> {
                 Origin::Depends(..) => {}
             }
         }
-        suspects.into_iter().collect()
+        entries.into_iter().collect()
     }
 
     /// Goes from world through all choices and notes the dependencies that were not met, those that
