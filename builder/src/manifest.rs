@@ -2,7 +2,7 @@
 
 use lycia_apk::metadata::Digest as Identity;
 use lycia_tree::{Kind as InodeKind, Node, display};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::lock::Lock;
@@ -12,7 +12,7 @@ use crate::root::{Kernel, Root};
 const FORMAT: u32 = 1;
 
 /// A manifest, written as JSON.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Manifest {
     /// Version of the format, 1.
@@ -36,7 +36,7 @@ pub struct Manifest {
 }
 
 /// How the medium is found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Medium {
     /// Volume label.
     pub label: String,
@@ -45,7 +45,7 @@ pub struct Medium {
 }
 
 /// An installed package.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Package {
     /// Name.
@@ -65,13 +65,13 @@ pub struct Package {
 }
 
 /// An entry of the root.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct File {
     /// Absolute path; bytes that are no UTF-8 are escaped.
     pub path: String,
     /// `file`, `directory`, `symlink`, `char`, `block`, `fifo` or `socket`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: String,
     /// Permission bits in octal.
     pub mode: String,
     /// Owner.
@@ -79,19 +79,19 @@ pub struct File {
     /// Group.
     pub gid: u32,
     /// Bytes, of a file.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub size: Option<u64>,
     /// SHA-256 of the content, of a file.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sha256: Option<String>,
     /// Text, of a link.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<String>,
     /// `MAJOR:MINOR`, of a device.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
     /// Where it is from: `package NAME`, `trigger NAME`, `overlay NAME` or `builder`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
 }
 
@@ -135,31 +135,28 @@ impl Manifest {
             };
             let node = match entry.inode.kind() {
                 InodeKind::Directory { .. } => {
-                    file.kind = "directory";
+                    file.kind = "directory".to_owned();
                     return file;
                 }
                 InodeKind::Node(node) => node,
             };
             match node {
                 Node::Regular(content) => {
-                    file.kind = "file";
+                    file.kind = "file".to_owned();
                     file.size = Some(content.len());
                     file.sha256 = Some(hex(&Sha256::digest(content.bytes())));
                 }
                 Node::Symlink(target) => {
-                    file.kind = "symlink";
+                    file.kind = "symlink".to_owned();
                     file.target = Some(display(target));
                 }
                 Node::CharDevice(device) | Node::BlockDevice(device) => {
-                    file.kind = if matches!(node, Node::CharDevice(_)) {
-                        "char"
-                    } else {
-                        "block"
-                    };
+                    let char = matches!(node, Node::CharDevice(_));
+                    file.kind = if char { "char" } else { "block" }.to_owned();
                     file.device = Some(format!("{}:{}", device.major, device.minor));
                 }
-                Node::Fifo => file.kind = "fifo",
-                Node::Socket => file.kind = "socket",
+                Node::Fifo => file.kind = "fifo".to_owned(),
+                Node::Socket => file.kind = "socket".to_owned(),
             }
             file
         });
