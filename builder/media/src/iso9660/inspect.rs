@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use lycia_tree::{Device, NAME_MAX, PATH_MAX, Timestamp, display};
 use thiserror::Error;
 
+use super::BLOCK;
 use super::eltorito::Platform;
 use super::field::{VolumeTime, parse_record_date};
 use super::layout::DESCRIPTORS;
-use super::{BLOCK, rock_ridge};
+use super::system_use::{Link, SystemUse};
 
 /// How much to read at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +51,7 @@ pub enum InspectError {
     },
 }
 
-fn malformed(place: impl Into<String>, reason: impl Into<String>) -> InspectError {
+pub(super) fn malformed(place: impl Into<String>, reason: impl Into<String>) -> InspectError {
     InspectError::Malformed {
         place: place.into(),
         reason: reason.into(),
@@ -282,7 +283,12 @@ pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
 }
 
 /// `len` bytes from a block on.
-fn blocks<'a>(image: &'a [u8], block: u32, len: u64, place: &str) -> Result<&'a [u8], InspectError> {
+pub(super) fn blocks<'a>(
+    image: &'a [u8],
+    block: u32,
+    len: u64,
+    place: &str,
+) -> Result<&'a [u8], InspectError> {
     let start = u64::from(block) * BLOCK;
     let end = start + len;
     if end > image.len() as u64 {
@@ -301,7 +307,7 @@ fn le_32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn both_32(bytes: &[u8], at: usize, place: &str) -> Result<u32, InspectError> {
+pub(super) fn both_32(bytes: &[u8], at: usize, place: &str) -> Result<u32, InspectError> {
     let little = le_32(bytes, at);
     if le_32(bytes, at + 4).swap_bytes() != little {
         return Err(malformed(
@@ -411,67 +417,6 @@ fn record<'a>(bytes: &'a [u8], place: &str) -> Result<Record<'a>, InspectError> 
         identifier: &bytes[33..end],
         system_use: &bytes[(end + end % 2).min(len)..len],
     })
-}
-
-/// What the system use entries of a record say.
-#[derive(Default)]
-struct SystemUse {
-    attributes: Option<[u32; 5]>,
-    date: Option<[u8; 7]>,
-    name: Option<Vec<u8>>,
-    name_continues: bool,
-    link: Option<Link>,
-    device: Option<Device>,
-    child: Option<u32>,
-    parent: Option<u32>,
-    relocated: bool,
-}
-
-/// The text of a symbolic link as far as it was read.
-#[derive(Default)]
-struct Link {
-    text: Vec<u8>,
-    /// A component, or the whole, goes on in the next entry.
-    component_continues: bool,
-    continues: bool,
-    /// A slash is due before the next component.
-    separate: bool,
-}
-
-impl Link {
-    fn add(&mut self, body: &[u8], place: &str) -> Result<(), InspectError> {
-        let [flags, components @ ..] = body else {
-            return Err(malformed(place, "an SL entry without flags"));
-        };
-        self.continues = flags & 1 != 0;
-        let mut rest = components;
-        while let [flags, len, tail @ ..] = rest {
-            let len = usize::from(*len);
-            let text = tail
-                .get(..len)
-                .ok_or_else(|| malformed(place, "a component of a link runs past its entry"))?;
-            rest = &tail[len..];
-            if !self.component_continues && self.separate {
-                self.text.push(b'/');
-            }
-            match flags & 0x0e {
-                0 => self.text.extend_from_slice(text),
-                2 => self.text.push(b'.'),
-                4 => self.text.extend_from_slice(b".."),
-                8 => self.text.push(b'/'),
-                _ => return Err(malformed(place, "a component of a link with several meanings")),
-            }
-            self.separate = flags & 8 == 0;
-            self.component_continues = flags & 1 != 0;
-            if self.text.len() > 64 << 10 || self.text.contains(&0) {
-                return Err(malformed(place, "the text of a link is none"));
-            }
-        }
-        if !rest.is_empty() {
-            return Err(malformed(place, "a component of a link is cut"));
-        }
-        Ok(())
-    }
 }
 
 struct Reader<'a> {
@@ -589,7 +534,10 @@ impl Reader<'_> {
             }
             let record = record(&bytes[at..block_end.min(bytes.len())], &place)?;
             at += usize::from(bytes[at]);
-            let system_use = self.system_use(record.system_use, &place)?;
+            let system_use = match self.skip {
+                Some(skip) => SystemUse::read(self.image, self.limits, record.system_use, skip, &place)?,
+                None => SystemUse::default(),
+            };
             count += 1;
             match (count, record.identifier) {
                 (1, [0]) => {
@@ -767,11 +715,9 @@ impl Reader<'_> {
         let kind = match mode & 0o170000 {
             0o040000 if directory => return Ok(()),
             0o100000 if !directory => return Ok(()),
-            0o120000 if !directory => match &system_use.link {
-                Some(link) if !link.continues && !link.component_continues && !link.text.is_empty() => {
-                    EntryKind::Symlink(link.text.clone())
-                }
-                _ => return Err(malformed(place, "a symbolic link without its text")),
+            0o120000 if !directory => match system_use.link.as_ref().and_then(Link::whole) {
+                Some(text) => EntryKind::Symlink(text.to_vec()),
+                None => return Err(malformed(place, "a symbolic link without its text")),
             },
             0o020000 if !directory => EntryKind::CharDevice(device()?),
             0o060000 if !directory => EntryKind::BlockDevice(device()?),
@@ -782,125 +728,6 @@ impl Reader<'_> {
         entry.kind = kind;
         Ok(())
     }
-
-    /// Reads the system use entries of a record and those they continue in.
-    fn system_use(&self, area: &[u8], place: &str) -> Result<SystemUse, InspectError> {
-        let mut read = SystemUse::default();
-        let Some(skip) = self.skip else {
-            return Ok(read);
-        };
-        let first = area.starts_with(b"SP");
-        let mut area = if first {
-            area
-        } else {
-            area.get(skip..).unwrap_or_default()
-        };
-        let mut total = area.len();
-        loop {
-            let mut next = None;
-            let mut rest = area;
-            while let [a, b, len, version, ..] = *rest {
-                let len = usize::from(len);
-                // What is too short for an entry is padding, as are zeros.
-                if (a, b) == (0, 0) {
-                    break;
-                }
-                if len < 4 || len > rest.len() || version != 1 {
-                    return Err(malformed(place, "a system use entry of a wrong length"));
-                }
-                let body = &rest[4..len];
-                rest = &rest[len..];
-                match &[a, b] {
-                    b"CE" => {
-                        let body = exact::<24>(body, "CE", place)?;
-                        next = Some((
-                            both_32(&body, 0, place)?,
-                            both_32(&body, 8, place)?,
-                            both_32(&body, 16, place)?,
-                        ));
-                    }
-                    b"ST" => break,
-                    signature => read.add(signature, body, place)?,
-                }
-            }
-            let Some((block, offset, len)) = next else {
-                break;
-            };
-            total = total.saturating_add(len as usize).saturating_add(1);
-            if total > self.limits.system_use {
-                return Err(InspectError::Limit {
-                    what: "bytes of system use in one entry",
-                    limit: self.limits.system_use,
-                });
-            }
-            let bytes = blocks(self.image, block, u64::from(offset) + u64::from(len), place)?;
-            area = &bytes[offset as usize..];
-        }
-        if read.name_continues {
-            return Err(malformed(place, "a name without its end"));
-        }
-        Ok(read)
-    }
-}
-
-impl SystemUse {
-    fn add(&mut self, signature: &[u8; 2], body: &[u8], place: &str) -> Result<(), InspectError> {
-        match signature {
-            b"PX" => {
-                // The serial number came with the later version of Rock Ridge.
-                let mut fields = [0; 5];
-                let count = match body.len() {
-                    32 => 4,
-                    40 => 5,
-                    _ => return Err(malformed(place, "a PX entry of a wrong length")),
-                };
-                for (index, field) in fields[..count].iter_mut().enumerate() {
-                    *field = both_32(body, index * 8, place)?;
-                }
-                self.attributes = Some(fields);
-            }
-            b"TF" => {
-                let [flags, stamps @ ..] = body else {
-                    return Err(malformed(place, "a TF entry without flags"));
-                };
-                // Creation comes first; long stamps are as in the volume descriptor.
-                let before = usize::from(flags & 1);
-                if flags & 2 != 0 && flags & 0x80 == 0 {
-                    let stamp = stamps
-                        .get(before * 7..before * 7 + 7)
-                        .ok_or_else(|| malformed(place, "a TF entry is cut"))?;
-                    self.date = Some(exact(stamp, "TF", place)?);
-                }
-            }
-            b"NM" => {
-                let [flags, text @ ..] = body else {
-                    return Err(malformed(place, "an NM entry without flags"));
-                };
-                if flags & 0x26 == 0 {
-                    self.name.get_or_insert_default().extend_from_slice(text);
-                    self.name_continues = flags & 1 != 0;
-                }
-            }
-            b"SL" => self.link.get_or_insert_default().add(body, place)?,
-            b"PN" => {
-                let body = exact::<16>(body, "PN", place)?;
-                let (major, minor) = rock_ridge::device(both_32(&body, 0, place)?, both_32(&body, 8, place)?);
-                self.device = Some(Device { major, minor });
-            }
-            b"CL" => self.child = Some(both_32(&exact::<8>(body, "CL", place)?, 0, place)?),
-            b"PL" => self.parent = Some(both_32(&exact::<8>(body, "PL", place)?, 0, place)?),
-            b"RE" => self.relocated = true,
-            // Entries that are not understood say nothing about the others.
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn exact<const LEN: usize>(bytes: &[u8], name: &str, place: &str) -> Result<[u8; LEN], InspectError> {
-    bytes
-        .try_into()
-        .map_err(|_| malformed(place, format!("a {name} entry of a wrong length")))
 }
 
 /// The name that Linux shows of an identifier without Rock Ridge: lower case, no version, no lone dot.

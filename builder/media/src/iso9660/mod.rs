@@ -23,10 +23,12 @@
 
 mod eltorito;
 mod field;
+mod hierarchy;
 mod inspect;
 mod layout;
 mod names;
 mod rock_ridge;
+mod system_use;
 mod write;
 
 use std::io;

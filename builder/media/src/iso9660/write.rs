@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use super::eltorito::boot_record;
 use super::field::{VolumeTime, both_16, both_32};
-use super::layout::{DESCRIPTORS, Hierarchy, Layout};
+use super::hierarchy::Hierarchy;
+use super::layout::{DESCRIPTORS, Layout};
 use super::names::joliet_field;
 use super::{BLOCK, IsoError};
 
