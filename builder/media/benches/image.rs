@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use lycia_media::compress::Compression;
 use lycia_media::cpio::{Options, Segments};
 use lycia_media::iso9660::{Boot, Image, VolumeTime};
-use lycia_tree::{Metadata, Node, Pack, PackWriter, Timestamp, Tree};
+use lycia_tree::{Metadata, Pack, PackWriter, Timestamp, Tree};
 
 const ROUNDS: usize = 3;
 const TIME: Timestamp = Timestamp {
