@@ -46,6 +46,8 @@ pub struct Guest {
     monitor: Monitor,
     shared: Arc<Shared>,
     process_id: u32,
+    /// What QEMU shows before the guest has drawn anything: a text of its own.
+    placeholder: Screen,
     scratch: tempfile::TempDir,
 }
 
@@ -108,7 +110,10 @@ impl Guest {
         process::read_serial(shared.clone(), serial_reader);
         process::read_report(shared.clone(), report);
         process::read_output(shared.clone(), output);
-        let monitor = Monitor::open(shared.clone(), monitor, START_LIMIT)?;
+        let mut monitor = Monitor::open(shared.clone(), monitor, START_LIMIT)?;
+        // The guest is still stopped.
+        let placeholder = screen(&mut monitor, scratch.path())?;
+        monitor.execute("cont", Value::Null, COMMAND_LIMIT)?;
         Ok(Self {
             _kill: guard,
             serial: Console::new(shared.clone(), serial),
@@ -118,6 +123,7 @@ impl Guest {
             monitor,
             shared,
             process_id,
+            placeholder,
             scratch,
         })
     }
@@ -142,20 +148,13 @@ impl Guest {
     /// # Errors
     /// QEMU has ended or gives no picture.
     pub fn screen(&mut self) -> Result<Screen, Error> {
-        let path = self.scratch.path().join("screen.ppm");
-        let name = path.to_str().ok_or_else(|| Error::Screenshot {
-            path: path.clone(),
-            why: "the directory for temporary files has a name that is not UTF-8".into(),
-        })?;
-        self.monitor
-            .execute("screendump", json!({ "filename": name }), COMMAND_LIMIT)?;
-        let read = fs::read(&path).and_then(|ppm| fs::remove_file(&path).map(|()| ppm));
-        let ppm = read.map_err(|source| Error::File {
-            doing: "reading the screen from",
-            path: path.clone(),
-            source,
-        })?;
-        Screen::from_ppm(&ppm).map_err(|why| Error::Screenshot { path, why })
+        screen(&mut self.monitor, self.scratch.path())
+    }
+
+    /// Whether the guest has drawn anything: not before its firmware has set up the screen, and not while that has
+    /// one colour.
+    pub fn is_drawn(&self, screen: &Screen) -> bool {
+        !screen.is_blank() && *screen != self.placeholder
     }
 
     /// Writes the screen as PNG and gives it.
@@ -186,7 +185,7 @@ impl Guest {
         }
     }
 
-    /// Waits until the screen shows something and then does not change for `quiet`, a blinking cursor aside.
+    /// Waits until the guest has drawn something ([`is_drawn`](Self::is_drawn)) and then nothing changes for `quiet`, a blinking cursor aside.
     ///
     /// # Errors
     /// It does not come to rest within `limit`.
@@ -195,7 +194,7 @@ impl Guest {
         let mut rest = self.screen()?;
         let mut since = Instant::now();
         loop {
-            if since.elapsed() >= quiet && !rest.is_blank() {
+            if since.elapsed() >= quiet && self.is_drawn(&rest) {
                 return Ok(rest);
             }
             if Instant::now() >= deadline {
@@ -340,6 +339,23 @@ impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.0.kill();
     }
+}
+
+/// The screen now, through a file in `scratch`.
+fn screen(monitor: &mut Monitor, scratch: &Path) -> Result<Screen, Error> {
+    let path = scratch.join("screen.ppm");
+    let name = path.to_str().ok_or_else(|| Error::Screenshot {
+        path: path.clone(),
+        why: "the directory for temporary files has a name that is not UTF-8".into(),
+    })?;
+    monitor.execute("screendump", json!({ "filename": name }), COMMAND_LIMIT)?;
+    let read = fs::read(&path).and_then(|ppm| fs::remove_file(&path).map(|()| ppm));
+    let ppm = read.map_err(|source| Error::File {
+        doing: "reading the screen from",
+        path: path.clone(),
+        source,
+    })?;
+    Screen::from_ppm(&ppm).map_err(|why| Error::Screenshot { path, why })
 }
 
 /// Copies content only: the template may be read-only.

@@ -473,6 +473,8 @@ impl Machine {
                     .option("-serial", "chardev:serial")
                     .option("-chardev", &format!("socket,id=monitor,fd={monitor}"))
                     .option("-mon", "chardev=monitor,mode=control")
+                    // Stopped until its owner is ready.
+                    .flag("-S")
                     .option("-chardev", &format!("socket,id=report,fd={report}"))
                     .option("-device", "virtio-serial-pci,id=ports")
                     .option(
@@ -614,7 +616,7 @@ mod tests {
             plain,
             "-nodefaults -no-user-config -machine q35 -accel tcg -cpu max -m 1024M -smp 2 -boot menu=off,strict=on \
              -nic none -vga std -display none -no-reboot -chardev socket,id=serial,fd=5 -serial chardev:serial \
-             -chardev socket,id=monitor,fd=6 -mon chardev=monitor,mode=control -chardev socket,id=report,fd=7 \
+             -chardev socket,id=monitor,fd=6 -mon chardev=monitor,mode=control -S -chardev socket,id=report,fd=7 \
              -device virtio-serial-pci,id=ports \
              -device virtserialport,bus=ports.0,nr=1,chardev=report,name=org.lycia.report"
         );

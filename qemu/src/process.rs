@@ -118,6 +118,7 @@ pub(crate) struct State {
     pub(crate) report_open: bool,
     pub(crate) commands: u32,
     output: Transcript,
+    output_open: bool,
 }
 
 enum Process {
@@ -152,6 +153,7 @@ impl Shared {
                 report_open: true,
                 commands: 0,
                 output: Transcript::new(OUTPUT_LIMIT),
+                output_open: true,
             }),
             changed: Condvar::new(),
             process: Mutex::new(child.map_or(Process::Ended(None), Process::Running)),
@@ -209,6 +211,13 @@ impl Shared {
     pub(crate) fn ended(&self, awaited: &str) -> Error {
         // The streams close a moment before the process can be reaped.
         let status = self.wait_exit(deadline(Duration::from_secs(2)));
+        if status.is_some() {
+            // And the last words may still be on their way through the readers.
+            let drained = deadline(Duration::from_secs(2));
+            self.wait_until(drained, |state| {
+                (!state.serial_open && !state.output_open).then_some(())
+            });
+        }
         let status = status.map_or_else(|| "status unknown".to_owned(), |status| status.to_string());
         Error::Ended {
             stage: self.stage(),
@@ -331,8 +340,9 @@ pub(crate) fn read_report(shared: Arc<Shared>, stream: impl Read + Send + 'stati
 /// Gathers what QEMU itself says.
 pub(crate) fn read_output(shared: Arc<Shared>, stream: impl Read + Send + 'static) {
     read_all(stream, move |bytes| {
-        if let Some(bytes) = bytes {
-            shared.change(|state| state.output.feed(bytes));
-        }
+        shared.change(|state| match bytes {
+            Some(bytes) => state.output.feed(bytes),
+            None => state.output_open = false,
+        });
     });
 }

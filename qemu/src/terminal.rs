@@ -15,6 +15,8 @@ pub(crate) enum Piece {
     NewLine,
     /// The cursor went elsewhere: text that follows does not continue the line.
     Jump,
+    /// The cursor was put at this place, counted from 1.
+    Place { row: u32, column: u32 },
     /// One character back.
     Back,
 }
@@ -25,26 +27,75 @@ enum State {
     Return,
     Escape,
     Designation,
-    Sequence { length: usize },
+    Sequence { length: usize, parameters: Parameters },
     String { length: usize },
     StringEscape,
+}
+
+/// The first two numbers of a control sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    numbers: [u32; 2],
+    index: usize,
+}
+
+impl Parameters {
+    fn push(mut self, byte: u8) -> Self {
+        match (byte, self.numbers.get_mut(self.index)) {
+            (b';', _) => self.index += 1,
+            (b'0'..=b'9', Some(number)) => {
+                *number = number.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+            }
+            _ => {}
+        }
+        self
+    }
 }
 
 /// Turns raw console bytes into [`Piece`]s; keeps its state between reads.
 #[derive(Debug)]
 pub(crate) struct Stripper {
     state: State,
+    /// Where the cursor is, from 1; the row is too large once the screen has scrolled.
+    row: u32,
+    column: u32,
 }
 
 impl Stripper {
     pub(crate) fn new() -> Self {
-        Self { state: State::Text }
+        Self {
+            state: State::Text,
+            row: 1,
+            column: 1,
+        }
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(Piece)) {
+        let (mut row, mut column) = (self.row, self.column);
         for &byte in bytes {
-            self.byte(byte, &mut emit);
+            self.byte(byte, &mut |piece| {
+                match piece {
+                    Piece::Byte(byte) if byte & 0xc0 == 0x80 => {}
+                    Piece::Byte(_) => column = column.saturating_add(1),
+                    Piece::NewLine => (row, column) = (row.saturating_add(1), 1),
+                    // EDK II's terminal names the place of each character: mostly that where the cursor is anyway.
+                    Piece::Place {
+                        row: to,
+                        column: there,
+                    } => {
+                        let stays = there == column && there > 1 && to <= row;
+                        (row, column) = (to, there);
+                        if stays {
+                            return;
+                        }
+                    }
+                    Piece::Jump => column = 1,
+                    Piece::Back => column = column.saturating_sub(1).max(1),
+                }
+                emit(piece);
+            });
         }
+        (self.row, self.column) = (row, column);
     }
 
     fn byte(&mut self, byte: u8, emit: &mut impl FnMut(Piece)) {
@@ -59,7 +110,10 @@ impl Stripper {
                 }
             },
             State::Escape => match byte {
-                b'[' => State::Sequence { length: 0 },
+                b'[' => State::Sequence {
+                    length: 0,
+                    parameters: Parameters::default(),
+                },
                 b']' | b'P' | b'X' | b'^' | b'_' => State::String { length: 0 },
                 b' ' | b'#' | b'%' | b'(' | b')' | b'*' | b'+' | b'-' | b'.' | b'/' => State::Designation,
                 ESCAPE => State::Escape,
@@ -72,12 +126,22 @@ impl Stripper {
                 _ => State::Text,
             },
             State::Designation => State::Text,
-            State::Sequence { length } => match byte {
-                0x20..=0x3f if length < SEQUENCE_LIMIT => State::Sequence { length: length + 1 },
+            State::Sequence { length, parameters } => match byte {
+                0x20..=0x3f if length < SEQUENCE_LIMIT => State::Sequence {
+                    length: length + 1,
+                    parameters: parameters.push(byte),
+                },
                 0x40..=0x7e => {
                     match byte {
-                        // CUP, HVP, VPA, ED, CNL, CPL, CUU, CUD.
-                        b'H' | b'f' | b'd' | b'J' | b'E' | b'F' | b'A' | b'B' => emit(Piece::Jump),
+                        // CUP and HVP.
+                        b'H' | b'f' => {
+                            let [row, column] = parameters.numbers.map(|number| number.max(1));
+                            emit(Piece::Place { row, column });
+                        }
+                        // VPA, CNL, CPL, CUU, CUD.
+                        b'd' | b'E' | b'F' | b'A' | b'B' => emit(Piece::Jump),
+                        // ED of the whole screen; line editors erase what is below with every key.
+                        b'J' if parameters.numbers[0] >= 2 => emit(Piece::Jump),
                         // CUF and CHA: text further to the right.
                         b'C' | b'G' => emit(Piece::Byte(b' ')),
                         _ => {}
@@ -137,6 +201,11 @@ mod tests {
             (b"one\r\ntwo\r\r\n", "one\ntwo\n"),
             (b"\x1b[1;31mred\x1b[0m", "red"),
             (b"\x1b[?25l\x1b[?2004hx\x1b[6n", "x"),
+            (
+                b"\x1b[3;1HShell> \x1b[03;08Hv\x1b[03;09He\x1b[03;10Hr\x1b[4;11H!",
+                "Shell> ver\n!",
+            ),
+            (b"l\x1b[Js\x1b[0J\x1b[2Jnew", "ls\nnew"),
             (b"\x1b[2J\x1b[01;01Hmenu\x1b[05;03Hentry", "menu\nentry"),
             (b"\x1b]0;title\x07text", "text"),
             (b"\x1b]8;;link\x1b\\text", "text"),

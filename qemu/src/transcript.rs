@@ -45,7 +45,7 @@ impl Transcript {
         stripper.feed(raw, |piece| match piece {
             Piece::Byte(byte) => text.push(byte),
             Piece::NewLine => text.push(b'\n'),
-            Piece::Jump => {
+            Piece::Jump | Piece::Place { .. } => {
                 if text.last().is_some_and(|&byte| byte != b'\n') {
                     text.push(b'\n');
                 }

@@ -216,6 +216,66 @@ fn uefi() {
     );
 }
 
+/// A GRUB menu on the graphical console is read and driven: from a CD under BIOS, from a USB stick under UEFI.
+#[test]
+fn grub_menus_are_driven_by_the_keyboard() {
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = directory.path().join("root/boot/grub/grub.cfg");
+    std::fs::create_dir_all(configuration.parent().unwrap()).unwrap();
+    std::fs::write(
+        configuration,
+        // UEFI's console is on the serial port already.
+        "if [ $grub_platform = pc ]; then serial --unit=0; terminal_output console serial; fi\nset timeout=-1\n\
+         menuentry first { echo chosen: the first; sleep 1000 }\n\
+         menuentry second { echo chosen: the second; sleep 1; halt }\n",
+    )
+    .unwrap();
+    let iso = directory.path().join("menu.iso");
+    let made = Command::new("grub-mkrescue")
+        .arg("-o")
+        .arg(&iso)
+        .arg(directory.path().join("root"))
+        .output()
+        .expect("grub-mkrescue is needed: Debian packages grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::thread::scope(|scope| {
+        for (firmware, medium) in [
+            (Firmware::Bios, Medium::cdrom(&iso)),
+            (Firmware::Uefi, Medium::usb(&iso)),
+        ] {
+            let mut machine = machine(directory.path());
+            machine.memory_mib = 256;
+            machine.firmware = firmware;
+            machine.media = vec![medium];
+            scope.spawn(move || {
+                let mut guest = machine.start().unwrap();
+                guest.stage(&format!("menu under {firmware:?}"));
+                let placeholder = guest.screen().unwrap();
+                guest
+                    .serial
+                    .expect("second", LONG)
+                    .unwrap_or_else(|error| panic!("{error}"));
+                let menu = guest
+                    .wait_screen_stable(Duration::from_millis(600), LONG)
+                    .unwrap();
+                assert!(menu.differing_pixels(&placeholder) > 0);
+                guest.send_keys(&[Key::Down, Key::Enter]).unwrap();
+                guest
+                    .serial
+                    .expect("chosen: the second", LONG)
+                    .unwrap_or_else(|error| panic!("{error}"));
+                // GRUB's halt uses ACPI under BIOS, the firmware under UEFI.
+                assert!(
+                    guest
+                        .wait_exit(LONG)
+                        .unwrap_or_else(|error| panic!("{error}"))
+                        .success()
+                );
+            });
+        }
+    });
+}
+
 /// The command line for hands boots the same guest.
 #[test]
 fn the_command_line_works_in_a_shell() {
