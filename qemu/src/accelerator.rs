@@ -258,7 +258,9 @@ mod tests {
     /// The guest that decides does answer where it can run, so that its silence means something.
     #[test]
     fn the_test_guest_answers_under_tcg() {
-        answer(Architecture::X86_64, "tcg", Duration::from_secs(60)).unwrap();
+        for architecture in [Architecture::X86_64, Architecture::Aarch64] {
+            answer(architecture, "tcg", Duration::from_secs(60)).unwrap();
+        }
     }
 
     #[test]

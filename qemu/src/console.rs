@@ -65,8 +65,8 @@ impl Console {
             let found = state
                 .serial
                 .find(patterns, from.unwrap_or(consumed).max(consumed));
-            // What has been searched is not searched again; backspaces may have taken some of it back.
-            from = Some(state.serial.end().saturating_sub(2 * longest));
+            // What has been searched is not searched again, but a pattern may span lines.
+            from = Some(state.serial.settled().saturating_sub(longest));
             let forbidden = state.forbidden_seen.clone();
             match (found, forbidden) {
                 (Some(found), forbidden) if forbidden.as_ref().is_none_or(|(_, at)| found.start < *at) => {
@@ -207,6 +207,20 @@ pub(crate) mod tests {
             guest
         });
         assert_eq!(console.expect("login: ", LONG).unwrap(), "....");
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_pattern_may_come_by_backspaces() {
+        let (console, mut guest) = pair();
+        let writer = std::thread::spawn(move || {
+            guest.write_all(b"login? and a long wrong line").unwrap();
+            std::thread::sleep(SOON);
+            guest.write_all(&[8; 23]).unwrap();
+            guest.write_all(b": ").unwrap();
+            guest
+        });
+        assert_eq!(console.expect("login: ", LONG).unwrap(), "");
         writer.join().unwrap();
     }
 

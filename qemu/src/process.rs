@@ -304,7 +304,7 @@ pub(crate) fn read_serial(shared: Arc<Shared>, stream: impl Read + Send + 'stati
     read_all(stream, move |bytes| {
         shared.change(|state| match bytes {
             Some(bytes) => {
-                let before = state.serial.end();
+                let before = state.serial.settled();
                 state.serial.feed(bytes);
                 if state.forbidden_seen.is_none() {
                     let patterns: Vec<&str> = state.forbidden.iter().map(String::as_str).collect();

@@ -74,6 +74,16 @@ impl Transcript {
         self.dropped + self.text.len()
     }
 
+    /// The start of the last line: what is before it does not change any more.
+    pub(crate) fn settled(&self) -> usize {
+        self.dropped
+            + self
+                .text
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |at| at + 1)
+    }
+
     pub(crate) fn consumed(&self) -> usize {
         self.consumed
     }
