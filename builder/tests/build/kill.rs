@@ -1,0 +1,94 @@
+//! A build that is killed leaves nothing half done.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::Instant;
+
+use crate::program::{names, succeed};
+use crate::small::Small;
+
+/// Moments that the run is killed at.
+const MOMENTS: u32 = 20;
+
+#[test]
+fn a_build_killed_at_any_moment_leaves_nothing_half_done() {
+    let small = Small::new(24 << 20);
+    let reference = small.path("reference");
+    // The second run is the one with packs in the store.
+    succeed(small.build().arg("--output").arg(&reference));
+    let started = Instant::now();
+    succeed(small.build().arg("--output").arg(&reference));
+    let whole = started.elapsed();
+    let reference = small.results(&reference);
+
+    let (output, watched) = (small.path("output"), small.path("watched"));
+    std::fs::create_dir(&watched).unwrap();
+    let before = b"an older image".to_vec();
+    let mut killed = 0;
+    for moment in 0..MOMENTS {
+        std::fs::create_dir_all(&output).unwrap();
+        // Every other run has an older image to replace, and every fourth an empty store.
+        let old = moment % 2 == 1;
+        let iso = "small-x86_64.iso";
+        if old {
+            std::fs::write(output.join(iso), &before).unwrap();
+        }
+        if moment % 4 == 3 {
+            std::fs::remove_dir_all(small.path("store")).unwrap();
+        }
+        let mut child = small
+            .build()
+            .arg("--output")
+            .arg(&output)
+            .current_dir(&watched)
+            .env("HOME", &watched)
+            .env("TMPDIR", &watched)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * moment / (MOMENTS - 1));
+        // Fails when it has ended; it is not reaped before.
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        killed += u32::from(status.signal() == Some(9));
+        assert!(
+            status.signal() == Some(9) || status.success(),
+            "moment {moment}: {status}"
+        );
+
+        let results = small.results(&output);
+        for (name, bytes) in &results {
+            let whole = reference.get(name) == Some(bytes) || (old && name == iso && *bytes == before);
+            assert!(
+                whole,
+                "moment {moment}: {name} has {} bytes that it should not",
+                bytes.len()
+            );
+        }
+        if reference.get(iso) == results.get(iso) {
+            assert_eq!(
+                results.len(),
+                reference.len(),
+                "moment {moment}: the ISO is there alone"
+            );
+        }
+        assert_eq!(names(&watched), Vec::<String>::new(), "moment {moment}");
+        std::fs::remove_dir_all(&output).unwrap();
+    }
+    println!("{killed} of {MOMENTS} runs were killed within {whole:?}");
+    assert!(
+        killed >= MOMENTS / 2,
+        "only {killed} runs were killed: the moments prove nothing"
+    );
+
+    succeed(small.build().arg("--output").arg(&output));
+    assert!(
+        small.results(&output) == reference,
+        "the run after the kills gave another result"
+    );
+    succeed(small.lycia().arg("clean"));
+    let scratch = small.path("store/scratch");
+    assert!(!scratch.exists() || names(&scratch).is_empty());
+    let packs = names(&small.path("store/packs"));
+    assert!(!packs.iter().any(|name| name.starts_with('.')), "{packs:?}");
+}
