@@ -22,10 +22,22 @@ pub struct Cell {
 impl Cell {
     /// All ways that a PC has.
     pub const ALL: [Cell; 4] = [
-        Cell { firmware: Firmware::Bios, disk: false },
-        Cell { firmware: Firmware::Bios, disk: true },
-        Cell { firmware: Firmware::Uefi, disk: false },
-        Cell { firmware: Firmware::Uefi, disk: true },
+        Cell {
+            firmware: Firmware::Bios,
+            disk: false,
+        },
+        Cell {
+            firmware: Firmware::Bios,
+            disk: true,
+        },
+        Cell {
+            firmware: Firmware::Uefi,
+            disk: false,
+        },
+        Cell {
+            firmware: Firmware::Uefi,
+            disk: true,
+        },
     ];
 
     /// The cell of a name such as `bios-cd`.
@@ -36,7 +48,11 @@ impl Cell {
     /// The machine that starts `medium` this way.
     pub fn machine(self, architecture: Architecture, medium: &Path) -> Machine {
         let mut machine = Machine::new(architecture, self.firmware);
-        machine.media.push(if self.disk { Medium::disk_snapshot(medium) } else { Medium::cdrom(medium) });
+        machine.media.push(if self.disk {
+            Medium::disk_snapshot(medium)
+        } else {
+            Medium::cdrom(medium)
+        });
         machine
     }
 }
@@ -78,15 +94,23 @@ impl Trial<'_> {
     /// # Errors
     /// With the stage that failed and the end of the console, or with every difference from the manifest.
     pub fn boot(&self, cell: Cell) -> Result<Stages> {
-        self.boot_cell(cell).map_err(|error| error.context(format!("booting {} as {cell}", self.iso.display())))
+        self.boot_cell(cell)
+            .map_err(|error| error.context(format!("booting {} as {cell}", self.iso.display())))
     }
 
     fn picture(&self, guest: &mut Guest, cell: Cell, name: &str) -> Result<()> {
-        let Some(folder) = self.artifacts else { return Ok(()) };
+        let Some(folder) = self.artifacts else {
+            return Ok(());
+        };
         let path = folder.join(format!("{cell}-{name}.png"));
-        let screen = guest.screenshot(&path).explain(Kind::Host, || "taking a picture".to_owned())?;
+        let screen = guest
+            .screenshot(&path)
+            .explain(Kind::Host, || "taking a picture".to_owned())?;
         if screen.is_blank() {
-            return Err(Error::new(Kind::Target, format!("the screen is blank at the {name}")));
+            return Err(Error::new(
+                Kind::Target,
+                format!("the screen is blank at the {name}"),
+            ));
         }
         Ok(())
     }
@@ -109,7 +133,10 @@ impl Trial<'_> {
 
         guest.stage("the GRUB menu");
         guest.serial.expect("GNU GRUB", self.limit).map_err(target)?;
-        guest.serial.expect("will be executed automatically", self.limit).map_err(target)?;
+        guest
+            .serial
+            .expect("will be executed automatically", self.limit)
+            .map_err(target)?;
         self.picture(&mut guest, cell, "menu")?;
         over("menu");
 
@@ -121,9 +148,16 @@ impl Trial<'_> {
         over("login");
 
         guest.stage("the login as root");
-        guest.serial.login("root", self.password, self.limit).map_err(target)?;
+        guest
+            .serial
+            .login("root", self.password, self.limit)
+            .map_err(target)?;
         let ask = |guest: &Guest, command: &str| {
-            guest.serial.run(command, self.limit).and_then(lycia_qemu::Output::successful).map_err(target)
+            guest
+                .serial
+                .run(command, self.limit)
+                .and_then(lycia_qemu::Output::successful)
+                .map_err(target)
         };
         let mut seen = Seen {
             uname: ask(&guest, "uname -a")?,
@@ -139,24 +173,33 @@ impl Trial<'_> {
         guest.stage("the login as the live user");
         guest.serial.send_line("exit").map_err(target)?;
         guest.serial.expect("login:", self.limit).map_err(target)?;
-        guest.serial.login(self.user, self.password, self.limit).map_err(target)?;
+        guest
+            .serial
+            .login(self.user, self.password, self.limit)
+            .map_err(target)?;
         let who = ask(&guest, "id -un; id -u; pwd")?;
         let home = format!("/home/{}", self.user);
         if who.split_whitespace().collect::<Vec<_>>() != [self.user, "1000", home.as_str()] {
-            seen.differences.push(format!("the live user is `{}`", who.trim()));
+            seen.differences
+                .push(format!("the live user is `{}`", who.trim()));
         }
         over("user");
 
         guest.stage("the end");
         guest.serial.send_line("exit").map_err(target)?;
         guest.serial.expect("login:", self.limit).map_err(target)?;
-        guest.serial.login("root", self.password, self.limit).map_err(target)?;
+        guest
+            .serial
+            .login("root", self.password, self.limit)
+            .map_err(target)?;
         guest.serial.send_line("poweroff").map_err(target)?;
         let status = guest.wait_exit(self.limit).map_err(target)?;
         over("poweroff");
         if let Some(folder) = self.artifacts {
             let path = folder.join(format!("{cell}-serial.txt"));
-            io(std::fs::write(&path, guest.serial.transcript()), || format!("writing {}", path.display()))?;
+            io(std::fs::write(&path, guest.serial.transcript()), || {
+                format!("writing {}", path.display())
+            })?;
         }
         if !status.success() {
             seen.differences.push(format!("QEMU ended with {status}"));
@@ -166,7 +209,10 @@ impl Trial<'_> {
         }
         Err(Error::new(
             Kind::Target,
-            format!("what runs is not what the manifest says:\n  {}", seen.differences.join("\n  ")),
+            format!(
+                "what runs is not what the manifest says:\n  {}",
+                seen.differences.join("\n  ")
+            ),
         ))
     }
 }
@@ -190,12 +236,17 @@ impl Seen {
             }
         };
         for uname in [self.uname.trim(), self.facts.get("uname").unwrap_or_default()] {
-            let fits = uname.starts_with("Linux ") && uname.split_whitespace().any(|word| word == manifest.kernel);
+            let fits =
+                uname.starts_with("Linux ") && uname.split_whitespace().any(|word| word == manifest.kernel);
             expect(fits, format!("uname says `{uname}`, not {}", manifest.kernel));
         }
         let reported: Vec<&str> = self.facts.all("mount").collect();
         for mounts in [self.mounts.lines().collect(), reported] {
-            for (kind, place) in [("overlay", "/"), ("squashfs", "/run/live/rootfs"), ("iso9660", "/run/live/medium")] {
+            for (kind, place) in [
+                ("overlay", "/"),
+                ("squashfs", "/run/live/rootfs"),
+                ("iso9660", "/run/live/medium"),
+            ] {
                 let there = mounts.iter().any(|line: &&str| {
                     let fields: Vec<&str> = line.split(' ').collect();
                     fields.get(1) == Some(&place) && fields.get(2) == Some(&kind)
@@ -208,27 +259,57 @@ impl Seen {
         for have in [self.world.split_whitespace().collect(), reported] {
             expect(have == world, format!("world is {have:?}, not {world:?}"));
         }
-        let packages: BTreeSet<String> =
-            manifest.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
+        let packages: BTreeSet<String> = manifest
+            .packages
+            .iter()
+            .map(|package| format!("{} {}", package.name, package.version))
+            .collect();
         let installed: BTreeSet<String> = self.facts.all("installed").map(str::to_owned).collect();
-        expect(installed == packages, format!("installed is {installed:?}, not {packages:?}"));
+        expect(
+            installed == packages,
+            format!("installed is {installed:?}, not {packages:?}"),
+        );
 
-        for line in self.services.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            expect(!line.to_ascii_lowercase().contains("fail"), format!("a service failed: {line}"));
+        for line in self
+            .services
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            expect(
+                !line.to_ascii_lowercase().contains("fail"),
+                format!("a service failed: {line}"),
+            );
         }
-        for wanted in ["boot", "system", "login.target", "network.target", "local.target", "lycia-report"] {
+        for wanted in [
+            "boot",
+            "system",
+            "login.target",
+            "network.target",
+            "local.target",
+            "lycia-report",
+        ] {
             let running = self.services.lines().any(|line| {
                 let mut words = line.split_whitespace();
                 words.next() == Some(wanted) && words.next().is_some_and(|state| state == "started")
             });
             expect(running, format!("the service {wanted} is not started"));
         }
-        let stock = manifest.packages.iter().any(|package| package.name == "musl-mallocng");
+        let stock = manifest
+            .packages
+            .iter()
+            .any(|package| package.name == "musl-mallocng");
         let allocator = if stock { "mallocng" } else { "scudo" };
         let found = self.facts.get("allocator").unwrap_or_default();
-        expect(found == allocator, format!("libc.so has the allocator {found}, not {allocator}"));
+        expect(
+            found == allocator,
+            format!("libc.so has the allocator {found}, not {allocator}"),
+        );
         let passwd = format!("{user}:");
-        expect(self.facts.all("user").any(|line| line.starts_with(&passwd)), format!("there is no user {user}"));
+        expect(
+            self.facts.all("user").any(|line| line.starts_with(&passwd)),
+            format!("there is no user {user}"),
+        );
         self.differences.extend(differences);
     }
 }
@@ -239,6 +320,8 @@ impl Seen {
 /// When it is not there or is none.
 pub fn manifest_of(iso: &Path) -> Result<Manifest> {
     let path: PathBuf = iso.with_extension("manifest.json");
-    let text = io(std::fs::read_to_string(&path), || format!("reading {}", path.display()))?;
+    let text = io(std::fs::read_to_string(&path), || {
+        format!("reading {}", path.display())
+    })?;
     serde_json::from_str(&text).explain(Kind::Input, || format!("reading {}", path.display()))
 }

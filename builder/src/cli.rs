@@ -145,7 +145,7 @@ pub struct RunArgs {
     #[arg(long, short)]
     pub interactive: bool,
     /// Seconds until the login must be there
-    #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub limit: u64,
 }
 
@@ -161,7 +161,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
     /// Seconds for each stage of a boot
-    #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub limit: u64,
 }
 

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_the_hosts_and_comes_with_a_hint() {
-        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let full = std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
         let error = io::<()>(Err(full), || "writing x".to_owned()).unwrap_err();
         assert_eq!(error.kind(), Kind::Host);
         assert!(error.to_string().contains("free room"));

@@ -267,13 +267,13 @@ pub fn menu(image: &Image) -> String {
         "set default=live\nset timeout={}\nset timeout_style=menu\n",
         image.boot.timeout
     );
-    // The serial line is there beside the screen, so that both work without editing. A machine without
-    // one leaves the screen alone.
+    // The serial line is there beside the screen, so that both work without editing; a machine without one
+    // leaves the screen alone. UEFI firmware mirrors its console to a serial line by itself.
     if let Some((unit, speed)) = serial_unit(&image.boot.serial_console) {
         let _ = write!(
             text,
-            "if serial --unit={unit} --speed={speed}; then\n    terminal_input console serial\n    \
-             terminal_output console serial\nfi\n"
+            "if [ \"$grub_platform\" = pc ]; then\n    if serial --unit={unit} --speed={speed}; then\n        \
+             terminal_input console serial\n        terminal_output console serial\n    fi\nfi\n"
         );
     }
     entries(&mut text, image, &[]);

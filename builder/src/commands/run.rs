@@ -17,43 +17,71 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
     let image = context.project()?.image(name, arch)?;
     if args.setup {
         context.install(false)?;
-        if image.repositories.iter().any(|repository| repository.location == Location::Seed) {
+        if image
+            .repositories
+            .iter()
+            .any(|repository| repository.location == Location::Seed)
+        {
             seed::update(context, arch)?;
         }
     }
     let built = context.build(&args.build)?;
-    let iso = built
-        .iso()
-        .ok_or_else(|| Error::new(Kind::Input, format!("the image {name} has no ISO among its outputs")))?;
+    let iso = built.iso().ok_or_else(|| {
+        Error::new(
+            Kind::Input,
+            format!("the image {name} has no ISO among its outputs"),
+        )
+    })?;
     let architecture = Architecture::from_name(arch)
         .ok_or_else(|| Error::new(Kind::Host, format!("no machine is known for {arch}")))?;
-    let cell = Cell { firmware: if args.uefi { Firmware::Uefi } else { Firmware::Bios }, disk: args.disk };
+    let cell = Cell {
+        firmware: if args.uefi { Firmware::Uefi } else { Firmware::Bios },
+        disk: args.disk,
+    };
     let machine = cell.machine(architecture, iso);
-    let by_hand = machine.command_line().explain(Kind::Host, || "booting the ISO".to_owned())?;
+    let by_hand = machine
+        .command_line()
+        .explain(Kind::Host, || "booting the ISO".to_owned())?;
     if args.interactive {
         progress.say("Ctrl-a x ends the guest");
-        let status = machine.run_in_terminal().explain(Kind::Host, || "booting the ISO".to_owned())?;
+        let status = machine
+            .run_in_terminal()
+            .explain(Kind::Host, || "booting the ISO".to_owned())?;
         if status.success() {
             return Ok(());
         }
         return Err(Error::new(Kind::Target, format!("QEMU ended with {status}")));
     }
 
-    let accelerator = Accelerator::probe(architecture).explain(Kind::Host, || "choosing how to run guests".to_owned())?;
-    progress.say(&format!("booting {} as {cell} under QEMU ({})", iso.display(), accelerator.name()));
+    let accelerator =
+        Accelerator::probe(architecture).explain(Kind::Host, || "choosing how to run guests".to_owned())?;
+    progress.say(&format!(
+        "booting {} as {cell} under QEMU ({})",
+        iso.display(),
+        accelerator.name()
+    ));
     let started = Instant::now();
     let limit = Duration::from_secs(args.limit);
-    let mut guest = machine.start().explain(Kind::Host, || "booting the ISO".to_owned())?;
-    let target = |error: lycia_qemu::Error| Error::new(Kind::Target, error).context(format!("booting {}", iso.display()));
+    let mut guest = machine
+        .start()
+        .explain(Kind::Host, || "booting the ISO".to_owned())?;
+    let target = |error: lycia_qemu::Error| {
+        Error::new(Kind::Target, error).context(format!("booting {}", iso.display()))
+    };
     guest.stage("the login prompt");
     guest.serial.expect("login:", limit).map_err(target)?;
     let took = started.elapsed();
     if let Some(path) = &args.screenshot {
-        guest.screenshot(path).explain(Kind::Host, || format!("writing {}", path.display()))?;
+        guest
+            .screenshot(path)
+            .explain(Kind::Host, || format!("writing {}", path.display()))?;
     }
     let live = &image.live;
     guest.stage("the login as root");
-    guest.serial.login("root", &live.password, limit).map_err(target)?;
+    guest
+        .serial
+        .login("root", &live.password, limit)
+        .map_err(target)?;
     let kernel = guest
         .serial
         .run("uname -a", limit)
@@ -61,7 +89,11 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
         .map_err(target)?;
     guest.serial.send_line("poweroff").map_err(target)?;
     guest.wait_exit(limit).map_err(target)?;
-    progress.say(&format!("{:<10} {:>6.1} s  login prompt", "boot", took.as_secs_f64()));
+    progress.say(&format!(
+        "{:<10} {:>6.1} s  login prompt",
+        "boot",
+        took.as_secs_f64()
+    ));
     print(
         format!(
             "\n{}\n\nThe guest reached its login; root and {} log in with the password `{}`.\n\
@@ -93,7 +125,9 @@ pub fn test(context: &Context, args: &TestArgs) -> Result<()> {
         cells.extend(Cell::ALL);
     }
     if let Some(folder) = &args.artifacts {
-        io(std::fs::create_dir_all(folder), || format!("making {}", folder.display()))?;
+        io(std::fs::create_dir_all(folder), || {
+            format!("making {}", folder.display())
+        })?;
     }
     let trial = Trial {
         iso: &args.iso,
@@ -105,8 +139,10 @@ pub fn test(context: &Context, args: &TestArgs) -> Result<()> {
     };
     for cell in cells {
         let stages = trial.boot(cell)?;
-        let stages: Vec<String> =
-            stages.iter().map(|(stage, took)| format!("{stage} {:.1} s", took.as_secs_f64())).collect();
+        let stages: Vec<String> = stages
+            .iter()
+            .map(|(stage, took)| format!("{stage} {:.1} s", took.as_secs_f64()))
+            .collect();
         progress.say(&format!("{cell:<10} as the manifest says: {}", stages.join(", ")));
     }
     Ok(())
