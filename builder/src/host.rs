@@ -35,6 +35,24 @@ pub const RUN: &[Need] = &[
 
 /// Needs of the tests: programs that judge what was written.
 pub const TEST: &[Need] = &[
+    need("rdsquashfs", "squashfs-tools-ng", "reading squashfs back"),
+    need("bsdtar", "libarchive-tools", "reading ISOs and archives back"),
+    need("mkfs.exfat", "exfatprogs", "making file systems to be read"),
+    need("mkfs.xfs", "xfsprogs", "making file systems to be read"),
+    need("mkfs.btrfs", "btrfs-progs", "making file systems to be read"),
+    need("mkfs.f2fs", "f2fs-tools", "making file systems to be read"),
+    need("mkfs.ntfs", "ntfs-3g", "making file systems to be read"),
+    need("qemu-system-aarch64", "qemu-system-arm", "booting test guests"),
+    need(
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "qemu-efi-aarch64",
+        "booting test guests",
+    ),
+    need("make", "make", "testing the seed engine"),
+    need("patch", "patch", "testing the seed engine"),
+    need("clang-19", "clang-19", "testing the seed engine"),
+    need("ld.lld-19", "lld-19", "testing the seed engine"),
+    need("setpriv", "util-linux", "building as another user"),
     need("xorriso", "xorriso", "reading ISOs back"),
     need("unsquashfs", "squashfs-tools", "reading squashfs back"),
     need("fsck.vfat", "dosfstools", "checking FAT"),

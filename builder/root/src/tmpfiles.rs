@@ -22,6 +22,9 @@ const VOLATILE: &[&str] = &["/run", "/proc", "/sys", "/dev", "/tmp"];
 /// Most entries that one recursive line may touch.
 const TOUCHED_MAX: usize = 1_000_000;
 
+/// Mode, owner and group, where a line gives them.
+type Given = (Option<u16>, Option<u32>, Option<u32>);
+
 struct Run<'t> {
     tree: &'t mut Tree,
     ids: Ids,
@@ -124,7 +127,7 @@ impl Run<'_> {
     }
 
     /// Mode, owner and group that a line gives.
-    fn metadata(&self, line: &Line) -> Result<(Option<u16>, Option<u32>, Option<u32>), RootError> {
+    fn metadata(&self, line: &Line) -> Result<Given, RootError> {
         let mode = match line.word(2) {
             None => None,
             Some(text) => {
