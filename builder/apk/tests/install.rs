@@ -156,7 +156,9 @@ fn compare_tree(tree: &Tree, json: &[u8], root: &str) {
     while let Some(found) = text[from..].find("\\udc") {
         let at = from + found;
         let before = &text.as_bytes()[at.saturating_sub(6)..at];
-        let pair = [b"\\ud8", b"\\ud9", b"\\uda", b"\\udb"].iter().any(|high| before.starts_with(*high));
+        let pair = [b"\\ud8", b"\\ud9", b"\\uda", b"\\udb"]
+            .iter()
+            .any(|high| before.starts_with(*high));
         if !pair {
             text.replace_range(at..at + 6, "\u{fffd}");
         }
