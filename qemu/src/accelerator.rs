@@ -1,7 +1,8 @@
 //! Chooses between KVM and QEMU's own translator (TCG).
 //!
 //! That `/dev/kvm` opens says little: in a container or a nested guest it may fail or hang later. So a tiny guest must
-//! answer under KVM before a real one is started under it.
+//! answer under KVM before a real one is started under it, and even then KVM has to be asked for: there are hosts
+//! where the tiny guest answered and a Linux kernel hung.
 
 use crate::error::Error;
 use crate::machine::Architecture;
@@ -14,7 +15,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Environment variable that decides: `tcg`, or `kvm` (which is then an error where KVM does not work).
+/// Environment variable that decides: `tcg`, which is also meant where it is unset; `auto`, KVM where a test guest
+/// answers under it; or `kvm`, which is an error where none does.
 pub const ACCELERATOR_VARIABLE: &str = "LYCIA_QEMU_ACCEL";
 
 /// How long the tiny guest may take. Under a working KVM it takes less than a second.
@@ -43,8 +45,8 @@ impl Accelerator {
     /// QEMU's translator: slow, everywhere.
     pub const TCG: Self = Self(Kind::Tcg);
 
-    /// The fastest accelerator that works here for guests of `architecture`. KVM is tried once per process and takes
-    /// a few seconds at most.
+    /// The accelerator for guests of `architecture`, as [`ACCELERATOR_VARIABLE`] says. Where KVM may be used, it is
+    /// tried once per process, which takes a few seconds at most.
     ///
     /// # Errors
     /// [`ACCELERATOR_VARIABLE`] has an unknown value, or asks for KVM where it does not work.
@@ -90,13 +92,16 @@ fn choose(
         reason: format!("a test guest answered under KVM after {} ms", time.as_millis()),
     };
     match wanted.as_ref().map(|value| value.to_str()) {
-        None | Some(Some("")) => Ok(kvm().map_or_else(tcg, answered)),
+        None | Some(Some("")) => Ok(tcg(format!(
+            "KVM is used only where {ACCELERATOR_VARIABLE} asks for it: a test guest can answer where a real one hangs"
+        ))),
+        Some(Some("auto")) => Ok(kvm().map_or_else(tcg, answered)),
         Some(Some("tcg")) => Ok(tcg(format!("{ACCELERATOR_VARIABLE} says so"))),
         Some(Some("kvm")) => kvm().map(answered).map_err(|why| Error::Accelerator {
             why: format!("{ACCELERATOR_VARIABLE} asks for KVM, but {why}; unset it or set it to tcg"),
         }),
         Some(_) => Err(Error::Accelerator {
-            why: format!("{ACCELERATOR_VARIABLE} is {wanted:?}; it may be tcg, kvm or unset"),
+            why: format!("{ACCELERATOR_VARIABLE} is {wanted:?}; it may be tcg, auto, kvm or unset"),
         }),
     }
 }
@@ -223,8 +228,8 @@ mod tests {
         let works = || Ok(Duration::from_millis(300));
         let fails = || Err("it hangs".to_owned());
         let never = || panic!("KVM is touched");
-        assert!(choose(None, works).unwrap().accelerator.is_kvm());
-        let fallback = choose(None, fails).unwrap();
+        assert!(choose(Some("auto".into()), works).unwrap().accelerator.is_kvm());
+        let fallback = choose(Some("auto".into()), fails).unwrap();
         assert_eq!(
             (fallback.accelerator, fallback.reason.as_str()),
             (Accelerator::TCG, "it hangs")
@@ -239,6 +244,7 @@ mod tests {
             message.contains("it hangs") && message.contains(ACCELERATOR_VARIABLE),
             "{message}"
         );
+        assert_eq!(choose(None, never).unwrap().accelerator, Accelerator::TCG);
         assert!(choose(Some("KVM".into()), never).is_err());
         assert_eq!(
             choose(Some("".into()), fails).unwrap().accelerator,
@@ -284,7 +290,10 @@ mod tests {
         assert_eq!(kvm(Architecture::X86_64), result);
         assert!(again.elapsed() < Duration::from_millis(100), "the result is kept");
         if let Err(why) = result {
-            assert_eq!(choose(None, || Err(why)).unwrap().accelerator, Accelerator::TCG);
+            assert_eq!(
+                choose(Some("auto".into()), || Err(why)).unwrap().accelerator,
+                Accelerator::TCG
+            );
         }
     }
 }
