@@ -13,6 +13,8 @@ use crate::error::{Context as _, Error, Explain as _, Kind, Result};
 use crate::overlay;
 use crate::packages::OpenRepository;
 
+pub use lycia_boot::Kernel;
+
 /// Where a file of the root is from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Origin {
@@ -232,41 +234,15 @@ fn write_database(
     Ok(())
 }
 
-/// A kernel of a root.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kernel {
-    /// Its version, which names its modules.
-    pub version: String,
-    /// Path of its image.
-    pub image: Vec<u8>,
-}
-
 impl Root {
     /// The kernel of the root; `wanted` is a part of its version, where there is more than one.
     ///
     /// # Errors
     /// When there is none, or more than one fits.
     pub fn kernel(&self, wanted: Option<&str>) -> Result<Kernel> {
-        let boot = self
-            .tree
-            .find(b"boot", Follow::All)
-            .explain(Kind::Target, || "finding the kernel".to_owned())?;
-        let entries = boot
-            .and_then(|id| self.tree.inode(id).entries())
+        let mut kernels: Vec<Kernel> = lycia_boot::kernels(&self.tree)
+            .explain(Kind::Target, || "finding the kernel".to_owned())?
             .into_iter()
-            .flatten();
-        let mut kernels: Vec<Kernel> = entries
-            .filter_map(|(name, _)| {
-                let name = std::str::from_utf8(name).ok()?;
-                let version = name
-                    .strip_prefix("vmlinuz-")
-                    .or_else(|| name.strip_prefix("vmlinux-"))?;
-                let image = format!("boot/{name}").into_bytes();
-                Some(Kernel {
-                    version: version.to_owned(),
-                    image,
-                })
-            })
             .filter(|kernel| wanted.is_none_or(|part| kernel.version.contains(part)))
             .collect();
         let versions = kernels
