@@ -144,9 +144,9 @@ pub fn assemble(
             .explain(Kind::Input, || format!("enabling the service {service}"))?;
     }
     let mut faults = Vec::new();
-    for problem in lycia_root::services::check(&tree) {
-        let line = format!("service check: {problem}");
-        if problem.is_error() {
+    for finding in lycia_root::services::check(&tree).findings {
+        let line = format!("service check: {}: {}", finding.service, finding.message);
+        if finding.severity == lycia_root::services::Severity::Error {
             faults.push(line)
         } else {
             warnings.push(line)

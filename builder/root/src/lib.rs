@@ -83,6 +83,9 @@ pub enum RootError {
         /// What is wrong.
         what: String,
     },
+    /// A service of the root cannot be used.
+    #[error("{0}")]
+    Service(String),
     /// There are no ids left.
     #[error("no free system id is left for {0}")]
     NoId(String),

@@ -1,25 +1,24 @@
 //! dinit services of a root: enabling them, and checking that what boots can start.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use lycia_tree::{Follow, Metadata, Node, Timestamp, Tree};
+use lycia_dinit::catalogue::{LoadError, Loader, system_directories};
+use lycia_dinit::check::{self, Runner};
+pub use lycia_dinit::check::{Finding, Report, Severity};
+use lycia_dinit::environment::{self, Environment};
+use lycia_dinit::files::Files;
+use lycia_dinit::suggest;
+use lycia_dinit::text::MAX_FILE_BYTES;
+use lycia_tree::{Follow, InodeId, Metadata, Node, Timestamp, Tree, TreeError};
 
 use crate::RootError;
 
-/// Where descriptions are, in the order of the search; on a merged root `/lib` is `/usr/lib`.
-const SEARCH: &[&str] = &[
-    "etc/dinit.d",
-    "run/dinit.d",
-    "usr/local/lib/dinit.d",
-    "lib/dinit.d",
-];
-/// dinit loads no deeper.
-const DEPTH_MAX: usize = 32;
-/// Where a warning begins.
-const DEPTH_WARN: usize = 30;
-/// Most included files of one description.
-const INCLUDES_MAX: usize = 16;
+/// dinit's environment file (dinit(8), "Files").
+const ENVIRONMENT: &str = "/etc/dinit/environment";
+/// What the seed's supervisor is in a root.
+const SUPERVISOR: &[u8] = b"usr/bin/seed-supervisor";
 
 /// What came of enabling a service.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,384 +29,169 @@ pub enum Enabled {
     Already,
 }
 
-/// A fault of the services of a root.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
-    service: String,
-    what: String,
-    error: bool,
-}
+/// The files of a root for the reader of descriptions.
+struct TreeFiles<'t>(&'t Tree);
 
-impl Problem {
-    /// Whether the boot or the service must fail of it.
-    pub fn is_error(&self) -> bool {
-        self.error
+impl TreeFiles<'_> {
+    fn find(&self, path: &Path) -> io::Result<Option<InodeId>> {
+        let path = path.as_os_str().as_encoded_bytes();
+        match self.0.find(path, Follow::All) {
+            Ok(found) => Ok(found),
+            // As the target's kernel has it: what is below a file is not there.
+            Err(TreeError::NotADirectory(_)) => Ok(None),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.service, self.what)
+impl Files for TreeFiles<'_> {
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let Some(id) = self.find(path)? else {
+            return Ok(None);
+        };
+        match self.0.inode(id).content() {
+            // One byte too many says that the file is too large; programs are asked for their first line.
+            Some(content) => {
+                let bytes = content.bytes();
+                Ok(Some(bytes[..bytes.len().min(MAX_FILE_BYTES + 1)].to_vec()))
+            }
+            None => Err(io::Error::other("not a regular file")),
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Option<Vec<String>>> {
+        let Some(id) = self.find(path)? else {
+            return Ok(None);
+        };
+        let entries = self.0.inode(id).entries();
+        Ok(entries.map(|entries| {
+            entries
+                .keys()
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect()
+        }))
+    }
+
+    fn is_executable(&self, path: &Path) -> bool {
+        let found = self.find(path).ok().flatten().map(|id| self.0.inode(id));
+        found.is_some_and(|inode| inode.content().is_some() && inode.metadata.mode & 0o111 != 0)
     }
 }
 
-/// A description as far as a check of the whole needs it.
-#[derive(Default)]
-struct Description {
-    hard: Vec<String>,
-    soft: Vec<String>,
-    soft_folders: Vec<String>,
-    hard_folders: Vec<String>,
-    enable_via: Option<String>,
-    programs: Vec<String>,
-    unknown: Vec<String>,
+/// What descriptions of a root are read with.
+struct Services<'t> {
+    files: TreeFiles<'t>,
+    directories: Vec<PathBuf>,
+    environment: Environment,
+    /// What is wrong with the environment file.
+    fault: Option<String>,
 }
 
-const KNOWN: &[&str] = &[
-    "type",
-    "command",
-    "stop-command",
-    "working-dir",
-    "run-as",
-    "env-file",
-    "socket-listen",
-    "socket-permissions",
-    "socket-uid",
-    "socket-gid",
-    "restart",
-    "smooth-recovery",
-    "restart-delay",
-    "restart-limit-interval",
-    "restart-limit-count",
-    "start-timeout",
-    "stop-timeout",
-    "pid-file",
-    "depends-on",
-    "depends-ms",
-    "waits-for",
-    "prepared-by",
-    "depends-on.d",
-    "depends-ms.d",
-    "waits-for.d",
-    "after",
-    "before",
-    "chain-to",
-    "logfile",
-    "logfile-permissions",
-    "logfile-uid",
-    "logfile-gid",
-    "log-type",
-    "log-buffer-size",
-    "consumer-of",
-    "options",
-    "load-options",
-    "ready-notification",
-    "termsignal",
-    "term-signal",
-    "inittab-id",
-    "inittab-line",
-    "rlimit-nofile",
-    "rlimit-core",
-    "rlimit-data",
-    "rlimit-addrspace",
-    "nice",
-    "ioprio",
-    "oom-score-adj",
-    "run-in-cgroup",
-    "capabilities",
-    "securebits",
-    "cpu-affinity",
-    "description",
-    "newer",
-];
+impl Services<'_> {
+    fn new(tree: &Tree) -> Services<'_> {
+        let files = TreeFiles(tree);
+        let mut environment = Environment::new();
+        let mut fault = None;
+        if let Ok(Some(bytes)) = files.read(Path::new(ENVIRONMENT)) {
+            let text = String::from_utf8_lossy(&bytes);
+            if let Err(error) = environment::apply(&text, &Environment::new(), &mut environment) {
+                fault = Some(format!("{ENVIRONMENT}: {error}"));
+            }
+        }
+        Services {
+            files,
+            directories: system_directories(),
+            environment,
+            fault,
+        }
+    }
+
+    fn loader(&self) -> Loader<'_> {
+        Loader {
+            files: &self.files,
+            directories: &self.directories,
+            environment: &self.environment,
+        }
+    }
+
+    fn unknown(&self, name: &str) -> RootError {
+        let names: BTreeSet<String> = self.loader().all_names();
+        let near = suggest::nearest(name, names.iter().map(String::as_str));
+        RootError::Unknown {
+            what: "service",
+            name: name.to_owned(),
+            near: near.map(str::to_owned),
+        }
+    }
+
+    fn describe(&self, name: &str) -> Result<lycia_dinit::description::Description, RootError> {
+        self.loader().describe(name).map_err(|error| match error {
+            LoadError::NotFound(_) => self.unknown(name),
+            error => RootError::Service(error.to_string()),
+        })
+    }
+}
 
 /// Enables the service `name` as Chimera does: by a link in the folder that `boot`, or the service that its
 /// description names with `@meta enable-via`, waits for. The text of the link is `../NAME`.
 ///
 /// # Errors
-/// When the root has no such service.
+/// When the root has no such service, or its description is wrong.
 pub fn enable(tree: &mut Tree, name: &str, time: Timestamp) -> Result<Enabled, RootError> {
-    let Some(description) = describe(tree, name)? else {
-        return Err(RootError::Unknown {
-            what: "service",
-            name: name.to_owned(),
-            near: nearest(tree, name)?,
-        });
+    let (service, via, folder) = {
+        let services = Services::new(tree);
+        let description = services.describe(name)?;
+        let via = description.enable_via.unwrap_or_else(|| "boot".to_owned());
+        let over = services.describe(&via)?;
+        (description.name, via, over.waits_for_directories.first().cloned())
     };
-    let via = description.enable_via.unwrap_or_else(|| "boot".to_owned());
-    let Some(over) = describe(tree, &via)? else {
-        return Err(RootError::Unknown {
-            what: "service",
-            name: via,
-            near: None,
-        });
-    };
-    let folder = over
-        .soft_folders
-        .first()
-        .cloned()
-        .unwrap_or_else(|| format!("/etc/dinit.d/{via}.d"));
-    tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))?;
-    let path = format!("{folder}/{name}").into_bytes();
+    let folder = folder.ok_or_else(|| {
+        RootError::Service(format!(
+            "service `{service}` cannot be enabled: `{via}`, which it is enabled by, has no waits-for.d"
+        ))
+    })?;
+    let folder = folder.as_os_str().as_encoded_bytes();
+    tree.make_directories(folder, Metadata::new(0o755, time))?;
+    let path = [folder, b"/", service.as_bytes()].concat();
     if tree.find(&path, Follow::Parents)?.is_some() {
         return Ok(Enabled::Already);
     }
-    let target = format!("../{name}").into_bytes();
+    let target = [b"../", service.as_bytes()].concat();
     tree.insert(&path, Metadata::new(0o777, time), Node::Symlink(target))?;
     Ok(Enabled::Made(path))
 }
 
-fn nearest(tree: &Tree, name: &str) -> Result<Option<String>, RootError> {
-    let mut names = BTreeSet::new();
-    for folder in SEARCH {
-        let Some(id) = tree.find(folder.as_bytes(), Follow::All)? else {
-            continue;
-        };
-        names.extend(
-            tree.inode(id)
-                .entries()
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| String::from_utf8_lossy(name).into_owned()),
+/// Checks what `boot` starts, as the target's dinit will read it: unknown settings, dependencies that do not
+/// exist, programs that are missing, circles, and chains that are longer than dinit loads. A root without a
+/// service `boot` has nothing to check.
+pub fn check(tree: &Tree) -> Report {
+    let services = Services::new(tree);
+    let loader = services.loader();
+    if matches!(loader.find("boot"), Err(LoadError::NotFound(_))) {
+        return Report::default();
+    }
+    let supervised = matches!(tree.find(SUPERVISOR, Follow::All), Ok(Some(_)));
+    let request = check::Request {
+        services: vec!["boot".to_owned()],
+        runner: if supervised {
+            Runner::SeedSupervisor
+        } else {
+            Runner::Dinit
+        },
+        delivered: BTreeSet::new(),
+    };
+    let mut report = check::check(&loader, &request);
+    if let Some(message) = services.fault {
+        report.findings.insert(
+            0,
+            Finding {
+                severity: Severity::Error,
+                service: "boot".to_owned(),
+                message,
+            },
         );
     }
-    let close = |known: &&String| known.contains(name) || name.contains(known.as_str());
-    Ok(names.iter().find(close).cloned())
-}
-
-fn locate(tree: &Tree, name: &str) -> Result<Option<Vec<u8>>, RootError> {
-    let base = name.split('@').next().unwrap_or_default();
-    if base.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Ok(None);
-    }
-    for candidate in [name, base] {
-        for folder in SEARCH {
-            let path = format!("{folder}/{candidate}").into_bytes();
-            if let Some(id) = tree.find(&path, Follow::All)?
-                && tree.inode(id).content().is_some()
-            {
-                return Ok(Some(path));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn describe(tree: &Tree, name: &str) -> Result<Option<Description>, RootError> {
-    let Some(path) = locate(tree, name)? else {
-        return Ok(None);
-    };
-    let argument = name
-        .split_once('@')
-        .map(|(_, argument)| argument)
-        .unwrap_or_default();
-    let mut description = Description::default();
-    let mut files = vec![path];
-    let mut read = 0;
-    while let Some(path) = files.pop() {
-        read += 1;
-        if read > INCLUDES_MAX {
-            break;
-        }
-        let text = String::from_utf8_lossy(tree.read(&path)?).replace("\\\n", " ");
-        for line in text.lines() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            if let Some(meta) = line.strip_prefix('@') {
-                let mut words = meta.split_ascii_whitespace();
-                match (words.next(), words.next()) {
-                    (Some("include" | "include-opt"), Some(file)) => {
-                        let file = file.as_bytes().to_vec();
-                        if tree.find(&file, Follow::All)?.is_some() {
-                            files.push(file);
-                        }
-                    }
-                    (Some("meta"), Some("enable-via")) => {
-                        description.enable_via = words.next().map(str::to_owned)
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-            let end = line
-                .find(|letter: char| "=:+ \t".contains(letter))
-                .unwrap_or(line.len());
-            let (key, rest) = line.split_at(end);
-            let value = rest.trim_start_matches(['=', ':', '+', ' ', '\t']).trim();
-            let value = value.replace("$1", argument).replace("${1}", argument);
-            let value = value.trim_matches('"').to_owned();
-            match key {
-                "depends-on" | "depends-ms" => description.hard.push(value),
-                "waits-for" | "prepared-by" => description.soft.push(value),
-                "depends-on.d" | "depends-ms.d" => description.hard_folders.push(value),
-                "waits-for.d" => description.soft_folders.push(value),
-                "command" | "stop-command" => {
-                    if let Some(program) = value.split_ascii_whitespace().next() {
-                        description.programs.push(program.trim_matches('"').to_owned());
-                    }
-                }
-                key if KNOWN.contains(&key) || key.starts_with("rlimit-") || key.starts_with("cgroup") => {}
-                key => description.unknown.push(key.to_owned()),
-            }
-        }
-    }
-    Ok(Some(description))
-}
-
-/// Checks what `boot` starts: unknown settings, dependencies that do not exist, programs that are missing,
-/// circles, and chains that are longer than dinit loads. A root without a service `boot` has nothing to
-/// check.
-pub fn check(tree: &Tree) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut waiting = vec!["boot".to_owned()];
-    if !matches!(locate(tree, "boot"), Ok(Some(_))) {
-        return problems;
-    }
-    while let Some(name) = waiting.pop() {
-        if known.contains_key(&name) {
-            continue;
-        }
-        let mut problem = |what: String, error: bool| {
-            problems.push(Problem {
-                service: name.clone(),
-                what,
-                error,
-            })
-        };
-        let description = match describe(tree, &name) {
-            Ok(Some(description)) => description,
-            Ok(None) => continue,
-            Err(error) => {
-                problem(error.to_string(), true);
-                continue;
-            }
-        };
-        for key in &description.unknown {
-            problem(format!("unknown setting `{key}`"), true);
-        }
-        for program in description
-            .programs
-            .iter()
-            .filter(|program| program.starts_with('/') && !program.contains('$'))
-        {
-            if !matches!(tree.find(program.as_bytes(), Follow::All), Ok(Some(_))) {
-                problem(format!("its program {program} is not in the root"), false);
-            }
-        }
-        let mut next = Vec::new();
-        let mut folders = description
-            .hard
-            .iter()
-            .map(|name| (name.clone(), true))
-            .collect::<Vec<_>>();
-        folders.extend(description.soft.iter().map(|name| (name.clone(), false)));
-        for (folder, hard) in description
-            .hard_folders
-            .iter()
-            .map(|folder| (folder, true))
-            .chain(description.soft_folders.iter().map(|folder| (folder, false)))
-        {
-            let Ok(Some(id)) = tree.find(folder.as_bytes(), Follow::All) else {
-                continue;
-            };
-            for entry in tree
-                .inode(id)
-                .entries()
-                .into_iter()
-                .flatten()
-                .map(|(entry, _)| entry)
-            {
-                let entry = String::from_utf8_lossy(entry).into_owned();
-                if !entry.starts_with('.') {
-                    folders.push((entry, hard));
-                }
-            }
-        }
-        for (dependency, hard) in folders {
-            match locate(tree, &dependency) {
-                Ok(Some(_)) => next.push(dependency),
-                _ => problem(
-                    format!(
-                        "it {} {dependency}, which does not exist",
-                        if hard { "needs" } else { "waits for" }
-                    ),
-                    hard,
-                ),
-            }
-        }
-        waiting.extend(next.iter().cloned());
-        known.insert(name, next);
-    }
-    if let Some(chain) = circle(&known) {
-        problems.push(Problem {
-            service: chain[0].clone(),
-            what: format!("services wait for each other: {}", chain.join(" -> ")),
-            error: true,
-        });
-    } else {
-        let depth = depth(&known);
-        if depth > DEPTH_WARN {
-            problems.push(Problem {
-                service: "boot".to_owned(),
-                what: format!("the longest chain has {depth} services; dinit loads {DEPTH_MAX}"),
-                error: depth > DEPTH_MAX,
-            });
-        }
-    }
-    problems.sort_by(|a, b| (&a.service, &a.what).cmp(&(&b.service, &b.what)));
-    problems
-}
-
-/// A circle among the services, if there is one.
-fn circle(known: &BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
-    let mut done: BTreeSet<&str> = BTreeSet::new();
-    for start in known.keys() {
-        let mut path: Vec<(&str, usize)> = vec![(start, 0)];
-        while let Some((name, next)) = path.pop() {
-            if done.contains(name) {
-                continue;
-            }
-            let Some(follower) = known.get(name).and_then(|followers| followers.get(next)) else {
-                done.insert(name);
-                continue;
-            };
-            path.push((name, next + 1));
-            if let Some(at) = path.iter().position(|(on_path, _)| on_path == follower) {
-                let mut chain: Vec<String> = path[at..].iter().map(|(name, _)| (*name).to_owned()).collect();
-                chain.push(follower.clone());
-                return Some(chain);
-            }
-            path.push((follower, 0));
-        }
-    }
-    None
-}
-
-/// Services on the longest chain from `boot`; there are no circles.
-fn depth(known: &BTreeMap<String, Vec<String>>) -> usize {
-    let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut stack = vec!["boot"];
-    while let Some(&name) = stack.last() {
-        let followers = known.get(name).map(Vec::as_slice).unwrap_or_default();
-        match followers
-            .iter()
-            .find(|follower| !depths.contains_key(follower.as_str()))
-        {
-            Some(follower) => stack.push(follower),
-            None => {
-                let deepest = followers
-                    .iter()
-                    .filter_map(|follower| depths.get(follower.as_str()))
-                    .max();
-                depths.insert(name, 1 + deepest.copied().unwrap_or(0));
-                stack.pop();
-            }
-        }
-    }
-    depths.get("boot").copied().unwrap_or(0)
+    report
 }
 
 #[cfg(test)]
@@ -437,72 +221,125 @@ mod tests {
         tree
     }
 
+    fn found(tree: &Tree) -> Vec<String> {
+        check(tree).findings.iter().map(ToString::to_string).collect()
+    }
+
     const BOOT: (&str, &str) = ("boot", "type = internal\nwaits-for.d: /etc/dinit.d/boot.d\n");
 
     #[test]
     fn services_are_enabled_by_links() {
         let mut tree = tree(&[
             BOOT,
-            ("system", "type = internal\nwaits-for.d: /etc/dinit.d/system.d\n"),
+            ("system", "type = internal\nwaits-for.d: system.d\n"),
             ("sshd", "type = process\ncommand = /usr/bin/sshd\n"),
+            ("getty", "type = process\ncommand = /usr/bin/getty $1\n"),
             ("early", "type = internal\n@meta enable-via system\n"),
+            ("odd", "type = internal\n@meta enable-via early\n"),
+            ("bad", "type = internl\n"),
         ]);
         assert_eq!(
             enable(&mut tree, "sshd", TIME).unwrap(),
             Enabled::Made(b"/etc/dinit.d/boot.d/sshd".to_vec())
         );
         assert_eq!(enable(&mut tree, "sshd", TIME).unwrap(), Enabled::Already);
-        enable(&mut tree, "early", TIME).unwrap();
+        // A relative folder lies beside the description that names it.
+        assert_eq!(
+            enable(&mut tree, "early", TIME).unwrap(),
+            Enabled::Made(b"/usr/lib/dinit.d/system.d/early".to_vec())
+        );
         let link = tree
-            .resolve(b"etc/dinit.d/system.d/early", Follow::Parents)
+            .resolve(b"lib/dinit.d/system.d/early", Follow::Parents)
             .unwrap();
         assert_eq!(tree.inode(link).symlink(), Some(b"../early".as_slice()));
-        let error = enable(&mut tree, "ssh", TIME).unwrap_err().to_string();
-        assert!(error.contains("did you mean `sshd`?"), "{error}");
+        enable(&mut tree, "getty@tty1", TIME).unwrap();
+        let link = tree
+            .resolve(b"etc/dinit.d/boot.d/getty@tty1", Follow::Parents)
+            .unwrap();
+        assert_eq!(tree.inode(link).symlink(), Some(b"../getty@tty1".as_slice()));
+        for (name, part) in [
+            ("ssh", "did you mean `sshd`?"),
+            ("odd", "has no waits-for.d"),
+            ("bad", "did you mean `internal`?"),
+            ("../boot", "no service"),
+            ("getty", "without an argument"),
+        ] {
+            let error = enable(&mut tree, name, TIME).unwrap_err().to_string();
+            assert!(error.contains(part), "{name}: {error}");
+        }
     }
 
     #[test]
     fn faults_are_found() {
-        for (services, part, error) in [
-            (vec![("boot", "depends-on: gone\n")], "needs gone", true),
-            (vec![("boot", "waits-for: gone\n")], "waits for gone", false),
+        let table: &[(&[(&str, &str)], &str)] = &[
             (
-                vec![("boot", "wait-for: x\n")],
-                "unknown setting `wait-for`",
-                true,
+                &[("boot", "type = internal\ndepends-on: gone\n")],
+                "error: boot: /usr/lib/dinit.d/boot:2: depends-on `gone` is not in any service directory",
             ),
-            (vec![("boot", "command = /no/program x\n")], "/no/program", false),
             (
-                vec![
-                    ("boot", "depends-on: a\n"),
-                    ("a", "depends-on: b\n"),
-                    ("b", "depends-on: a\n"),
+                &[("boot", "type = internal\nwait-for: x\n")],
+                "error: boot: /usr/lib/dinit.d/boot:2: unknown setting `wait-for` (did you mean `waits-for`?)",
+            ),
+            (
+                &[("boot", "command = /no/program x\n")],
+                "error: boot: /usr/lib/dinit.d/boot:1: program `/no/program` is missing or not executable",
+            ),
+            (
+                &[
+                    ("boot", "type = internal\nwaits-for: a\n"),
+                    ("a", "command = /no/program x\n"),
                 ],
-                "a -> b -> a",
-                true,
+                "warning: a: /usr/lib/dinit.d/a:1: program `/no/program` is missing or not executable",
             ),
-        ] {
-            let problems = check(&tree(&services));
-            assert_eq!(problems.len(), 1, "{problems:?}");
-            assert!(problems[0].to_string().contains(part), "{problems:?}");
-            assert_eq!(problems[0].is_error(), error, "{problems:?}");
+            (
+                &[
+                    ("boot", "type = internal\ndepends-on: a\n"),
+                    ("a", "type = internal\ndepends-on: b\n"),
+                    ("b", "type = internal\ndepends-on: a\n"),
+                ],
+                "error: a: /usr/lib/dinit.d/a:2: a circle of dependencies: a -> b -> a",
+            ),
+        ];
+        for (services, finding) in table {
+            assert_eq!(found(&tree(services)), [*finding]);
         }
-        assert!(check(&tree(&[BOOT])).is_empty());
+        assert!(found(&tree(&[BOOT])).is_empty());
+        assert!(found(&tree(&[("other", "nonsense")])).is_empty());
+    }
+
+    #[test]
+    fn the_runner_is_told_from_the_root() {
+        let mut tree = tree(&[("boot", "type = internal\nsocket-listen = /run/x\n")]);
+        assert!(found(&tree).is_empty(), "dinit can");
+        let program = Metadata::new(0o755, TIME);
+        tree.write(SUPERVISOR, program, "\x7fELF".into()).unwrap();
+        assert!(found(&tree)[0].contains("seed supervisor"), "{:?}", found(&tree));
+    }
+
+    #[test]
+    fn variables_come_from_the_environment_file() {
+        let mut tree = tree(&[
+            ("boot", "type = internal\ndepends-on: ${STAGE}\n"),
+            ("one", "type = internal\n"),
+        ]);
+        let file = || Metadata::new(0o644, TIME);
+        tree.write(ENVIRONMENT.as_bytes(), file(), "STAGE=one\n".into())
+            .unwrap();
+        assert!(found(&tree).is_empty(), "{:?}", found(&tree));
+        tree.write(ENVIRONMENT.as_bytes(), file(), "nonsense\n".into())
+            .unwrap();
+        assert!(found(&tree)[0].contains("NAME=VALUE"), "{:?}", found(&tree));
     }
 
     #[test]
     fn long_chains_are_told() {
         let chain = |count: usize| -> Tree {
-            let names: Vec<String> = (0..count)
-                .map(|at| if at == 0 { "boot".into() } else { format!("s{at}") })
-                .collect();
+            let name = |at: usize| if at == 0 { "boot".into() } else { format!("s{at}") };
+            let names: Vec<String> = (0..count).map(name).collect();
             let texts: Vec<String> = (1..=count)
-                .map(|at| {
-                    if at < count {
-                        format!("depends-on: s{at}\n")
-                    } else {
-                        String::new()
-                    }
+                .map(|at| match at < count {
+                    true => format!("type = internal\ndepends-on: s{at}\n"),
+                    false => "type = internal\n".to_owned(),
                 })
                 .collect();
             let services: Vec<(&str, &str)> = names
@@ -512,8 +349,9 @@ mod tests {
                 .collect();
             tree(&services)
         };
-        assert!(check(&chain(30)).is_empty());
-        assert!(!check(&chain(31))[0].is_error());
-        assert!(check(&chain(33))[0].is_error());
+        let report = check(&chain(31));
+        assert_eq!((report.findings.len(), report.longest.len()), (0, 31));
+        assert_eq!(check(&chain(32)).findings[0].severity, Severity::Warning);
+        assert!(check(&chain(34)).has_errors());
     }
 }

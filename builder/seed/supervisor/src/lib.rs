@@ -5,27 +5,15 @@
 //! protocol are its own, and every description it runs has to be valid for real dinit, too.
 //!
 //! Layers, each using only those before it:
-//! - [`text`], [`substitution`], [`environment`], [`files`]: the syntax;
-//! - [`description`]: one service description;
-//! - [`catalogue`]: descriptions found, loaded and joined to a graph without cycles;
-//! - [`check`]: the checker behind `seedctl check`;
+//! - [`lycia_dinit`]: descriptions, the graph of them, and the checker behind `seedctl check`;
 //! - [`machine`]: the state machine. It does no I/O and reads no clock: inputs and times go in, actions
 //!   come out;
 //! - [`protocol`]: requests and replies of the control socket;
 //! - [`runtime`]: processes, signals, timers, sockets, the console, and PID 1's own duties.
 
-pub mod catalogue;
-pub mod check;
-pub mod description;
-pub mod environment;
-pub mod files;
 pub mod machine;
 pub mod protocol;
 pub mod runtime;
-pub mod signal;
-pub mod substitution;
-pub mod suggest;
-pub mod text;
 
 /// What `--version` says, and what the control socket greets with in front of a newline.
 pub const VERSION_TEXT: &str = concat!(

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use seed_supervisor::catalogue::system_directories;
-use seed_supervisor::environment::{self, Environment};
+use lycia_dinit::catalogue::system_directories;
+use lycia_dinit::environment::{self, Environment};
+use lycia_dinit::text;
+use seed_supervisor::VERSION_TEXT;
 use seed_supervisor::protocol::{Ending, SOCKET_PATH};
 use seed_supervisor::runtime::{Outcome, Settings, Supervisor, system};
-use seed_supervisor::{VERSION_TEXT, text};
 
 const HELP: &str = "\
 Service supervisor of the Lycia seed. It reads dinit service descriptions; it

@@ -5,9 +5,9 @@
 //! each beginning with a space, and one last line: `ok`, `no`, or `error: ` and a message. It is not
 //! dinit's protocol and cannot be taken for it: the first byte that dinit's clients expect is a number.
 
-use crate::description::{DependencyKind, is_service_name};
-use crate::signal;
-use crate::suggest;
+use lycia_dinit::description::{DependencyKind, is_service_name};
+use lycia_dinit::signal;
+use lycia_dinit::suggest;
 
 /// First line from the supervisor: name and protocol version.
 pub const GREETING: &str = "seed-supervisor control 1";

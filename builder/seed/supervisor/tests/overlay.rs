@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use seed_supervisor::catalogue::{Catalogue, Loader, system_directories};
-use seed_supervisor::check::{Request, check};
-use seed_supervisor::environment::Environment;
-use seed_supervisor::files::DiskFiles;
+use lycia_dinit::catalogue::{Catalogue, Loader, system_directories};
+use lycia_dinit::check::{Request, Runner, check};
+use lycia_dinit::environment::Environment;
+use lycia_dinit::files::DiskFiles;
 
 /// Busybox applets that service files name directly.
 const SERVICE_APPLETS: &[&str] = &["klogd", "mdev", "sulogin"];
@@ -76,6 +76,7 @@ fn service_files_are_clean() {
         &loader,
         &Request {
             services: Vec::new(),
+            runner: Runner::SeedSupervisor,
             delivered: delivered(),
         },
     );

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use seed_supervisor::catalogue::{Loader, directories_or_default};
-use seed_supervisor::check;
-use seed_supervisor::environment::Environment;
-use seed_supervisor::files::DiskFiles;
+use lycia_dinit::catalogue::{Loader, directories_or_default};
+use lycia_dinit::check;
+use lycia_dinit::environment::Environment;
+use lycia_dinit::files::DiskFiles;
 use seed_supervisor::protocol::{COMMANDS, Ending, GREETING, Request, SOCKET_PATH};
 use seed_supervisor::{VERSION_TEXT, runtime::system};
 
@@ -220,6 +220,7 @@ fn run_check(words: &[&str]) -> Result<ExitCode, Failure> {
     let mut directories = Vec::new();
     let mut request = check::Request {
         services: Vec::new(),
+        runner: check::Runner::SeedSupervisor,
         delivered: BTreeSet::new(),
     };
     let mut words = words.iter().copied();

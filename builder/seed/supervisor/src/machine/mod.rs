@@ -19,7 +19,7 @@ mod transitions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::description::{DependencyKind, Description};
+use lycia_dinit::description::{DependencyKind, Description};
 
 pub use model::{Action, Command, Event, Exit, Notice, Role, State, Status};
 use model::{Edge, Service, Step};
@@ -130,7 +130,7 @@ impl Machine {
 
     /// Makes `after` and `before` pairs; both may name services that are loaded later.
     fn connect_orderings(&mut self, id: Id) {
-        let find = |list: &[crate::description::Ordering]| -> Vec<Id> {
+        let find = |list: &[lycia_dinit::description::Ordering]| -> Vec<Id> {
             list.iter()
                 .filter_map(|ordering| self.by_name.get(&ordering.name).copied())
                 .collect()

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Id;
-use crate::description::{DependencyKind, Description, Kind};
-use crate::signal;
+use lycia_dinit::description::{DependencyKind, Description, Kind};
+use lycia_dinit::signal;
 
 /// Where a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::model::{Action, Edge, Service, State, Step};
 use super::{CommandError, Id, Machine};
-use crate::description::{DependencyKind, Description, Kind};
+use lycia_dinit::description::{DependencyKind, Description, Kind};
 
 impl Machine {
     fn name(&self, id: Id) -> String {

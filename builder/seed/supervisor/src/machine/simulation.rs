@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Action, Command, Exit, Id, Machine, Role, State};
-use crate::catalogue::{Catalogue, Loader};
-use crate::description::Kind;
-use crate::environment::Environment;
-use crate::files::MemoryFiles;
+use lycia_dinit::catalogue::{Catalogue, Loader};
+use lycia_dinit::description::Kind;
+use lycia_dinit::environment::Environment;
+use lycia_dinit::files::MemoryFiles;
 
 /// What a service's processes do.
 #[derive(Debug, Clone)]
@@ -250,7 +250,7 @@ impl World {
             }
             Action::Signal { id, pid, signal, .. } => {
                 let name = self.machine.description(id).name.clone();
-                self.note(format!("{} to {name}", crate::signal::name(signal)));
+                self.note(format!("{} to {name}", lycia_dinit::signal::name(signal)));
                 let behaviour = self.behaviours.get(&name).cloned().unwrap_or_default();
                 if signal == libc::SIGKILL || !behaviour.stubborn {
                     self.later(behaviour.stop_takes, Due::Exit(pid, Exit::Signal(signal)));
@@ -267,7 +267,9 @@ impl World {
                 self.machine
                     .daemon_found(self.now, id, behaviour.daemon.map(|()| pid));
             }
-            Action::SignalAll { signal } => self.note(format!("{} to all", crate::signal::name(signal))),
+            Action::SignalAll { signal } => {
+                self.note(format!("{} to all", lycia_dinit::signal::name(signal)))
+            }
             Action::ConsoleTaken => self.note("console taken".into()),
             Action::ConsoleFree => self.note("console free".into()),
             Action::RootWritable => self.note("root writable".into()),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::simulation::World;
 use super::{CommandError, Exit, State};
-use crate::description::DependencyKind;
+use lycia_dinit::description::DependencyKind;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::model::{Action, Command, Event, Exit, Role, State, Step};
 use super::{Id, Machine};
-use crate::description::{DependencyKind, Kind, Restart};
+use lycia_dinit::description::{DependencyKind, Kind, Restart};
 
 /// Between SIGTERM and SIGKILL to all processes (`kill-all-on-stop`).
 const KILL_ALL_PAUSE: Duration = Duration::from_secs(1);

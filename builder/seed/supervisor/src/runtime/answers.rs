@@ -1,10 +1,10 @@
 //! Answers to requests of the control socket.
 
 use super::{Supervisor, Waiter};
-use crate::catalogue::Loader;
-use crate::files::DiskFiles;
 use crate::machine::{Id, State, Status};
 use crate::protocol::Request;
+use lycia_dinit::catalogue::Loader;
+use lycia_dinit::files::DiskFiles;
 
 /// A finished reply: data lines and the last line.
 struct Reply {

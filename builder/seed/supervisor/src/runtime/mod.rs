@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::catalogue::{Catalogue, LoadError, Loader};
-use crate::environment::Environment;
-use crate::files::DiskFiles;
 use crate::machine::{Action, Event, Id, Machine, Role, State};
 use crate::protocol::Ending;
 use control::Control;
 use journal::{Journal, Weight};
+use lycia_dinit::catalogue::{Catalogue, LoadError, Loader};
+use lycia_dinit::environment::Environment;
+use lycia_dinit::files::DiskFiles;
 
 /// After this time a shutdown no longer waits for services.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);

@@ -12,10 +12,10 @@ use std::process::{Command, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::accounts::Accounts;
-use crate::description::{Bound, Description, Kind, Log, Readiness, Resource};
-use crate::environment::Environment;
 use crate::machine;
-use crate::text::quote_words;
+use lycia_dinit::description::{Bound, Description, Kind, Log, Readiness, Resource};
+use lycia_dinit::environment::Environment;
+use lycia_dinit::text::quote_words;
 
 /// What the supervisor lends to the processes it starts.
 pub struct Surroundings<'a> {

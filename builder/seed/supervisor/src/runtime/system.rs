@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 
-use crate::environment::Environment;
 use crate::protocol::Ending;
+use lycia_dinit::environment::Environment;
 
 /// How long all processes together have between SIGTERM and SIGKILL at the very end.
 const LAST_PAUSE: Duration = Duration::from_secs(5);

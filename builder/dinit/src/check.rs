@@ -1,7 +1,7 @@
-//! The checker behind `seedctl check`: what would go wrong, told before it does.
+//! The checker of services: what would go wrong, told before it does.
 //!
 //! It finds what dinit-check finds (unknown settings, missing dependencies, cycles, chains longer than
-//! dinit's limit) and missing programs besides, rooted at any directory.
+//! dinit's limit) and missing programs besides, in whatever root the loader's files are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -47,11 +47,26 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Who will run the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runner {
+    /// Real dinit, which does all that a valid description asks for.
+    #[default]
+    Dinit,
+    /// The seed's supervisor, which refuses services that ask for what it cannot do.
+    SeedSupervisor,
+}
+
 /// What to check.
 #[derive(Debug, Default)]
 pub struct Request {
     /// Services to begin with; none means every file in the service directories.
+    ///
+    /// Where there are some, a missing program is an error only in a service that they need (by
+    /// dependencies that are required); else it is a warning: what is only waited for may fail.
     pub services: Vec<String>,
+    /// Who will run them.
+    pub runner: Runner,
     /// Programs that other packages deliver: absent here, and that is right. Absolute paths.
     pub delivered: BTreeSet<PathBuf>,
 }
@@ -172,7 +187,11 @@ impl Checker<'_> {
                     format!("{at}: {word} `{other}` {reason}"),
                 ));
             }
-            for unsupported in &service.unsupported {
+            let unsupported = match self.request.runner {
+                Runner::Dinit => &[],
+                Runner::SeedSupervisor => service.unsupported.as_slice(),
+            };
+            for unsupported in unsupported {
                 let message = format!(
                     "{}: {} is not implemented by the seed supervisor, which will not start this service",
                     unsupported.at, unsupported.what
@@ -211,10 +230,39 @@ impl Checker<'_> {
                 }
             }
         }
+        let needed = self.needed();
         for (service, message) in found {
-            self.tell(Severity::Error, &service, message);
+            let severity = match &needed {
+                Some(needed) if !needed.contains(&service) => Severity::Warning,
+                _ => Severity::Error,
+            };
+            self.tell(severity, &service, message);
         }
         self.report.delivered = delivered;
+    }
+
+    /// What the services that were asked for cannot do without; none where all were asked for.
+    fn needed(&self) -> Option<BTreeSet<String>> {
+        if self.request.services.is_empty() {
+            return None;
+        }
+        let mut needed = BTreeSet::new();
+        let mut queue = self.request.services.clone();
+        while let Some(name) = queue.pop() {
+            if let Some(Ok(description)) = self.known.get(&name) {
+                let required = description
+                    .dependencies
+                    .iter()
+                    .filter(|one| one.kind.is_required());
+                queue.extend(
+                    required
+                        .map(|one| one.name.clone())
+                        .filter(|one| !needed.contains(one)),
+                );
+            }
+            needed.insert(name);
+        }
+        Some(needed)
     }
 
     /// Where a program is in the tree.
@@ -325,6 +373,7 @@ mod tests {
         };
         let request = Request {
             services: services.iter().map(|&name| name.into()).collect(),
+            runner: Runner::SeedSupervisor,
             delivered: delivered.iter().map(PathBuf::from).collect(),
         };
         check(&loader, &request)
@@ -364,6 +413,18 @@ mod tests {
             ]
         );
         assert_eq!(run(&files, &["c"], &["/bin/nosh"]).len(), 1);
+        files
+            .add("/d/root", "type = internal\nwaits-for: soft\ndepends-on: hard\n")
+            .add("/d/soft", "command = /bin/none\n")
+            .add("/d/hard", "type = internal\ndepends-ms: harder\n")
+            .add("/d/harder", "command = /bin/none\n");
+        assert_eq!(
+            run(&files, &["root"], &[]),
+            [
+                "error: harder: /d/harder:1: program `/bin/none` is missing or not executable",
+                "warning: soft: /d/soft:1: program `/bin/none` is missing or not executable",
+            ]
+        );
         assert_eq!(
             run(&files, &["t"], &[]),
             [

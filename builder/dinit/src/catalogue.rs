@@ -80,7 +80,7 @@ pub struct Loader<'a> {
     pub files: &'a dyn Files,
     /// Directories, best first.
     pub directories: &'a [PathBuf],
-    /// The supervisor's environment, for substitution.
+    /// dinit's environment, for substitution.
     pub environment: &'a Environment,
 }
 

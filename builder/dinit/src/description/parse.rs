@@ -20,7 +20,7 @@ use crate::text::{MAX_FILE_BYTES, MAX_INCLUDE_DEPTH, Value, is_space, logical_li
 pub struct Context<'a> {
     /// Where files are.
     pub files: &'a dyn Files,
-    /// The supervisor's environment.
+    /// dinit's environment.
     pub environment: &'a Environment,
 }
 
@@ -98,6 +98,7 @@ fn empty(name: &str, file: &Path) -> Description {
         pid_file: None,
         ready: None,
         dependencies: Vec::new(),
+        waits_for_directories: Vec::new(),
         after: Vec::new(),
         before: Vec::new(),
         chain_to: None,
@@ -461,7 +462,11 @@ impl Parser<'_> {
             Setting::DependsMsDir => {
                 self.depend_on_directory(DependencyKind::Milestone, name, text, path, at)?
             }
-            Setting::WaitsForDir => self.depend_on_directory(DependencyKind::Soft, name, text, path, at)?,
+            Setting::WaitsForDir => {
+                let directory = beside(path, &self.early(name, text)?);
+                self.out.waits_for_directories.push(directory);
+                self.depend_on_directory(DependencyKind::Soft, name, text, path, at)?;
+            }
             Setting::After | Setting::Before => {
                 let other = Ordering {
                     name: self.service_name(name, text)?,

@@ -1,11 +1,11 @@
 //! Service descriptions: what a file of `dinit.d` says, as typed values.
 //!
-//! The format is dinit's (dinit-service(5) of dinit 0.22). Settings and options of dinit that this
+//! The format is dinit's (dinit-service(5) of dinit 0.22). Settings and options of dinit that the seed's
 //! supervisor cannot honour are accepted by the parser, because the file is valid, and listed in
 //! [`Description::unsupported`]; the supervisor refuses to start such a service instead of running it
 //! with less than its description asks for.
 //!
-//! With effect: `type`, `command`, `stop-command`, `working-dir`, `run-as`, `env-file`, `restart`,
+//! With effect there: `type`, `command`, `stop-command`, `working-dir`, `run-as`, `env-file`, `restart`,
 //! `smooth-recovery`, `restart-delay`, `restart-limit-interval`, `restart-limit-count`, `start-timeout`,
 //! `stop-timeout`, `term-signal`, `pid-file`, all dependency settings, `chain-to`,
 //! `ready-notification`, `log-type` (file, buffer, none), `logfile` and its owner and mode,
@@ -417,6 +417,8 @@ pub struct Description {
     pub ready: Option<Readiness>,
     /// Dependencies in the order written.
     pub dependencies: Vec<Dependency>,
+    /// Directories of `waits-for.d`, absolute: where `enable` makes links.
+    pub waits_for_directories: Vec<PathBuf>,
     /// Services it starts after, if they are starting too.
     pub after: Vec<Ordering>,
     /// Services it starts before, if they are starting too.
@@ -451,7 +453,7 @@ pub struct Description {
     pub io_priority: Option<u16>,
     /// Service that `enable` hangs it from.
     pub enable_via: Option<String>,
-    /// What it asks for and this supervisor cannot give.
+    /// What it asks for and the seed's supervisor cannot give.
     pub unsupported: Vec<Unsupported>,
 }
 
