@@ -8,10 +8,12 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result, io};
+use crate::manifest::hex;
 
 /// A store.
 #[derive(Clone, Debug)]
@@ -166,22 +168,33 @@ impl Aside {
             rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)
         };
         match link(&self.path) {
-            Err(Errno::EXIST) => {
-                // A link cannot take the place of a file; a rename can.
-                let name = io(
-                    temporary().make_in(folder(&self.path), |to| link(to).map_err(Into::into)),
-                    doing,
-                )?;
-                io(
-                    name.into_temp_path()
-                        .persist(&self.path)
-                        .map_err(|error| error.error),
-                    doing,
-                )
-            }
+            Err(Errno::EXIST) => io(replace(&self.path, link), doing),
             result => io(result.map_err(Into::into), doing),
         }
     }
+}
+
+/// Gives a file that has no name yet the name `path`, which another has. A link cannot take the place of a
+/// file; a rename can.
+///
+/// The name between the two follows from `path`, so that what a run leaves that was killed just there goes
+/// with the next. A lock on the folder keeps runs apart meanwhile: a file whose only name another run
+/// removes cannot get one again.
+fn replace(path: &Path, link: impl Fn(&Path) -> rustix::io::Result<()>) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default();
+    let digest = Sha256::digest(name.as_encoded_bytes());
+    let between = folder(path).join(format!("{TEMPORARY}{}", hex(&digest[..8])));
+    let directory = File::open(folder(path))?;
+    if rustix::fs::flock(&directory, FlockOperation::LockExclusive).is_err() {
+        // A file system without locks: a name of this run alone.
+        let name = temporary().make_in(folder(path), |to| link(to).map_err(Into::into))?;
+        return name.into_temp_path().persist(path).map_err(|error| error.error);
+    }
+    let _ = std::fs::remove_file(&between);
+    link(&between)?;
+    std::fs::rename(&between, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&between);
+    })
 }
 
 fn folder(path: &Path) -> &Path {
@@ -216,6 +229,45 @@ mod tests {
         write_whole(&path, b"whole").unwrap();
         write_whole(&path, b"again").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"again");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_between_two_names_goes_with_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.iso");
+        write_whole(&path, b"old").unwrap();
+        // As a run that is killed between its link and its rename.
+        let killed = replace(&path, |between| {
+            std::fs::write(between, b"left").unwrap();
+            Err(Errno::IO)
+        });
+        assert!(killed.is_err());
+        let digest = hex(&Sha256::digest(b"image.iso")[..8]);
+        let between = directory.path().join(format!("{TEMPORARY}{digest}"));
+        std::fs::write(&between, b"left").unwrap();
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert!(!between.exists());
+    }
+
+    #[test]
+    fn runs_at_once_leave_a_whole_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.iso");
+        std::thread::scope(|scope| {
+            for run in 0..4u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write_whole(path, &[run; 1000]).unwrap();
+                    }
+                });
+            }
+        });
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 1000);
+        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 

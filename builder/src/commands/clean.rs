@@ -20,6 +20,7 @@ pub fn clean(context: &Context, args: &CleanArgs) -> Result<()> {
         }
     } else {
         freed += remove(&store.root().join("scratch"))?;
+        freed += super::seed::prune(context)?;
         for folder in ["packs", "packages"] {
             let folder = store.root().join(folder);
             if args.packs {

@@ -24,6 +24,18 @@ pub fn missing_tools(context: &Context) -> Result<Vec<HostTool>> {
         .explain(Kind::Input, || "reading the recipes of the seed".to_owned())
 }
 
+/// Removes results of the seed that its recipes no longer lead to, and says how many bytes they had. Outside
+/// of a project with recipes all results stay.
+pub fn prune(context: &Context) -> Result<u64> {
+    let Ok(options) = options(context, "x86_64") else {
+        return Ok(0);
+    };
+    if !options.recipes_dir.is_dir() {
+        return Ok(0);
+    }
+    lycia_seed::prune(&options).explain(Kind::Host, || "removing old results of the seed".to_owned())
+}
+
 /// `lycia seed`
 pub fn seed(context: &Context, args: &SeedArgs) -> Result<()> {
     let mut options = options(context, &args.arch)?;

@@ -199,6 +199,9 @@ fn push_hex(bytes: &mut Vec<u8>, value: u32) {
 /// it can unpack anything and which must be plain and first, then the system, compressed.
 pub struct Segments<W: Write> {
     out: Counting<W>,
+    /// Whether the last segment is a plain archive, which may be padded to a block; tools that test a
+    /// compressed stream complain of zeros after it.
+    plain: bool,
 }
 
 impl<W: Write> Segments<W> {
@@ -206,6 +209,7 @@ impl<W: Write> Segments<W> {
     pub fn new(out: W) -> Segments<W> {
         Segments {
             out: Counting { out, position: 0 },
+            plain: false,
         }
     }
 
@@ -215,6 +219,7 @@ impl<W: Write> Segments<W> {
     /// As [`write_tree`].
     pub fn plain(&mut self, tree: &Tree, options: &Options) -> Result<Written, CpioError> {
         self.align()?;
+        self.plain = true;
         write_tree(&mut self.out, tree, options)
     }
 
@@ -230,6 +235,7 @@ impl<W: Write> Segments<W> {
         threads: u32,
     ) -> Result<Written, CpioError> {
         self.align()?;
+        self.plain = false;
         // Headers and names are small writes: the encoders take them better together.
         let encoder = Encoder::new(&mut self.out, compression, threads)?;
         let mut encoder = io::BufWriter::with_capacity(1 << 16, encoder);
@@ -248,6 +254,7 @@ impl<W: Write> Segments<W> {
     /// When the output refuses.
     pub fn ready(&mut self, segment: &[u8]) -> Result<(), CpioError> {
         self.align()?;
+        self.plain = false;
         self.out.write_all(segment).map_err(CpioError::Write)
     }
 
@@ -256,12 +263,14 @@ impl<W: Write> Segments<W> {
         self.out.position
     }
 
-    /// Pads the last segment and gives the output back.
+    /// Pads the last segment to a block if it is plain, and gives the output back.
     ///
     /// # Errors
     /// When the output refuses.
     pub fn finish(mut self) -> Result<W, CpioError> {
-        self.align()?;
+        if self.plain {
+            self.align()?;
+        }
         self.out.flush().map_err(CpioError::Write)?;
         Ok(self.out.out)
     }
