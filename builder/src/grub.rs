@@ -21,6 +21,7 @@ const BUILT_IN: &[&str] = &[
     "cat",
     "configfile",
     "echo",
+    "ext2",
     "fat",
     "font",
     "gfxterm",

@@ -104,6 +104,8 @@ pub struct RepositoriesFile {
     pub summary: Option<String>,
     /// In the order of preference.
     pub repository: Vec<RepositoryTable>,
+    /// Memory allocators that they offer, for the installer: handed on as they stand (`installer/MEDIUM.md`).
+    pub allocator: Vec<toml::Table>,
 }
 
 /// `[[repository]]`
