@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lycia_tree::{Follow, Kind, Tree};
+use lycia_tree::{Follow, Tree};
 
 use crate::RootError;
 
@@ -38,63 +38,70 @@ impl Line {
     }
 }
 
-/// The lines of all files `*.conf` of `folders`; a name in an earlier folder hides the same name in a
+/// The files `*.conf` of `folders` with their paths; a name in an earlier folder hides the same name in a
 /// later one, and files come in the order of their names. Links to `/dev/null` hide, too.
-pub fn configuration(tree: &Tree, folders: &[&str]) -> Result<Vec<Line>, RootError> {
-    let mut files: BTreeMap<Vec<u8>, String> = BTreeMap::new();
+pub fn files(tree: &Tree, folders: &[&str]) -> Result<Vec<(String, String)>, RootError> {
+    let mut paths: BTreeMap<Vec<u8>, String> = BTreeMap::new();
     for folder in folders {
         let Some(id) = tree.find(folder.as_bytes(), Follow::All)? else {
             continue;
         };
-        for name in tree
-            .inode(id)
-            .entries()
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name)
-        {
+        for name in tree.inode(id).entries().into_iter().flat_map(BTreeMap::keys) {
             if let (true, Ok(text)) = (name.ends_with(b".conf"), std::str::from_utf8(name)) {
-                files
+                paths
                     .entry(name.clone())
                     .or_insert_with(|| format!("{folder}/{text}"));
             }
         }
     }
-    let mut lines = Vec::new();
-    for file in files.into_values() {
-        let Some(id) = tree.find(file.as_bytes(), Follow::All)? else {
-            continue;
-        };
-        let Kind::Node(_) = tree.inode(id).kind() else {
+    let mut files = Vec::new();
+    for path in paths.into_values() {
+        let Some(id) = tree.find(path.as_bytes(), Follow::All)? else {
             continue;
         };
         let Some(content) = tree.inode(id).content() else {
             continue;
         };
         let wrong = |what: &str| RootError::File {
-            file: file.clone(),
+            file: path.clone(),
             what: what.to_owned(),
         };
         if content.len() > FILE_MAX as u64 {
             return Err(wrong("larger than 4 MiB"));
         }
         let text = std::str::from_utf8(content.bytes()).map_err(|_| wrong("is not UTF-8"))?;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let words = split(line).map_err(|what| RootError::Line {
-                file: file.clone(),
-                line: number + 1,
-                what,
-            })?;
-            lines.push(Line {
-                file: file.clone(),
-                number: number + 1,
-                words,
-            });
+        files.push((path, text.to_owned()));
+    }
+    Ok(files)
+}
+
+/// The lines of the [`files`] of `folders`, in words.
+pub fn configuration(tree: &Tree, folders: &[&str]) -> Result<Vec<Line>, RootError> {
+    let mut all = Vec::new();
+    for (file, text) in files(tree, folders)? {
+        all.extend(lines(&file, &text)?);
+    }
+    Ok(all)
+}
+
+/// The lines of a configuration file that are neither empty nor comments.
+pub fn lines(file: &str, text: &str) -> Result<Vec<Line>, RootError> {
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
         }
+        let words = split(line).map_err(|what| RootError::Line {
+            file: file.to_owned(),
+            line: number + 1,
+            what,
+        })?;
+        lines.push(Line {
+            file: file.to_owned(),
+            number: number + 1,
+            words,
+        });
     }
     Ok(lines)
 }

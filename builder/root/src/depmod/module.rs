@@ -5,6 +5,8 @@ use std::io::Read as _;
 use object::read::elf::{ElfFile32, ElfFile64, FileHeader};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
+use super::index::KEY_MAX;
+
 /// Largest module, in bytes when unpacked.
 const SIZE_MAX: u64 = 256 << 20;
 
@@ -19,19 +21,23 @@ pub struct Module {
     pub aliases: Vec<String>,
     /// Soft dependencies as they are written: `pre: a b post: c`.
     pub soft: Vec<String>,
-    /// Symbols for others, sorted.
+    /// Weak dependencies as they are written: `a b`.
+    pub weak: Vec<String>,
+    /// Symbols for others, in the order of its table.
     pub exports: Vec<String>,
-    /// Symbols that it needs, in the order of its table.
+    /// Symbols that it needs, weak ones too, in the order of its table.
     pub imports: Vec<String>,
 }
 
-/// The name of the module in the file `path`; none of a file that is no module.
+/// The name of the module in the file `path`; none of a file that is no module. As kmod has it: up to the
+/// first dot, with `_` for `-`.
 pub fn name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
-    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
-        .iter()
-        .find_map(|end| file.strip_suffix(end))?;
-    Some(stem.replace('-', "_"))
+    let ends = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
+    let stem = file.split('.').next().filter(|stem| !stem.is_empty())?;
+    ends.iter()
+        .any(|end| file.ends_with(end))
+        .then(|| stem.replace('-', "_"))
 }
 
 impl Module {
@@ -59,6 +65,7 @@ impl Module {
             name: name(path).ok_or("is no module's name")?,
             aliases: Vec::new(),
             soft: Vec::new(),
+            weak: Vec::new(),
             exports: Vec::new(),
             imports: Vec::new(),
         };
@@ -79,31 +86,57 @@ impl Module {
     }
 
     fn fill<E: FileHeader>(&mut self, file: &object::read::elf::ElfFile<'_, E>) -> Result<(), String> {
-        if let Some(section) = file.section_by_name(".modinfo") {
-            let data = section.data().map_err(|error| error.to_string())?;
-            for field in data.split(|&byte| byte == 0) {
-                let Ok(field) = std::str::from_utf8(field) else {
-                    continue;
-                };
-                match field.split_once('=') {
-                    Some(("alias", alias)) => self.aliases.push(alias.to_owned()),
-                    Some(("softdep", soft)) => self.soft.push(soft.to_owned()),
-                    _ => {}
-                }
+        let section = |name: &str| -> Result<&[u8], String> {
+            match file.section_by_name(name) {
+                None => Ok(&[]),
+                Some(section) => section.data().map_err(|error| format!("section {name}: {error}")),
             }
+        };
+        for field in section(".modinfo")?.split(|&byte| byte == 0) {
+            let Ok(field) = std::str::from_utf8(field) else {
+                continue;
+            };
+            let Some((key, value)) = field.split_once('=') else {
+                continue;
+            };
+            let list = match key {
+                "alias" => &mut self.aliases,
+                "softdep" => &mut self.soft,
+                "weakdep" => &mut self.weak,
+                _ => continue,
+            };
+            // It is to stand on a line of a text.
+            if value.len() > KEY_MAX || value.contains(char::is_control) {
+                return Err(format!("its {key} `{}` cannot be listed", shown(value)));
+            }
+            list.push(value.to_owned());
         }
+        let mut checked = Vec::new();
         for symbol in file.symbols() {
             let Ok(name) = symbol.name() else { continue };
-            if let Some(export) = name.strip_prefix("__ksymtab_") {
-                if symbol.is_definition() && !matches!(export, "strings" | "gpl") {
-                    self.exports.push(export.to_owned());
-                }
-            } else if symbol.is_undefined() && !name.is_empty() && !symbol.is_weak() {
+            if name.len() > KEY_MAX || name.contains(|letter: char| letter.is_control() || letter == ' ') {
+                return Err(format!("its symbol `{}` cannot be listed", shown(name)));
+            }
+            if let Some(export) = name.strip_prefix("__crc_") {
+                checked.push(export.to_owned());
+            }
+            if symbol.is_undefined() && !name.is_empty() {
                 self.imports.push(name.to_owned());
             }
         }
-        self.exports.sort();
-        self.exports.dedup();
+        self.exports = checked;
+        if self.exports.is_empty() {
+            // A kernel without symbol versions.
+            for name in section("__ksymtab_strings")?.split(|&byte| byte == 0) {
+                if let Ok(name) = std::str::from_utf8(name)
+                    && !name.is_empty()
+                    && name.len() <= KEY_MAX
+                    && name.bytes().all(|byte| byte.is_ascii_graphic())
+                {
+                    self.exports.push(name.to_owned());
+                }
+            }
+        }
         Ok(())
     }
 
@@ -114,6 +147,11 @@ impl Module {
             .flat_map(|soft| soft.split_ascii_whitespace())
             .filter(|word| !word.ends_with(':'))
     }
+}
+
+/// The start of a text, for messages.
+fn shown(text: &str) -> String {
+    text.chars().take(60).flat_map(char::escape_debug).collect()
 }
 
 fn unpack(from: impl std::io::Read) -> Result<Vec<u8>, String> {
@@ -135,7 +173,10 @@ mod tests {
     fn names_of_modules() {
         assert_eq!(name("kernel/fs/nls/nls_cp437.ko").as_deref(), Some("nls_cp437"));
         assert_eq!(name("kernel/usb-storage.ko.xz").as_deref(), Some("usb_storage"));
-        assert_eq!(name("modules.order"), None);
+        assert_eq!(name("kernel/a.b-c.ko.zst").as_deref(), Some("a"));
+        for other in ["modules.order", ".ko", "a.ko.bz2", "ko", ""] {
+            assert_eq!(name(other), None, "{other}");
+        }
     }
 
     proptest::proptest! {
