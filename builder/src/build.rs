@@ -4,7 +4,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use lycia_apk::dependency;
-use lycia_apk::solver::UniverseBuilder;
+use lycia_apk::metadata::Dependency;
+use lycia_apk::solver::{PackageId, Universe, UniverseBuilder};
 use lycia_media::{fat, squashfs};
 use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
@@ -37,6 +38,8 @@ pub struct Options {
     pub strict: bool,
     /// Threads.
     pub jobs: usize,
+    /// The network is not touched.
+    pub offline: bool,
 }
 
 /// A file that was written.
@@ -96,28 +99,63 @@ pub fn lock_path(project: &Project, image: &str, arch: &str) -> PathBuf {
 /// # Errors
 /// When the packages cannot be had together, with the reason in words.
 pub fn solve(image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>> {
-    let world = image
-        .packages
-        .iter()
-        .map(|word| dependency::parse_world_entry(word))
+    let world = world(image)?;
+    let doing = || format!("choosing the packages of {}", image.name);
+    let universe = universe(image, repositories)?
+        .finish()
+        .explain(Kind::Input, doing)?;
+    let solution = lycia_apk::solver::select(&universe, &world).explain(Kind::Solver, doing)?;
+    let chosen = solution.into_iter();
+    Ok(chosen
+        .map(|one| chosen_of(image, &universe, one.package))
+        .collect())
+}
+
+/// The world of an image as apk has it.
+///
+/// # Errors
+/// When an entry is none.
+pub fn world(image: &Image) -> Result<Vec<Dependency>> {
+    let words = image.world();
+    let entries = words.iter().map(|word| dependency::parse_world_entry(word));
+    entries
         .collect::<Result<Vec<_>, _>>()
-        .explain(Kind::Input, || "reading the package list".to_owned())?;
+        .explain(Kind::Input, || "reading the package list".to_owned())
+}
+
+/// Everything that an image can be made of.
+///
+/// # Errors
+/// When there is more than a universe can hold.
+pub fn universe(image: &Image, repositories: &[OpenRepository]) -> Result<UniverseBuilder> {
     let doing = || format!("choosing the packages of {}", image.name);
     let mut universe = UniverseBuilder::new([image.arch.as_str()]);
     for repository in repositories {
+        let tag = repository.definition.tag.as_deref();
         universe
-            .repository([None], repository.packages.iter().cloned())
+            .repository([tag], repository.packages.iter().cloned())
             .explain(Kind::Input, doing)?;
     }
-    let universe = universe.finish().explain(Kind::Input, doing)?;
-    let solution = lycia_apk::solver::select(&universe, &world).explain(Kind::Solver, doing)?;
-    let chosen = solution.into_iter().map(|one| {
-        let entry = universe.info(one.package).clone();
-        let nowhere = || Error::new(Kind::Internal, format!("{} is in no repository", entry.name));
-        let repository = one.repository.ok_or_else(nowhere)?;
-        Ok(Chosen { entry, repository })
-    });
-    chosen.collect()
+    for one in &image.virtuals {
+        universe
+            .virtual_package(&one.name, &one.version, Vec::new())
+            .explain(Kind::Input, doing)?;
+    }
+    Ok(universe)
+}
+
+/// A package of a universe as a choice.
+pub fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
+    let entry = universe.info(package);
+    let repository = universe.repositories(package).next();
+    let asked = image.virtuals.iter().find(|one| one.name == entry.name);
+    Chosen {
+        entry: match (repository, asked) {
+            (None, Some(one)) => packages::virtual_entry(one),
+            _ => entry.clone(),
+        },
+        repository,
+    }
 }
 
 /// The time that dates an image: `SOURCE_DATE_EPOCH` if it is set, else when its newest package was built.
@@ -146,7 +184,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 .hint("add `outputs = [\"iso\"]`"),
         );
     }
-    let client = Client::default();
+    let client = Client::from_environment(options.offline)?;
     let repositories = open_repositories(&image, store, &client)?;
     let beside = lock_path(project, &image.name, &image.arch);
     let lock_file = options

@@ -33,6 +33,9 @@ pub struct Global {
     /// Threads and processes at a time [default: one for each core]
     #[arg(long, global = true, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Never touch the network: use what the store has, and say what it lacks
+    #[arg(long, global = true)]
+    pub offline: bool,
     /// Say nothing but errors
     #[arg(long, global = true)]
     pub quiet: bool,
@@ -87,6 +90,12 @@ pub struct ImageArgs {
     /// Target architecture
     #[arg(long, default_value = "x86_64")]
     pub arch: String,
+    /// Take what lies below the URL FROM from TO, a URL or a folder, instead
+    #[arg(long, value_name = "FROM=TO")]
+    pub mirror: Vec<String>,
+    /// Trust this public key, too, for what --mirror replaces
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
 }
 
 /// `lycia build`
@@ -183,9 +192,6 @@ pub struct SeedArgs {
     /// Ask the archive again what is newest
     #[arg(long)]
     pub refresh: bool,
-    /// Fetch nothing
-    #[arg(long)]
-    pub offline: bool,
 }
 
 /// `lycia doctor`

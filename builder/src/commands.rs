@@ -10,8 +10,8 @@ use std::path::Path;
 use clap::CommandFactory as _;
 
 use crate::build::{self, Built};
-use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, LockArgs, SetupArgs};
-use crate::definition::{Project, typed};
+use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, ImageArgs, LockArgs, SetupArgs};
+use crate::definition::{Overrides, Project, typed};
 use crate::error::{Error, Kind, Result, io};
 use crate::fetch::Client;
 use crate::host::{self, Need};
@@ -57,6 +57,17 @@ impl Context {
         Project::find(self.global.project.as_deref())
     }
 
+    /// The project with what `args` take from elsewhere.
+    fn project_for(&self, args: &ImageArgs) -> Result<Project> {
+        let mut project = self.project()?;
+        project.overrides = Overrides::new(&args.mirror, &args.trust)?;
+        Ok(project)
+    }
+
+    fn client(&self) -> Result<Client> {
+        Client::from_environment(self.global.offline)
+    }
+
     fn store(&self) -> Result<Store> {
         Store::open(self.global.cache.as_deref())
     }
@@ -79,9 +90,15 @@ impl Context {
             locked: args.locked,
             strict: args.strict,
             jobs: self.jobs(),
+            offline: self.global.offline,
         };
         let progress = self.progress();
-        let built = build::build(&self.project()?, &self.store()?, &options, &progress)?;
+        let built = build::build(
+            &self.project_for(&args.image)?,
+            &self.store()?,
+            &options,
+            &progress,
+        )?;
         for warning in &built.warnings {
             progress.say(&format!("warning: {warning}"));
         }
@@ -89,10 +106,10 @@ impl Context {
     }
 
     fn lock(&self, args: &LockArgs) -> Result<()> {
-        let project = self.project()?;
+        let project = self.project_for(&args.image)?;
         let store = self.store()?;
         let image = project.image(&args.image.image, &args.image.arch)?;
-        let repositories = build::open_repositories(&image, &store, &Client::default())?;
+        let repositories = build::open_repositories(&image, &store, &self.client()?)?;
         let chosen = build::solve(&image, &repositories)?;
         let lock = Lock::new(&image, &repositories, &chosen, build::epoch(&chosen)?);
         let path = args

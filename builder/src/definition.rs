@@ -1,12 +1,13 @@
 //! Definitions: what an image is, resolved from the files that a user types.
 
+mod repositories;
 pub mod typed;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context as _, Error, Kind, Result};
-use typed::{ArchitectureFile, ImageFile, RepositoriesFile};
+use typed::{ArchitectureFile, ImageFile};
 
 /// How a compressed output is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,10 +55,10 @@ pub enum Output {
 pub enum Location {
     /// The seed repository of this machine's store.
     Seed,
-    /// A folder that holds `ARCH/Packages.adb`.
+    /// A folder that holds a folder for each architecture.
     Directory(PathBuf),
-    /// The same over HTTP.
-    Http(String),
+    /// The same over HTTP: the same on several servers, in the order of preference.
+    Http(Vec<String>),
 }
 
 /// A repository of packages.
@@ -67,8 +68,16 @@ pub struct Repository {
     pub name: String,
     /// Where it is.
     pub location: Location,
+    /// Where the definition says that it is, whatever mirror is asked.
+    pub canonical: String,
+    /// How it is laid out.
+    pub layout: typed::LayoutName,
+    /// Only packages that name this tag are taken from it.
+    pub tag: Option<String>,
     /// Files of public keys; none for the seed, whose key is in the store.
     pub keys: Vec<PathBuf>,
+    /// Files of public keys that are trusted for this run only and do not enter the root.
+    pub guests: Vec<PathBuf>,
     /// Whether it may come without a signature.
     pub unsigned: bool,
 }
@@ -116,6 +125,26 @@ pub struct Initramfs {
     pub available_modules: Vec<String>,
     /// Programs of the root.
     pub programs: Vec<String>,
+    /// Where `packages` are.
+    pub repositories: Vec<Repository>,
+    /// Names of packages that the root does not have.
+    pub packages: Vec<String>,
+}
+
+/// A package without files that world asks for by its version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Virtual {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+}
+
+impl std::fmt::Display for Virtual {
+    /// As in world.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.name, self.version)
+    }
 }
 
 /// How the squashfs is written.
@@ -138,8 +167,10 @@ pub struct Image {
     pub arch: String,
     /// Repositories in the order of preference.
     pub repositories: Vec<Repository>,
-    /// The world, in order, each name once.
+    /// The world but for virtual packages, in order, each name once.
     pub packages: Vec<String>,
+    /// Virtual packages of the world.
+    pub virtuals: Vec<Virtual>,
     /// Folders of overlays, in order.
     pub overlays: Vec<PathBuf>,
     /// Services to enable.
@@ -158,11 +189,30 @@ pub struct Image {
     pub squashfs: Squashfs,
 }
 
+impl Image {
+    /// The world: what is asked for by name, virtual packages last.
+    pub fn world(&self) -> Vec<String> {
+        let virtuals = self.virtuals.iter().map(ToString::to_string);
+        self.packages.iter().cloned().chain(virtuals).collect()
+    }
+}
+
+/// What one run takes from elsewhere than definitions say.
+#[derive(Clone, Default, Debug)]
+pub struct Overrides {
+    /// Where locations begin with the first they begin with the second.
+    pub mirrors: Vec<(String, String)>,
+    /// Files of public keys that are trusted, too, for repositories whose location is replaced.
+    pub trust: Vec<PathBuf>,
+}
+
 /// A project: the folder that holds `configs` and `overlays`.
 #[derive(Clone, Debug)]
 pub struct Project {
     /// The folder.
     pub root: PathBuf,
+    /// What this run takes from elsewhere.
+    pub overrides: Overrides,
 }
 
 impl Project {
@@ -176,6 +226,7 @@ impl Project {
             if is_project(root) {
                 return Ok(Project {
                     root: root.to_owned(),
+                    overrides: Overrides::default(),
                 });
             }
             return Err(Error::new(
@@ -190,6 +241,7 @@ impl Project {
             .find(|root| is_project(root))
             .map(|root| Project {
                 root: root.to_owned(),
+                overrides: Overrides::default(),
             })
             .ok_or_else(|| {
                 Error::new(
@@ -254,6 +306,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
         summary: over.summary.or(under.summary),
         repositories: lists(under.repositories, over.repositories),
         packages: lists(under.packages, over.packages),
+        r#virtual: lists(under.r#virtual, over.r#virtual),
         overlays: lists(under.overlays, over.overlays),
         services: lists(under.services, over.services),
         outputs: lists(under.outputs, over.outputs),
@@ -281,6 +334,8 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
                 over.initramfs.available_modules,
             ),
             programs: lists(under.initramfs.programs, over.initramfs.programs),
+            repositories: lists(under.initramfs.repositories, over.initramfs.repositories),
+            packages: lists(under.initramfs.packages, over.initramfs.packages),
         },
         squashfs: typed::SquashfsTable {
             compression: over.squashfs.compression.or(under.squashfs.compression),
@@ -297,7 +352,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
 
     let mut repositories = Vec::new();
     for definition in once(&file.repositories) {
-        repositories.extend(resolve_repositories(project, &definition, arch)?);
+        repositories.extend(repositories::resolve(project, &definition, arch)?);
     }
     if repositories.is_empty() {
         return Err(wrong("it names no repository".to_owned()).hint("add `repositories = [\"seed\"]`"));
@@ -306,6 +361,11 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
     if packages.is_empty() {
         return Err(wrong("it names no package".to_owned()));
     }
+    let virtuals = once(&file.r#virtual);
+    let virtuals = virtuals
+        .iter()
+        .map(|text| virtual_package(text))
+        .collect::<Result<Vec<_>>>()?;
     let overlays = once(&file.overlays).into_iter().map(|overlay| {
         let path = project.root.join("overlays").join(&overlay);
         if overlay.contains('/') || overlay.starts_with('.') || !path.is_dir() {
@@ -381,6 +441,18 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         }
     }
 
+    let mut boot_repositories = Vec::new();
+    for definition in once(&file.initramfs.repositories) {
+        boot_repositories.extend(repositories::resolve(project, &definition, arch)?);
+    }
+    let boot_packages = once(&file.initramfs.packages);
+    if !boot_packages.is_empty() && boot_repositories.is_empty() {
+        return Err(wrong("[initramfs] names packages and no repository".to_owned())
+            .hint("add `repositories = [\"NAME\"]` to [initramfs]"));
+    }
+    project
+        .overrides
+        .check(repositories.iter().chain(&boot_repositories))?;
     let initramfs = Initramfs {
         compression: Compression::resolve(
             file.initramfs.compression.as_deref().unwrap_or("zstd"),
@@ -391,6 +463,8 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         modules: once(&file.initramfs.modules),
         available_modules: once(&file.initramfs.available_modules),
         programs: once(&file.initramfs.programs),
+        repositories: boot_repositories,
+        packages: boot_packages,
     };
     if matches!(initramfs.compression, Compression::Gzip(_)) {
         return Err(wrong("an initramfs is compressed by zstd or xz".to_owned()));
@@ -416,6 +490,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         arch: arch.to_owned(),
         repositories,
         packages,
+        virtuals,
         overlays,
         services: once(&file.services),
         outputs,
@@ -427,89 +502,22 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
     })
 }
 
-fn resolve_repositories(project: &Project, definition: &str, arch: &str) -> Result<Vec<Repository>> {
-    let path = typed::file(&project.configs(), "repositories", definition)?;
-    let file: RepositoriesFile = typed::read(&path)?;
-    let wrong = |message: String| Error::new(Kind::Input, message).context(path.display());
-    let mut repositories = Vec::new();
-    for (number, table) in file.repository.into_iter().enumerate() {
-        let text = table.location.replace("${arch}", arch);
-        let location = if text == "seed:" {
-            Location::Seed
-        } else if text.starts_with("https://") || text.starts_with("http://") {
-            Location::Http(text.trim_end_matches('/').to_owned())
-        } else if let Some(local) = text
-            .strip_prefix("file://")
-            .or(text.starts_with('/').then_some(text.as_str()))
-        {
-            Location::Directory(PathBuf::from(local))
-        } else {
-            return Err(wrong(format!("`{text}` is no location"))
-                .hint("a location is seed:, an absolute path, or a URL of https, http or file"));
-        };
-        if table.unsigned && !matches!(location, Location::Directory(_)) {
-            return Err(wrong(format!("`{text}`: only a local folder may be unsigned")));
-        }
-        let mut keys = Vec::new();
-        for key in &table.keys {
-            if key == "seed:" {
-                continue;
-            }
-            keys.extend(key_files(&project.configs(), key).map_err(|error| error.context(path.display()))?);
-        }
-        if keys.is_empty() && location != Location::Seed && !table.unsigned {
-            return Err(wrong(format!("`{text}` has no keys")).hint("add `keys = [\"keys/NAME.pub\"]`"));
-        }
-        repositories.push(Repository {
-            name: format!("{definition}/{}", number + 1),
-            location,
-            keys,
-            unsigned: table.unsigned,
-        });
-    }
-    Ok(repositories)
-}
-
-/// The key files that `pattern` names below `configs`, sorted.
-fn key_files(configs: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let relative = Path::new(pattern);
-    if relative
-        .components()
-        .any(|part| !matches!(part, std::path::Component::Normal(_)))
-    {
+/// A virtual package by `NAME` or `NAME=VERSION`; its version is 0 where none is given.
+fn virtual_package(text: &str) -> Result<Virtual> {
+    let (name, version) = text.split_once('=').unwrap_or((text, "0"));
+    let parsed = lycia_apk::dependency::parse(name);
+    let plain = parsed.is_ok_and(|parsed| parsed.version.is_empty() && parsed.to_string() == name);
+    if !plain || name.starts_with('!') || !lycia_apk::version::is_valid(version) {
         return Err(Error::new(
             Kind::Input,
-            format!("`{pattern}` is not a path below configs"),
-        ));
+            format!("`{}` is no virtual package", text.escape_debug()),
+        )
+        .hint("write `NAME` or `NAME=VERSION`"));
     }
-    let path = configs.join(relative);
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let mut found = Vec::new();
-    match name.split_once('*') {
-        None => found.extend(path.is_file().then(|| path.clone())),
-        Some((front, back)) => {
-            let folder = path.parent().unwrap_or(configs);
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let fits =
-                    name.len() >= front.len() + back.len() && name.starts_with(front) && name.ends_with(back);
-                if fits && entry.path().is_file() {
-                    found.push(entry.path());
-                }
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(Error::new(
-            Kind::Input,
-            format!("there is no key {}", path.display()),
-        ));
-    }
-    found.sort();
-    Ok(found)
+    Ok(Virtual {
+        name: name.to_owned(),
+        version: version.to_owned(),
+    })
 }
 
 fn once(list: &[String]) -> Vec<String> {
@@ -621,6 +629,83 @@ mod tests {
     }
 
     #[test]
+    fn virtual_packages_and_packages_of_the_initramfs() {
+        let (_keep, project) = project(&[(
+            "configs/images/live.toml",
+            "repositories = [\"seed\"]\npackages = [\"a\"]\nvirtual = [\"musl-safety-override\", \"b=2\"]\n\
+             [initramfs]\nrepositories = [\"seed\"]\npackages = [\"lycia-init\"]\n",
+        )]);
+        let image = project.image("live", "x86_64").unwrap();
+        assert_eq!(image.world(), ["a", "musl-safety-override=0", "b=2"]);
+        assert_eq!(image.initramfs.packages, ["lycia-init"]);
+        for (text, part) in [
+            ("virtual = [\"!a\"]\n", "no virtual package"),
+            ("virtual = [\"a b\"]\n", "no virtual package"),
+            ("virtual = [\"a=x\"]\n", "no virtual package"),
+            ("[initramfs]\npackages = [\"x\"]\n", "no repository"),
+        ] {
+            let text = format!("repositories = [\"seed\"]\npackages = [\"a\"]\n{text}");
+            let (_keep, project) = self::project(&[("configs/images/live.toml", &text)]);
+            let error = project.image("live", "x86_64").unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_replaces_the_front_of_locations() {
+        let (keep, mut project) = project(&[
+            (
+                "configs/images/i.toml",
+                "repositories = [\"r\"]\npackages = [\"a\"]\n",
+            ),
+            (
+                "configs/repositories/r.toml",
+                "[[repository]]\nlocation = \"https://h.invalid/current/main\"\n\
+                 mirrors = [\"https://m.invalid/chimera/main\"]\nkeys = [\"keys/one.pub\"]\n\
+                 [[repository]]\nlocation = \"https://h.invalid/current/user\"\nlayout = \"v2\"\n\
+                 keys = [\"keys/one.pub\"]\n",
+            ),
+            ("configs/keys/one.pub", ""),
+        ]);
+        let locations = |project: &Project| -> Vec<Location> {
+            let image = project.image("i", "x86_64").unwrap();
+            image.repositories.into_iter().map(|one| one.location).collect()
+        };
+        let http = |urls: &[&str]| Location::Http(urls.iter().map(|url| (*url).to_owned()).collect());
+        assert_eq!(
+            locations(&project),
+            [
+                http(&["https://h.invalid/current/main", "https://m.invalid/chimera/main"]),
+                http(&["https://h.invalid/current/user"]),
+            ]
+        );
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        project.overrides.mirrors = vec![pair("https://h.invalid/current", "http://127.0.0.1:8080/c/")];
+        project.overrides.trust = vec![keep.path().join("own.pub")];
+        assert_eq!(
+            locations(&project),
+            [
+                http(&["http://127.0.0.1:8080/c/main"]),
+                http(&["http://127.0.0.1:8080/c/user"]),
+            ]
+        );
+        let image = project.image("i", "x86_64").unwrap();
+        assert_eq!(image.repositories[0].canonical, "https://h.invalid/current/main");
+        assert_eq!(image.repositories[0].guests, [keep.path().join("own.pub")]);
+        project.overrides.mirrors = vec![pair("https://h.invalid/current/user", "/srv/user")];
+        assert_eq!(locations(&project)[1], Location::Directory("/srv/user".into()));
+        let image = project.image("i", "x86_64").unwrap();
+        assert_eq!(image.repositories[0].guests, Vec::<PathBuf>::new());
+        project.overrides.mirrors = vec![pair("https://other.invalid", "/srv")];
+        let error = project.image("i", "x86_64").unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(
+            error.to_string().contains("https://h.invalid/current/main"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_repository_needs_keys_unless_it_is_a_local_folder_that_says_so() {
         let image = (
             "configs/images/i.toml",
@@ -663,7 +748,7 @@ mod tests {
         assert_eq!(image.repositories[0].keys.len(), 2);
         assert_eq!(
             image.repositories[0].location,
-            Location::Http("https://h.invalid/x86_64".to_owned())
+            Location::Http(vec!["https://h.invalid/x86_64".to_owned()])
         );
         let outside = "[[repository]]\nlocation = \"/r\"\nkeys = [\"../x\"]\n";
         assert!(

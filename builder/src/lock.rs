@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Image;
 use crate::definition::typed;
 use crate::error::{Error, Kind, Result};
-use crate::packages::{Chosen, OpenRepository};
+use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -68,7 +68,7 @@ impl Lock {
             image: image.name.clone(),
             arch: image.arch.clone(),
             epoch,
-            world: image.packages.clone(),
+            world: image.world(),
             repository: repositories
                 .iter()
                 .map(|repository| LockedRepository {
@@ -82,7 +82,10 @@ impl Lock {
                     name: one.entry.name.clone(),
                     version: one.entry.version.clone(),
                     identity: identity(one.entry.hashes.as_ref()),
-                    repository: repositories[one.repository].definition.name.clone(),
+                    repository: match one.repository {
+                        Some(number) => repositories[number].definition.name.clone(),
+                        None => VIRTUAL.to_owned(),
+                    },
                     size: one.entry.file_size,
                 })
                 .collect(),
@@ -125,10 +128,11 @@ impl Lock {
                 self.image, self.arch, image.name, image.arch
             ));
         }
-        for added in image.packages.iter().filter(|name| !self.world.contains(name)) {
+        let world = image.world();
+        for added in world.iter().filter(|name| !self.world.contains(name)) {
             differences.push(format!("the definition asks for {added}, which is not locked"));
         }
-        for gone in self.world.iter().filter(|name| !image.packages.contains(name)) {
+        for gone in self.world.iter().filter(|name| !world.contains(name)) {
             differences.push(format!(
                 "the lock has {gone}, which the definition no longer asks for"
             ));
@@ -139,6 +143,15 @@ impl Lock {
         }
         let mut chosen = Vec::new();
         for locked in &self.package {
+            if locked.repository == VIRTUAL {
+                // That it is asked for is what world says.
+                let mut asked = image.virtuals.iter().filter(|one| one.name == locked.name);
+                chosen.extend(asked.next().map(|one| Chosen {
+                    entry: packages::virtual_entry(one),
+                    repository: None,
+                }));
+                continue;
+            }
             let Some(&(number, repository)) = by_name.get(locked.repository.as_str()) else {
                 differences.push(format!(
                     "{}: its repository {} is gone",
@@ -154,7 +167,7 @@ impl Lock {
             {
                 Some(entry) => chosen.push(Chosen {
                     entry: entry.clone(),
-                    repository: number,
+                    repository: Some(number),
                 }),
                 None => differences.push(match candidates.next() {
                     None => format!("{}: {} no longer has it", locked.name, locked.repository),

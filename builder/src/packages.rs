@@ -11,15 +11,23 @@ use lycia_apk::metadata::{Digest, FileKind, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Repository as Layout};
 use lycia_tree::{Content, Pack, PackWriter};
+use sha2::{Digest as _, Sha256};
 
-use crate::definition::{Location, Repository};
+use crate::definition::typed::LayoutName;
+use crate::definition::{Location, Repository, Virtual};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
-use crate::fetch::{self, Client};
+use crate::fetch::{self, Client, Expected, Mirrors};
 use crate::progress::{Bar, Progress, Unit};
 use crate::store::Store;
 
 /// The name of a v3 index below its architecture's folder.
-const INDEX: &str = "Packages.adb";
+pub const INDEX: &str = "Packages.adb";
+/// The name of a v2 index there, which may be of either format.
+pub const INDEX_V2: &str = "APKINDEX.tar.gz";
+/// The repository that virtual packages are said to be from.
+pub const VIRTUAL: &str = "virtual:";
+/// Files that are fetched at the same time, at least: servers are slower than processors.
+const FETCHERS: usize = 6;
 
 /// A repository with its verified index.
 pub struct OpenRepository {
@@ -35,6 +43,8 @@ pub struct OpenRepository {
     pub key_files: Vec<(String, Vec<u8>)>,
     layout: Layout,
     spec: Option<String>,
+    /// Where its files are fetched from; none where they lie on this machine.
+    mirrors: Option<Mirrors>,
 }
 
 impl OpenRepository {
@@ -64,7 +74,8 @@ fn open(definition: &Repository, arch: &str, store: &Store, client: &Client) -> 
     let mut key_paths = definition.keys.clone();
     let base = match &definition.location {
         Location::Directory(path) => path.display().to_string(),
-        Location::Http(url) => url.clone(),
+        // A URL that stands for all mirrors: package paths are composed below it.
+        Location::Http(_) => definition.canonical.clone(),
         Location::Seed => {
             let repository = lycia_seed::repository_dir(store.root(), arch);
             key_paths.extend(seed_keys(store)?);
@@ -75,51 +86,72 @@ fn open(definition: &Repository, arch: &str, store: &Store, client: &Client) -> 
     let mut keys = KeyRing::new();
     let mut key_files = Vec::new();
     for path in &key_paths {
-        let pem = io(std::fs::read(path), || {
-            format!("reading the key {}", path.display())
-        })?;
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        keys.add_pem(&name, &pem)
-            .explain(Kind::Input, || format!("reading the key {}", path.display()))?;
-        key_files.push((name, pem));
+        key_files.push(add_key(&mut keys, path)?);
     }
-    let layout = Layout {
-        layout: repositories::Layout::V3,
-        index_url: format!("{base}/{arch}/{INDEX}"),
-        base,
-        tags: vec![None],
+    for path in &definition.guests {
+        add_key(&mut keys, path)?;
+    }
+    let (kind, index) = match definition.layout {
+        LayoutName::V3 => (repositories::Layout::V3, INDEX),
+        LayoutName::V2 => (repositories::Layout::V2, INDEX_V2),
     };
-    let location = layout.index_url.clone();
-    let bytes = match layout.local_index() {
-        Some(path) => fetch::local_index(Path::new(path)).map_err(|error| match definition.location {
-            Location::Seed => error.hint("build it with `lycia seed`"),
-            _ => error,
-        })?,
-        None => client.bytes(&location)?,
+    let layout = Layout {
+        layout: kind,
+        index_url: format!("{base}/{arch}/{index}"),
+        base,
+        tags: vec![definition.tag.clone()],
+    };
+    let mirrors = match &definition.location {
+        Location::Http(urls) => Some(Mirrors::new(urls.clone())),
+        _ => None,
+    };
+    let (location, bytes) = match &mirrors {
+        None => {
+            let path = repositories::local_path(&layout.index_url).unwrap_or(&layout.index_url);
+            let bytes = fetch::local_index(Path::new(path)).map_err(|error| match definition.location {
+                Location::Seed => error.hint("build it with `lycia seed`"),
+                _ => error,
+            })?;
+            (layout.index_url.clone(), bytes)
+        }
+        Some(mirrors) => {
+            let bytes = client.index(mirrors, &format!("{arch}/{index}"), store)?;
+            (format!("{}/{arch}/{index}", mirrors.current()), bytes)
+        }
     };
     let trust = if definition.unsigned {
         Trust::AllowUntrusted
     } else {
         Trust::Required
     };
-    let index =
+    let read =
         Index::read(&bytes, &keys, trust).explain(Kind::Verification, || format!("reading {location}"))?;
     Ok(OpenRepository {
         definition: definition.clone(),
+        // Where the store lies, or which mirror answered, says nothing about what was built.
         location: match &definition.location {
-            // Where the store lies says nothing about what was built.
             Location::Seed => "seed:".to_owned(),
-            _ => location,
+            _ => format!("{}/{arch}/{index}", definition.canonical),
         },
-        packages: index.packages,
+        packages: read.packages,
         keys,
         key_files,
         layout,
-        spec: index.pkgname_spec,
+        spec: read.pkgname_spec,
+        mirrors,
     })
+}
+
+/// Reads a public key into the ring; gives its name and text.
+fn add_key(keys: &mut KeyRing, path: &Path) -> Result<(String, Vec<u8>)> {
+    let doing = || format!("reading the key {}", path.display());
+    let pem = io(std::fs::read(path), doing)?;
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    keys.add_pem(&name, &pem).explain(Kind::Input, doing)?;
+    Ok((name, pem))
 }
 
 /// The public keys of the seed of this store.
@@ -148,8 +180,22 @@ fn seed_keys(store: &Store) -> Result<Vec<PathBuf>> {
 pub struct Chosen {
     /// What the index says.
     pub entry: PackageInfo,
-    /// Number of its repository.
-    pub repository: usize,
+    /// Number of its repository; none of a virtual package.
+    pub repository: Option<usize>,
+}
+
+/// What apk would know of a virtual package. Its identity follows from its name and version, where apk takes a
+/// number of the moment.
+pub fn virtual_entry(one: &Virtual) -> PackageInfo {
+    let digest = Sha256::digest(format!("lycia virtual package\0{}\0{}", one.name, one.version));
+    PackageInfo {
+        name: one.name.clone(),
+        version: one.version.clone(),
+        hashes: Some(Digest(digest[..20].to_vec())),
+        description: "virtual meta package".to_owned(),
+        arch: "noarch".to_owned(),
+        ..PackageInfo::default()
+    }
 }
 
 /// Fetches, verifies and unpacks `chosen`; the result has their order. `jobs` work at once.
@@ -166,42 +212,75 @@ pub fn unpack(
 ) -> Result<Vec<Unpacked>> {
     let downloads = store.folder("packages")?;
     let packs = store.folder("packs")?;
-    let remote = |one: &&Chosen| {
-        matches!(
-            repositories[one.repository].definition.location,
-            Location::Http(_)
-        )
-    };
-    let to_fetch: u64 = chosen.iter().filter(remote).map(|one| one.entry.file_size).sum();
-    let fetching = progress.stage("fetch", to_fetch, Unit::Bytes);
-    let files = each(chosen, jobs, |one| {
-        fetching.message(&one.entry.name);
-        package_file(one, &repositories[one.repository], &downloads, client, &fetching)
-    })?;
-    fetching.finish(&format!("{} packages", chosen.len()));
+    let mut sources = Vec::with_capacity(chosen.len());
+    for one in chosen {
+        sources.push(source(one, repositories, &downloads)?);
+    }
+    let lacking: Vec<(&Chosen, &Source<'_>)> = chosen
+        .iter()
+        .zip(&sources)
+        .filter(|(one, source)| {
+            let there = |path: &Path| {
+                path.metadata()
+                    .is_ok_and(|metadata| metadata.len() == one.entry.file_size)
+            };
+            matches!(source, Source::Remote { path, .. } if !there(path))
+        })
+        .collect();
+    if client.is_offline() && !lacking.is_empty() {
+        return Err(offline(&lacking));
+    }
+    let to_fetch: u64 = lacking.iter().map(|(one, _)| one.entry.file_size).sum();
+    if to_fetch > 0 {
+        let fetching = progress.stage("fetch", to_fetch, Unit::Bytes);
+        each(&lacking, jobs.max(FETCHERS), |(one, source)| {
+            fetching.message(&one.entry.name);
+            source.fetch(&one.entry, client, &fetching)
+        })?;
+        fetching.finish(&format!("{} packages", lacking.len()));
+    }
 
     let unpacking = progress.stage("unpack", chosen.len() as u64, Unit::Items);
     let fresh = AtomicUsize::new(0);
-    let numbered: Vec<(&Chosen, Option<PathBuf>)> = chosen.iter().zip(files).collect();
-    let unpacked = each(&numbered, jobs, |(one, file)| {
-        let result = match file {
-            Some(file) => unpack_one(one, file, &repositories[one.repository], &packs, &fresh)
-                .context(|| format!("package {} {}", one.entry.name, one.entry.version))?,
-            None => Unpacked {
-                entry: one.entry.clone(),
-                package: Package {
-                    info: one.entry.clone(),
-                    ..Package::default()
-                },
-                contents: Vec::new(),
-                tag: None,
-            },
+    let numbered: Vec<(&Chosen, &Source<'_>)> = chosen.iter().zip(&sources).collect();
+    let unpacked = each(&numbered, jobs, |(one, source)| {
+        let name = || format!("package {} {}", one.entry.name, one.entry.version);
+        let result = source.unpack(one, &packs, &fresh);
+        let result = match result {
+            // What lay in the store may have been damaged there; what the server has may be sound.
+            Err(error) if error.kind() == Kind::Verification && source.forget() && !client.is_offline() => {
+                progress.say(&format!("{}: fetched again ({error})", name()));
+                let again = progress.stage("fetch", one.entry.file_size, Unit::Bytes);
+                source
+                    .fetch(&one.entry, client, &again)
+                    .and_then(|()| source.unpack(one, &packs, &fresh))
+            }
+            result => result,
         };
         unpacking.advance(1);
-        Ok(result)
+        result.context(name)
     })?;
     unpacking.finish(&format!("{} new packs", fresh.into_inner()));
     Ok(unpacked)
+}
+
+/// What a run lacks that may not use the network.
+fn offline(lacking: &[(&Chosen, &Source<'_>)]) -> Error {
+    let bytes: u64 = lacking.iter().map(|(one, _)| one.entry.file_size).sum();
+    let names: Vec<String> = lacking
+        .iter()
+        .map(|(one, _)| format!("{} {}", one.entry.name, one.entry.version))
+        .collect();
+    Error::new(
+        Kind::Host,
+        format!(
+            "--offline, and the store lacks {} packages ({:.1} MiB):\n  {}",
+            names.len(),
+            crate::build::mebibytes(bytes),
+            names.join("\n  ")
+        ),
+    )
+    .hint("run once without --offline")
 }
 
 /// Runs `work` on all of `items` in `jobs` threads; the results have the order of the items, and the
@@ -232,34 +311,113 @@ fn each<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> Result<
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The file of a package on this machine; none for a metapackage, which has none.
-fn package_file(
-    one: &Chosen,
-    repository: &OpenRepository,
-    downloads: &Path,
-    client: &Client,
-    bar: &Bar<'_>,
-) -> Result<Option<PathBuf>> {
+/// Where the file of a package is.
+enum Source<'r> {
+    /// It has none.
+    None,
+    /// On this machine.
+    Local(&'r OpenRepository, PathBuf),
+    /// In the store once it is fetched.
+    Remote {
+        repository: &'r OpenRepository,
+        mirrors: &'r Mirrors,
+        /// Below each mirror.
+        url: String,
+        path: PathBuf,
+    },
+}
+
+/// The source of a package. A metapackage has no file.
+fn source<'r>(one: &Chosen, repositories: &'r [OpenRepository], downloads: &Path) -> Result<Source<'r>> {
     let info = &one.entry;
-    if info.installed_size == 0 {
-        return Ok(None);
-    }
+    let Some(number) = one.repository.filter(|_| info.installed_size > 0) else {
+        return Ok(Source::None);
+    };
+    let repository = &repositories[number];
     let location = repository
         .layout
         .package_url(info, repository.spec.as_deref())
         .explain(Kind::Input, || format!("finding the file of {}", info.name))?;
-    match repositories::local_path(&location) {
-        Some(path) => Ok(Some(PathBuf::from(path))),
-        None => {
-            let identity = info.hashes.as_ref().map(Digest::to_string).unwrap_or_default();
-            let path = downloads.join(format!("{identity}.apk"));
-            let there = path
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() == info.file_size);
-            if !there {
-                client.download(&location, &path, info.file_size, bar)?;
+    let Some(mirrors) = &repository.mirrors else {
+        let path = repositories::local_path(&location).unwrap_or(&location);
+        return Ok(Source::Local(repository, PathBuf::from(path)));
+    };
+    let below = location
+        .strip_prefix(&repository.layout.base)
+        .and_then(|rest| rest.strip_prefix('/'));
+    let url = below.ok_or_else(|| {
+        Error::new(
+            Kind::Verification,
+            format!(
+                "the index of {} has {} at {location}, outside of itself",
+                repository.location, info.name
+            ),
+        )
+    })?;
+    let identity = info.hashes.as_ref().map(Digest::to_string).unwrap_or_default();
+    Ok(Source::Remote {
+        repository,
+        mirrors,
+        url: url.to_owned(),
+        path: downloads.join(format!("{identity}.apk")),
+    })
+}
+
+impl Source<'_> {
+    /// Brings it into the store, where it is not there.
+    fn fetch(&self, info: &PackageInfo, client: &Client, bar: &Bar<'_>) -> Result<()> {
+        let Source::Remote {
+            mirrors, url, path, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let check = |path: &Path| -> Result<(), String> {
+            let bytes = Pack::open(path, info.file_size).map_err(|error| error.to_string())?;
+            let identity = package::identity(bytes.bytes()).map_err(|error| error.to_string())?;
+            match &info.hashes {
+                Some(wanted) if identity.0.starts_with(&wanted.0) && !wanted.0.is_empty() => Ok(()),
+                _ => Err("it is another package than the index names".to_owned()),
             }
-            Ok(Some(path))
+        };
+        let expected = Expected {
+            size: info.file_size,
+            check: &check,
+        };
+        client
+            .download(mirrors, url, path, &expected, bar)
+            .context(|| format!("package {} {}", info.name, info.version))
+    }
+
+    /// Removes it from the store; says whether it was there.
+    fn forget(&self) -> bool {
+        match self {
+            Source::Remote { path, .. } => std::fs::remove_file(path).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn unpack(&self, one: &Chosen, packs: &Path, fresh: &AtomicUsize) -> Result<Unpacked> {
+        match self {
+            Source::None => Ok(Unpacked {
+                entry: one.entry.clone(),
+                package: Package {
+                    info: one.entry.clone(),
+                    ..Package::default()
+                },
+                contents: Vec::new(),
+                tag: None,
+            }),
+            // Whoever owns the folder may write to the file while it is read.
+            Source::Local(repository, path) => {
+                let bytes = io(std::fs::read(path), || format!("reading {}", path.display()))?;
+                unpack_one(one, path, &bytes, repository, packs, fresh)
+            }
+            Source::Remote { repository, path, .. } => {
+                let bytes = Pack::open(path, one.entry.file_size)
+                    .explain(Kind::Verification, || format!("reading {}", path.display()))?;
+                unpack_one(one, path, bytes.bytes(), repository, packs, fresh)
+            }
         }
     }
 }
@@ -267,11 +425,11 @@ fn package_file(
 fn unpack_one(
     one: &Chosen,
     file: &Path,
+    bytes: &[u8],
     repository: &OpenRepository,
     packs: &Path,
     fresh: &AtomicUsize,
 ) -> Result<Unpacked> {
-    let bytes = io(std::fs::read(file), || format!("reading {}", file.display()))?;
     let expect = Expect {
         trust: repository.trust(),
         identity: one.entry.hashes.as_ref(),
@@ -280,7 +438,7 @@ fn unpack_one(
     };
     let doing = || format!("verifying {}", file.display());
     let verified =
-        package::read_metadata(&bytes, &repository.keys, &expect).explain(Kind::Verification, doing)?;
+        package::read_metadata(bytes, &repository.keys, &expect).explain(Kind::Verification, doing)?;
     let path = packs.join(verified.identity.to_string());
     let sizes = sizes(&verified.package);
     let total = sizes.iter().sum();
@@ -289,7 +447,7 @@ fn unpack_one(
         Err(_) => {
             let writer = PackWriter::new(packs).explain(Kind::Host, || "unpacking".to_owned())?;
             let mut sink = PackSink(writer);
-            package::read(&bytes, &repository.keys, &expect, &mut sink).map_err(|error| {
+            package::read(bytes, &repository.keys, &expect, &mut sink).map_err(|error| {
                 let kind = match &error {
                     package::PackageError::Sink { .. } => Kind::Host,
                     _ => Kind::Verification,
@@ -308,7 +466,7 @@ fn unpack_one(
         entry: one.entry.clone(),
         package: verified.package,
         contents,
-        tag: None,
+        tag: repository.definition.tag.clone(),
     })
 }
 

@@ -8,6 +8,7 @@ use lycia_apk::install::{Installation, Names, Unpacked};
 use lycia_root::Listener;
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
 
+use crate::build;
 use crate::definition::Image;
 use crate::error::{Context as _, Error, Explain as _, Kind, Result};
 use crate::overlay;
@@ -184,12 +185,7 @@ fn write_database(
     repositories: &[OpenRepository],
     time: Timestamp,
 ) -> Result<()> {
-    let world = image
-        .packages
-        .iter()
-        .map(|word| dependency::parse_world_entry(word))
-        .collect::<Result<Vec<_>, _>>()
-        .explain(Kind::Input, || "reading the package list".to_owned())?;
+    let world = build::world(image)?;
     let installed = database
         .write_installed()
         .explain(Kind::Target, || "writing the installed database".to_owned())?;

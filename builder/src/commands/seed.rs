@@ -42,7 +42,7 @@ pub fn seed(context: &Context, args: &SeedArgs) -> Result<()> {
     options.only.clone_from(&args.only);
     options.force.clone_from(&args.force);
     options.refresh = args.refresh;
-    options.offline = args.offline;
+    options.offline = context.global.offline;
     if args.explain {
         return explain(&options);
     }

@@ -18,6 +18,8 @@ pub struct ImageFile {
     pub repositories: Vec<String>,
     /// The world: package names with or without versions.
     pub packages: Vec<String>,
+    /// Virtual packages (`NAME` or `NAME=VERSION`) to be in world without any file, as `apk add --virtual` makes them.
+    pub r#virtual: Vec<String>,
     /// Folders of `overlays/`, laid in this order.
     pub overlays: Vec<String>,
     /// Services to enable besides those that packages enable.
@@ -82,6 +84,10 @@ pub struct InitramfsTable {
     pub available_modules: Vec<String>,
     /// Programs of the root that go in with the libraries they need.
     pub programs: Vec<String>,
+    /// Names of `configs/repositories/NAME.toml` that have `packages`.
+    pub repositories: Vec<String>,
+    /// Packages that the initramfs takes files from and the root does not have, without what they depend on.
+    pub packages: Vec<String>,
 }
 
 /// `[squashfs]`
@@ -114,6 +120,14 @@ pub struct RepositoriesFile {
 pub struct RepositoryTable {
     /// `seed:`, a URL (`https:`, `http:`, `file:`) or an absolute path; `${arch}` may be in it.
     pub location: String,
+    /// URLs of servers that have the same, asked in this order when the first one fails.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+    /// How it is laid out, `v3` (`Packages.adb`) if not given.
+    #[serde(default)]
+    pub layout: LayoutName,
+    /// Only packages that name this tag (`NAME@TAG`) are taken from it.
+    pub tag: Option<String>,
     /// Keys that its index and packages may be signed with: files below `configs/`, where the last
     /// component may have a `*`, or `seed:`.
     #[serde(default)]
@@ -121,6 +135,17 @@ pub struct RepositoryTable {
     /// Accept it without any signature. For local paths only.
     #[serde(default)]
     pub unsigned: bool,
+}
+
+/// Layouts of repositories.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutName {
+    /// `ARCH/APKINDEX.tar.gz`, of either format.
+    V2,
+    /// `ARCH/Packages.adb`.
+    #[default]
+    V3,
 }
 
 /// `configs/architectures/NAME.toml`.
