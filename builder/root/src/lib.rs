@@ -9,6 +9,7 @@
 
 pub mod certificates;
 pub mod depmod;
+pub mod hwdb;
 pub mod services;
 mod shadow;
 mod shells;
@@ -114,6 +115,7 @@ const NATIVE: &[&str] = &[
     "dinit-chimera",
     "sd-tools",
     "shadow",
+    "udev",
 ];
 
 /// Packages whose triggers change nothing in an image: they talk to running daemons.
@@ -161,6 +163,8 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
     record("shadow", shadow::run(tree, time)?);
     let bundle = certificates::run(tree, time)?;
     record("ca-certificates", bundle.written);
+    let hardware = hwdb::run(tree, time)?;
+    record("hwdb", hardware.written);
     for version in depmod::kernels(tree)? {
         record("depmod", depmod::run(tree, &version, time)?);
     }
@@ -176,6 +180,7 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
     report.warnings.extend(users.warnings);
     report.warnings.extend(made.warnings);
     report.warnings.extend(bundle.warnings);
+    report.warnings.extend(hardware.warnings);
     Ok(report)
 }
 

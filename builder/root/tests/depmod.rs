@@ -1,5 +1,7 @@
 //! The module indexes beside those of kmod's depmod, and read by kmod's programs.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod modules;
 
 use std::collections::BTreeMap;
