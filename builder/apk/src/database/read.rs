@@ -132,7 +132,9 @@ fn read_installed(bytes: &[u8]) -> Result<Vec<InstalledPackage>, ReadError> {
             what,
         };
         if line.is_empty() {
-            packages.extend(current.take());
+            if let Some(package) = current.take() {
+                packages.push(whole(package).map_err(bad)?);
+            }
             continue;
         }
         let (&letter, value) = match line {
@@ -142,8 +144,24 @@ fn read_installed(bytes: &[u8]) -> Result<Vec<InstalledPackage>, ReadError> {
         let package = current.get_or_insert_with(InstalledPackage::default);
         set(package, letter, value).map_err(bad)?;
     }
-    packages.extend(current);
+    if let Some(package) = current {
+        packages.push(whole(package).map_err(|what| ReadError::Line {
+            line: bytes.split(|&byte| byte == b'\n').count(),
+            what,
+        })?);
+    }
     Ok(packages)
+}
+
+/// A record that has what tells packages apart: apk writes identity, name and version of each.
+fn whole(package: InstalledPackage) -> Result<InstalledPackage, String> {
+    let lacks = match &package.info {
+        info if info.name.is_empty() => "name (P)",
+        info if info.version.is_empty() => "version (V)",
+        info if info.hashes.is_none() => "identity (C)",
+        _ => return Ok(package),
+    };
+    Err(format!("the record that ends here has no {lacks}"))
 }
 
 fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), String> {
