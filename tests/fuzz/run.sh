@@ -11,20 +11,22 @@ shift
 build=${CARGO_TARGET_DIR:-$here/../../target}/fuzz
 corpus=${LYCIA_FUZZ_CORPUS:-$build/corpus}
 host=$(rustc -vV | sed -n 's/^host: //p')
-export CARGO_TARGET_DIR=$build
-export RUSTFLAGS="--cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module
- -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
- -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 cd "$here"
-cargo build --quiet --release --target "$host" -p lycia-fuzz --features libfuzzer
+cargo build --quiet -p lycia-fuzz --bin seeds
+seeds=${CARGO_TARGET_DIR:-$here/../../target}/debug/seeds
+# Only the program with libFuzzer in it has what the coverage calls.
+CARGO_TARGET_DIR=$build RUSTFLAGS="--cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module
+ -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+ -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares" \
+    cargo build --quiet --release --target "$host" -p lycia-fuzz --features libfuzzer --bin fuzz
 program=$build/$host/release
 if [ $# = 0 ]; then
     # shellcheck disable=SC2046
-    set -- $("$program/seeds")
+    set -- $("$seeds")
 fi
 failed=()
 for target; do
-    "$program/seeds" "$build/seeds" "$target"
+    "$seeds" "$build/seeds" "$target"
     mkdir -p "$corpus/$target" "hostile/$target"
     echo "== $target"
     LYCIA_FUZZ_TARGET=$target "$program/fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
