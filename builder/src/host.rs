@@ -69,6 +69,9 @@ pub const TEST: &[Need] = &[
     need("systemd-sysusers", "systemd", "comparing system users"),
     need("systemd-tmpfiles", "systemd", "comparing temporary files"),
     need("mke2fs", "e2fsprogs", "making file systems to be read"),
+    need("e2fsck", "e2fsprogs", "checking ext4"),
+    need("qemu-img", "qemu-utils", "checking disk images"),
+    need("veritysetup", "cryptsetup-bin", "checking hash trees"),
     need("blkid", "util-linux", "comparing labels"),
     need(
         "/usr/lib/grub/i386-pc/kernel.img",
