@@ -65,6 +65,9 @@ pub enum Command {
     /// Make the machine ready: install what it lacks (Debian) and build the seed
     #[command(after_help = "Example: lycia setup --tests")]
     Setup(SetupArgs),
+    /// Make, check and serve repositories of one's own
+    #[command(after_help = "Example: lycia repo index repository --sign me.rsa")]
+    Repo(RepoArgs),
     /// Remove what killed runs left in the store, or all of it
     #[command(after_help = "Example: lycia clean --packs")]
     Clean(CleanArgs),
@@ -211,6 +214,121 @@ pub struct SetupArgs {
     /// Get ready for the tests, too
     #[arg(long)]
     pub tests: bool,
+}
+
+/// `lycia repo`
+#[derive(Debug, Args)]
+pub struct RepoArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RepoCommand,
+}
+
+/// What can be done about a repository.
+#[derive(Debug, Subcommand)]
+pub enum RepoCommand {
+    /// Make a signing key: PATH, for your eyes only, and PATH.pub
+    #[command(after_help = "Example: lycia repo key me@example.org-1.rsa")]
+    Key {
+        /// File of the private half
+        path: PathBuf,
+    },
+    /// Write Packages.adb for each folder of packages
+    #[command(after_help = "Example: lycia repo index repository --sign me.rsa --apkindex
+
+Packages lie in repository/ARCH/NAME-VERSION.apk.")]
+    Index(RepoIndexArgs),
+    /// Add signatures to packages or indexes
+    #[command(after_help = "Example: lycia repo sign --key me.rsa repository/x86_64/*.apk")]
+    Sign(RepoSignArgs),
+    /// Check indexes and every byte of their packages
+    #[command(after_help = "Example: lycia repo verify repository --key me.rsa.pub")]
+    Verify(RepoVerifyArgs),
+    /// Serve a folder over HTTP, to this machine unless told otherwise
+    #[command(after_help = "Example: lycia repo serve repository --listen 127.0.0.1:8080
+
+Prints its URL and serves until it is ended. Hidden files are not served.")]
+    Serve(RepoServeArgs),
+}
+
+/// `lycia repo index`
+#[derive(Debug, Args)]
+pub struct RepoIndexArgs {
+    /// The repository, or one folder of packages
+    pub directory: PathBuf,
+    /// Sign with this private key; packages that it signed are trusted
+    #[arg(long, value_name = "KEY")]
+    pub sign: Vec<PathBuf>,
+    /// Trust packages signed by this public key, or any of a folder
+    #[arg(long, value_name = "PUB")]
+    pub key: Vec<PathBuf>,
+    /// Take packages that no trusted key signed
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Form of the packages' identities
+    #[arg(long, value_enum, default_value = "sha256")]
+    pub hash: HashForm,
+    /// Text in the index
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub description: String,
+    /// Link it as APKINDEX.tar.gz, too, as Chimera does for old tools
+    #[arg(long)]
+    pub apkindex: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Forms of identities in an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum HashForm {
+    /// 32 bytes
+    #[value(name = "sha256")]
+    Sha256,
+    /// 20 bytes, as Chimera's indexes have
+    #[value(name = "sha256-160")]
+    Sha256_160,
+}
+
+/// `lycia repo sign`
+#[derive(Debug, Args)]
+pub struct RepoSignArgs {
+    /// Packages or indexes, which are changed
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Sign with this private key
+    #[arg(long, required = true, value_name = "KEY")]
+    pub key: Vec<PathBuf>,
+    /// Drop the signatures that are there
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `lycia repo verify`
+#[derive(Debug, Args)]
+pub struct RepoVerifyArgs {
+    /// The repository, or one folder of packages
+    pub directory: PathBuf,
+    /// Trust this public key, or those of a folder
+    #[arg(long, value_name = "PUB")]
+    pub key: Vec<PathBuf>,
+    /// Check everything but signatures
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lycia repo serve`
+#[derive(Debug, Args)]
+pub struct RepoServeArgs {
+    /// The folder
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub listen: String,
 }
 
 /// `lycia clean`

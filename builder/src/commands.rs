@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod clean;
+mod repo;
 mod run;
 mod seed;
 
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Seed(args) => seed::seed(&context, &args),
         Command::Doctor(args) => context.doctor(&args),
         Command::Setup(args) => context.setup(&args),
+        Command::Repo(args) => repo::repo(&context, &args),
         Command::Clean(args) => clean::clean(&context, &args),
         Command::Images => context.images(),
         Command::Completions { shell } => {

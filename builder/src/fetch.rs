@@ -21,6 +21,7 @@ use ureq::http::{Response, StatusCode, header};
 use crate::error::{Error, Kind, Result, io};
 use crate::progress::Bar;
 use crate::store::Store;
+pub use partial::PART;
 use partial::{Held, Partial};
 pub use proxy::Proxies;
 

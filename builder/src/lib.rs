@@ -20,5 +20,7 @@ pub mod medium;
 pub mod overlay;
 pub mod packages;
 pub mod progress;
+pub mod repository;
 pub mod root;
+pub mod serve;
 pub mod store;

@@ -285,7 +285,11 @@ fn offline(lacking: &[(&Chosen, &Source<'_>)]) -> Error {
 
 /// Runs `work` on all of `items` in `jobs` threads; the results have the order of the items, and the
 /// error is that of the first item that failed.
-fn each<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+pub(crate) fn each<T: Sync, R: Send>(
+    items: &[T],
+    jobs: usize,
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::with_capacity(items.len()));

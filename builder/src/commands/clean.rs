@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Context;
 use crate::cli::CleanArgs;
 use crate::error::{Result, io};
+use crate::fetch::{INDEXES, PART};
 use crate::store::TEMPORARY;
 
 /// Removes what killed runs left, and more where asked.
@@ -21,7 +22,7 @@ pub fn clean(context: &Context, args: &CleanArgs) -> Result<()> {
     } else {
         freed += remove(&store.root().join("scratch"))?;
         freed += super::seed::prune(context)?;
-        for folder in ["packs", "packages"] {
+        for folder in ["packs", "packages", INDEXES] {
             let folder = store.root().join(folder);
             if args.packs {
                 freed += remove(&folder)?;
@@ -29,7 +30,8 @@ pub fn clean(context: &Context, args: &CleanArgs) -> Result<()> {
             }
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with(TEMPORARY) || name.starts_with(".pack-") {
+                let part = name.ends_with(PART) || name.ends_with(".part.from");
+                if part || name.starts_with(TEMPORARY) || name.starts_with(".pack-") {
                     freed += remove(&entry.path())?;
                 }
             }

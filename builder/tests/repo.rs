@@ -1,0 +1,16 @@
+//! Whole-program tests of repositories: made, signed, verified and served by `lycia repo`, and built from over
+//! HTTP.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(dead_code, reason = "the modules are shared with other tests")]
+
+#[path = "repo/http.rs"]
+mod http;
+#[path = "repo/make.rs"]
+mod make;
+#[path = "build/program.rs"]
+mod program;
+#[path = "repo/remote.rs"]
+mod remote;
+#[path = "build/small.rs"]
+mod small;

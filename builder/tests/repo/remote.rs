@@ -1,0 +1,221 @@
+//! Building over HTTP: mirrors, the store, `--offline`, `--mirror`, `--trust`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use lycia::error::Kind;
+
+use crate::http::Served;
+use crate::program::{names, read, run, succeed, text};
+use crate::small::{Small, file_of_its_own, new_key};
+
+/// A project whose repository is at a place that does not exist, and a server that has it.
+fn remote() -> (Small, Served) {
+    let small = Small::new(0);
+    small.write(
+        "configs/repositories/local.toml",
+        "[[repository]]\nlocation = \"https://repo.invalid/current/main\"\nkeys = [\"keys/*.pub\"]\n",
+    );
+    // The server has it under another path than the definition says.
+    std::fs::create_dir_all(small.path("served/mirror")).unwrap();
+    std::fs::rename(small.path("repository"), small.path("served/mirror/main")).unwrap();
+    let served = Served::new(&small.path("served"));
+    (small, served)
+}
+
+fn build(small: &Small, served: &Served, output: &str) -> Command {
+    let mut command = small.build();
+    command
+        .arg("--mirror")
+        .arg(format!("https://repo.invalid/current={}/mirror", served.url))
+        .arg("--output")
+        .arg(small.path(output));
+    for name in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn refused(command: &mut Command, kind: Kind, parts: &[&str]) {
+    let ended = run(command);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(i32::from(kind.code())), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "no `{part}` in: {said}");
+    }
+}
+
+#[test]
+fn a_build_over_http_is_the_same_again_offline_and_from_the_folder() {
+    let (small, served) = remote();
+    refused(
+        build(&small, &served, "none").arg("--offline"),
+        Kind::Host,
+        &["--offline", "no index"],
+    );
+    succeed(&mut build(&small, &served, "first"));
+    let lock = text(&read(&small.path("first/small-x86_64.lock")));
+    assert!(
+        lock.contains("https://repo.invalid/current/main/x86_64/Packages.adb"),
+        "{lock}"
+    );
+    assert!(!lock.contains("127.0.0.1"), "{lock}");
+    let downloads = names(&small.path("store/packages"));
+    assert_eq!(downloads.len(), 3, "{downloads:?}");
+    assert!(
+        downloads.iter().all(|name| name.ends_with(".apk")),
+        "{downloads:?}"
+    );
+
+    // The server goes.
+    let to = format!("https://repo.invalid/current={}/mirror", served.url);
+    drop(served);
+    let offline = |output: &str| {
+        let mut command = small.build();
+        command.arg("--offline").arg("--mirror").arg(&to);
+        command.arg("--output").arg(small.path(output));
+        command
+    };
+    succeed(&mut offline("offline"));
+    assert!(small.results(&small.path("offline")) == small.results(&small.path("first")));
+    // What is missing is named, all of it.
+    for name in &downloads {
+        std::fs::remove_file(small.path(&format!("store/packages/{name}"))).unwrap();
+    }
+    refused(
+        &mut offline("offline"),
+        Kind::Host,
+        &[
+            "the store lacks 3 packages",
+            "base 1-r0",
+            "filler 1-r0",
+            "kernel 1-r0",
+            "without --offline",
+        ],
+    );
+    // From the folder itself.
+    let mut folder = small.build();
+    folder.arg("--mirror").arg(format!(
+        "https://repo.invalid/current={}",
+        small.path("served/mirror").display()
+    ));
+    succeed(folder.arg("--output").arg(small.path("folder")));
+    assert!(small.results(&small.path("folder")) == small.results(&small.path("first")));
+}
+
+#[test]
+fn damage_in_the_store_is_mended_from_the_server() {
+    let (small, served) = remote();
+    succeed(&mut build(&small, &served, "first"));
+    let folder = small.path("store/packages");
+    for place in [0.1, 0.5, 0.9] {
+        for name in names(&folder) {
+            let path = folder.join(&name);
+            let mut bytes = read(&path);
+            let at = (bytes.len() as f64 * place) as usize;
+            bytes[at] ^= 0x20;
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        std::fs::remove_dir_all(small.path("store/packs")).unwrap();
+        succeed(&mut build(&small, &served, "again"));
+        assert!(small.results(&small.path("again")) == small.results(&small.path("first")));
+    }
+}
+
+#[test]
+fn a_mirror_of_another_key_needs_its_trust() {
+    let (small, served) = remote();
+    // A repository of one's own in place of the real one.
+    let (key, public) = new_key("own.pub");
+    small.write("own.pub", &public);
+    let folder = small.path("served/mirror/main");
+    std::fs::rename(&folder, small.path("repository")).unwrap();
+    for name in ["base", "kernel", "filler", "left", "right", "needy"] {
+        std::fs::remove_file(small.package_file(name, "1-r0")).unwrap();
+    }
+    for name in ["kernel", "filler"] {
+        small.package_signed(
+            name,
+            "1-r0",
+            &[],
+            file_of_its_own(name),
+            std::slice::from_ref(&key),
+        );
+    }
+    small.index_signed(std::slice::from_ref(&key));
+    std::fs::rename(small.path("repository"), &folder).unwrap();
+    refused(
+        &mut build(&small, &served, "out"),
+        Kind::Verification,
+        &["local/1", "untrusted"],
+    );
+    // Trusted, it comes as far as its packages carry it.
+    let trusting = |small: &Small| {
+        let mut command = build(small, &served, "out");
+        command.arg("--trust").arg(small.path("own.pub"));
+        command
+    };
+    refused(&mut trusting(&small), Kind::Target, &["boot"]);
+    refused(
+        small.build().arg("--trust").arg(small.path("own.pub")),
+        Kind::Usage,
+        &["--trust", "--mirror"],
+    );
+    refused(
+        small.build().args(["--mirror", "https://other.invalid=/srv"]),
+        Kind::Usage,
+        &["https://other.invalid", "https://repo.invalid/current/main"],
+    );
+    refused(
+        small.build().args(["--mirror", "nonsense"]),
+        Kind::Usage,
+        &["FROM=TO"],
+    );
+}
+
+#[test]
+fn servers_that_fail_are_told_apart() {
+    let (small, served) = remote();
+    std::fs::remove_file(small.path("served/mirror/main/x86_64/filler-1-r0.apk")).unwrap();
+    refused(
+        &mut build(&small, &served, "out"),
+        Kind::Input,
+        &["package filler 1-r0", "filler-1-r0.apk", "404"],
+    );
+    let folder = small.path("served/mirror/main/x86_64");
+    std::fs::write(folder.join("filler-1-r0.apk"), b"too short").unwrap();
+    refused(
+        &mut build(&small, &served, "out"),
+        Kind::Verification,
+        &["filler", "9 bytes, the index says", "out of step"],
+    );
+    std::fs::remove_file(folder.join("Packages.adb")).unwrap();
+    refused(
+        &mut build(&small, &served, "out"),
+        Kind::Input,
+        &["repository local/1", "Packages.adb", "404"],
+    );
+    // Two servers, of which one is gone.
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let small = Small::new(0);
+    let second = Served::new(&small.path("repository"));
+    small.write(
+        "configs/repositories/local.toml",
+        &format!(
+            "[[repository]]\nlocation = \"http://{nobody}/main\"\nmirrors = [\"{}/\"]\nkeys = [\"keys/*.pub\"]\n",
+            second.url
+        ),
+    );
+    let output: PathBuf = small.path("output");
+    succeed(small.build().arg("--output").arg(output));
+}
