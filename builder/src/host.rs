@@ -65,6 +65,11 @@ pub const TEST: &[Need] = &[
     need("strace", "strace", "seeing which system calls a build makes"),
     need("depmod", "kmod", "comparing module indexes"),
     need("openssl", "openssl", "comparing certificate hashes"),
+    need(
+        "/usr/share/ca-certificates/mozilla",
+        "ca-certificates",
+        "comparing certificate hashes",
+    ),
     need("systemd-hwdb", "udev", "comparing hardware databases"),
     need("systemd-sysusers", "systemd", "comparing system users"),
     need("systemd-tmpfiles", "systemd", "comparing temporary files"),

@@ -1,5 +1,5 @@
 //! The bundle of certificate authorities, `/etc/ssl/certs/ca-certificates.crt`, and OpenSSL's links to single
-//! certificates by the hash of their subjects.
+//! certificates by the hash of their subjects, as `openssl rehash` (openssl-rehash(1)) makes them.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,18 @@ const FOLDER: &str = "etc/ssl/certs";
 /// Most certificates taken.
 const COUNT_MAX: usize = 10_000;
 
+/// A hook of Chimera's and Alpine's `update-ca-certificates`, whose links have a prefix; Debian's have none.
+const HOOKS: &[&str] = &[
+    "etc/ca-certificates/update.d/c_rehash",
+    "etc/ca-certificates/update.d/certhash",
+];
+
 /// Makes bundle and links where the root has certificates. A list `etc/ca-certificates.conf` says which of
-/// the distribution's are wanted (a line that begins with `!` takes one out); without it all are.
+/// the distribution's are wanted (a line that begins with `!` takes one out); without it all are. Those in
+/// `usr/local` are added in any case.
 ///
 /// # Errors
-/// When a file that is wanted is missing.
+/// When the tree's paths are broken.
 pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Step, RootError> {
     let mut step = Step::default();
     let mut paths = Vec::new();
@@ -33,10 +40,12 @@ pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Step, RootError> {
                 continue;
             }
             let path = format!("{SOURCE}/{name}").into_bytes();
-            if tree.find(&path, Follow::All)?.is_none() {
+            let found = tree.find(&path, Follow::All)?;
+            if found.is_none_or(|id| tree.inode(id).content().is_none()) {
                 step.warnings.push(format!(
-                    "etc/ca-certificates.conf, line {}: there is no {name}",
-                    number + 1
+                    "etc/ca-certificates.conf, line {}: there is no {}",
+                    number + 1,
+                    name.escape_debug()
                 ));
                 continue;
             }
@@ -49,57 +58,127 @@ pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Step, RootError> {
     if paths.is_empty() {
         return Ok(step);
     }
-    // By name, as a reader expects them; the folder decides between equals.
-    paths.sort_by(|a, b| name(a).cmp(name(b)).then_with(|| a.cmp(b)));
-    paths.truncate(COUNT_MAX);
+    if paths.len() > COUNT_MAX {
+        return Err(RootError::File {
+            file: SOURCE.to_owned(),
+            what: format!("has more than {COUNT_MAX} certificates"),
+        });
+    }
+    let mut prefix = "";
+    for hook in HOOKS {
+        if tree.find(hook.as_bytes(), Follow::Parents)?.is_some() {
+            prefix = "ca-cert-";
+        }
+    }
     let mut bundle = Vec::new();
-    let mut links: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    // By the name of the link; of two certificates with one the later counts.
+    let mut links: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for path in &paths {
         let bytes = tree.read(path)?;
-        let Some(certificate) = decode(bytes) else {
+        if blocks(bytes).is_empty() {
             step.warnings
                 .push(format!("{} holds no PEM certificate", display(path)));
             continue;
-        };
+        }
         bundle.extend_from_slice(bytes);
         if !bundle.ends_with(b"\n") {
             bundle.push(b'\n');
         }
-        match subject(&certificate) {
-            Some(subject) => links.entry(subject_hash(subject)).or_default().push(path.clone()),
-            None => step
-                .warnings
-                .push(format!("{}: its subject cannot be read", display(path))),
-        }
+        links.insert(link_name(prefix, name(path)), path.clone());
     }
     tree.make_directories(FOLDER.as_bytes(), Metadata::new(0o755, time))?;
     let file = format!("{FOLDER}/ca-certificates.crt");
     replace(tree, file.as_bytes(), 0o644, bundle, time, &mut step.written)?;
-    let mut link = |tree: &mut Tree, path: String, target: Vec<u8>| -> Result<(), RootError> {
-        let node = Node::Symlink(target);
-        if let Some(id) = tree.find(path.as_bytes(), Follow::Parents)?
-            && tree.inode(id).node() == Some(&node)
-        {
+
+    let mut certificates = Vec::new();
+    for (link, path) in &links {
+        symlink(tree, link, [b"/".as_slice(), path].concat(), time, &mut step)?;
+        certificates.push((link.clone(), tree.read(path)?.to_vec()));
+    }
+    let files: Vec<(&[u8], &[u8])> = certificates
+        .iter()
+        .map(|(link, bytes)| (link.as_slice(), bytes.as_slice()))
+        .collect();
+    let hashes = hash_links(&files);
+    for (hash, link) in &hashes.links {
+        symlink(tree, hash.as_bytes(), link.clone(), time, &mut step)?;
+    }
+    step.warnings.extend(hashes.skipped);
+    Ok(step)
+}
+
+/// Makes a link in the folder of certificates.
+fn symlink(
+    tree: &mut Tree,
+    name: &[u8],
+    target: Vec<u8>,
+    time: Timestamp,
+    step: &mut Step,
+) -> Result<(), RootError> {
+    let path = [FOLDER.as_bytes(), b"/", name].concat();
+    let node = Node::Symlink(target);
+    if let Some(id) = tree.find(&path, Follow::Parents)? {
+        if tree.inode(id).node() == Some(&node) {
             return Ok(());
         }
-        tree.insert(path.as_bytes(), Metadata::new(0o777, time), node)?;
-        step.written
-            .push(tree.canonical(path.as_bytes(), Follow::Parents)?);
-        Ok(())
-    };
-    for (hash, paths) in links {
-        for (number, path) in paths.iter().enumerate() {
-            let pem = [name(path).strip_suffix(b".crt").unwrap_or(name(path)), b".pem"].concat();
-            let absolute = [b"/".as_slice(), path].concat();
-            link(
-                tree,
-                format!("{FOLDER}/{}", String::from_utf8_lossy(&pem)),
-                absolute,
-            )?;
-            link(tree, format!("{FOLDER}/{hash}.{number}"), pem)?;
-        }
+        tree.remove(&path)?;
     }
-    Ok(step)
+    tree.insert(&path, Metadata::new(0o777, time), node)?;
+    step.written.push(tree.canonical(&path, Follow::Parents)?);
+    Ok(())
+}
+
+/// The name of the link to a certificate's file, as `update-ca-certificates` has it: without blanks,
+/// commas and parentheses.
+fn link_name(prefix: &str, file: &[u8]) -> Vec<u8> {
+    let stem = file.strip_suffix(b".crt").unwrap_or(file);
+    let plain = stem.iter().map(|&byte| match byte {
+        b' ' | b',' => b'_',
+        b'(' | b')' => b'=',
+        byte => byte,
+    });
+    [prefix.as_bytes(), &plain.collect::<Vec<u8>>(), b".pem"].concat()
+}
+
+/// Links by hash.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HashLinks {
+    /// Names like `5ed36f99.0` with the files that they are to lead to.
+    pub links: BTreeMap<String, Vec<u8>>,
+    /// Files that got none, with why.
+    pub skipped: Vec<String>,
+}
+
+/// The links that `openssl rehash` makes for files of a folder, which come in the order of their names: for
+/// each that holds exactly one certificate the hash of its subject and a number, which counts different
+/// certificates of one hash.
+pub fn hash_links(files: &[(&[u8], &[u8])]) -> HashLinks {
+    let mut found = HashLinks::default();
+    let mut known: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    for (file, bytes) in files {
+        let mut skip = |why: &str| found.skipped.push(format!("{}: {why}", display(file)));
+        let blocks = blocks(bytes);
+        let [block] = blocks.as_slice() else {
+            skip("it does not hold exactly one certificate, and gets no link by hash");
+            continue;
+        };
+        let Some((certificate, hash)) = decode(block).and_then(|der| {
+            let hash = subject_hash(subject(&der)?)?;
+            Some((der, hash))
+        }) else {
+            skip("its certificate cannot be read, and gets no link by hash");
+            continue;
+        };
+        let same = known.entry(hash.clone()).or_default();
+        if same.contains(&certificate) {
+            continue;
+        }
+        found
+            .links
+            .insert(format!("{hash}.{}", same.len()), file.to_vec());
+        same.push(certificate);
+    }
+    found
 }
 
 /// Certificates `*.crt` below a folder.
@@ -121,13 +200,36 @@ fn name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
-/// The first certificate of a PEM text (RFC 7468).
-fn decode(pem: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(pem).ok()?;
-    let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
-    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+/// The bodies of the certificates of a PEM text (RFC 7468); OpenSSL knows three names of them.
+fn blocks(pem: &[u8]) -> Vec<&str> {
+    let Ok(mut rest) = std::str::from_utf8(pem) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        rest = after;
+        let Some((label, after)) = rest.split_once("-----") else {
+            break;
+        };
+        if !matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE") {
+            continue;
+        }
+        let Some((body, after)) = after.split_once(&format!("-----END {label}-----")) else {
+            break;
+        };
+        found.push(body);
+        rest = after;
+    }
+    found
+}
+
+fn decode(body: &str) -> Option<Vec<u8>> {
     let compact: String = body.split_ascii_whitespace().collect();
-    STANDARD.decode(compact).ok()
+    let mut der = STANDARD.decode(compact).ok()?;
+    // Of a trusted certificate what OpenSSL adds does not count.
+    let rest = element(&der)?.2.len();
+    der.truncate(der.len() - rest);
+    Some(der)
 }
 
 /// An element of DER: its tag, its content, and what follows it.
@@ -176,25 +278,32 @@ fn subject(certificate: &[u8]) -> Option<&[u8]> {
 /// The hash that OpenSSL names links by since 1.0.0 (`X509_NAME_hash`): the first four bytes, little endian,
 /// of the SHA-1 over the sets of the name with their strings in canonical form: UTF-8, without blanks at
 /// the ends, one for several inside, in ASCII lower case.
-fn subject_hash(subject: &[u8]) -> String {
+///
+/// None of what is no name.
+fn subject_hash(subject: &[u8]) -> Option<String> {
     let mut canonical = Vec::new();
     let mut sets = subject;
-    while let Some((0x31, set, rest)) = element(sets) {
+    while !sets.is_empty() {
+        let (0x31, set, rest) = element(sets)? else {
+            return None;
+        };
         sets = rest;
         let mut attributes = Vec::new();
         let mut members = set;
-        while let Some((0x30, attribute, rest)) = element(members) {
+        while !members.is_empty() {
+            let (0x30, attribute, rest) = element(members)? else {
+                return None;
+            };
             members = rest;
-            let Some((0x06, oid, value)) = element(attribute) else {
-                continue;
+            let (0x06, oid, value) = element(attribute)? else {
+                return None;
             };
-            let Some((tag, text, _)) = element(value) else {
-                continue;
-            };
+            let (tag, text, _) = element(value)?;
             let mut body = encode(0x06, oid);
-            match normal(tag, text) {
-                Some(text) => body.extend(encode(0x0c, text.as_bytes())),
-                None => body.extend(encode(tag, text)),
+            if is_text(tag) {
+                body.extend(encode(0x0c, normal(tag, text)?.as_bytes()));
+            } else {
+                body.extend(encode(tag, text));
             }
             attributes.push(encode(0x30, &body));
         }
@@ -202,10 +311,8 @@ fn subject_hash(subject: &[u8]) -> String {
         canonical.extend(encode(0x31, &attributes.concat()));
     }
     let digest = Sha1::digest(&canonical);
-    format!(
-        "{:08x}",
-        u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
-    )
+    let number = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    Some(format!("{number:08x}"))
 }
 
 fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
@@ -226,31 +333,32 @@ fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The canonical form of a string; none of a type that OpenSSL leaves as it is.
+/// Whether OpenSSL takes the type for text: UTF8String, PrintableString, TeletexString, IA5String,
+/// VisibleString, UniversalString and BMPString. Others are left as they are.
+fn is_text(tag: u8) -> bool {
+    matches!(tag, 0x0c | 0x13 | 0x14 | 0x16 | 0x1a | 0x1c | 0x1e)
+}
+
+/// The canonical form of a text; none where its bytes are none of its type.
 fn normal(tag: u8, bytes: &[u8]) -> Option<String> {
-    let text = match tag {
-        // UTF8String, PrintableString, IA5String, VisibleString
-        0x0c | 0x13 | 0x16 | 0x1a => String::from_utf8_lossy(bytes).into_owned(),
-        // TeletexString, taken for Latin-1
-        0x14 => bytes.iter().map(|&byte| char::from(byte)).collect(),
-        // BMPString
+    let text: String = match tag {
+        0x0c => std::str::from_utf8(bytes).ok()?.to_owned(),
         0x1e => {
-            let units: Vec<u16> = bytes
-                .chunks_exact(2)
-                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-                .collect();
-            String::from_utf16_lossy(&units)
+            let (pairs, []) = bytes.as_chunks::<2>() else {
+                return None;
+            };
+            let points = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair)));
+            points.map(char::from_u32).collect::<Option<_>>()?
         }
-        // UniversalString
         0x1c => {
-            let points = bytes
-                .chunks_exact(4)
-                .map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
-            points
-                .map(|point| char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER))
-                .collect()
+            let (fours, []) = bytes.as_chunks::<4>() else {
+                return None;
+            };
+            let points = fours.iter().map(|&four| u32::from_be_bytes(four));
+            points.map(char::from_u32).collect::<Option<_>>()?
         }
-        _ => return None,
+        // Of one byte a letter, taken for Latin-1.
+        _ => bytes.iter().map(|&byte| char::from(byte)).collect(),
     };
     let space = |letter: char| letter.is_ascii_whitespace() || letter == '\x0b';
     let words: Vec<&str> = text.split(space).filter(|word| !word.is_empty()).collect();
@@ -270,7 +378,16 @@ mod tests {
     fn strings_are_normalised() {
         assert_eq!(normal(0x13, b"  Two   Words ").unwrap(), "two words");
         assert_eq!(normal(0x1e, &[0, b'A', 0, b' ', 0, 0xe9]).unwrap(), "a \u{e9}");
-        assert_eq!(normal(0x03, b"x"), None);
+        assert_eq!(normal(0x14, b"\xe9 A").unwrap(), "\u{e9} a");
+        for (tag, bytes) in [
+            (0x0c, b"\xff".as_slice()),
+            (0x1e, b"a"),
+            (0x1e, b"\xd8\0"),
+            (0x1c, b"abc"),
+        ] {
+            assert_eq!(normal(tag, bytes), None, "{tag} {bytes:?}");
+        }
+        assert!(!is_text(0x03));
     }
 
     #[test]
@@ -296,6 +413,8 @@ mod tests {
         fn any_bytes_are_answered(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = subject(&bytes).map(subject_hash);
             let _ = subject_hash(&bytes);
+            let pem = [b"-----BEGIN CERTIFICATE-----\n".as_slice(), &bytes, b"-----END CERTIFICATE-----"].concat();
+            let _ = hash_links(&[(b"a", &pem), (b"b", &bytes)]);
         }
     }
 }
