@@ -1,4 +1,4 @@
-//! Writers and readers of media formats: cpio, squashfs, ext4, FAT, GPT/MBR, ISO 9660.
+//! Writers and readers of media formats: cpio, tar, squashfs, ext4, FAT, GPT/MBR, ISO 9660.
 //!
 //! Every writer takes a value (a [`lycia_tree::Tree`], a table of partitions) and what else the format
 //! wants to know (labels, identifiers, times) and gives the same bytes for the same input. Nothing here reads a
@@ -12,3 +12,4 @@ pub mod iso9660;
 pub mod partition;
 mod sparse;
 pub mod squashfs;
+pub mod tar;
