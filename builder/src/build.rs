@@ -3,19 +3,17 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use lycia_apk::dependency;
-use lycia_apk::metadata::Dependency;
-use lycia_apk::solver::{PackageId, Universe, UniverseBuilder};
 use lycia_media::{fat, squashfs};
 use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
 
+use crate::choice::{self, Open};
 use crate::definition::{Compression, Image, Output, Project};
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::fetch::Client;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest};
-use crate::packages::{self, Chosen, OpenRepository};
+use crate::packages;
 use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
@@ -74,104 +72,6 @@ impl Built {
     }
 }
 
-/// The repositories of an image, opened.
-///
-/// # Errors
-/// When one cannot be had or is not signed by a trusted key: a build never goes on without it.
-pub fn open_repositories(image: &Image, store: &Store, client: &Client) -> Result<Vec<OpenRepository>> {
-    image
-        .repositories
-        .iter()
-        .map(|definition| OpenRepository::open(definition, &image.arch, store, client))
-        .collect()
-}
-
-/// Where the lock of an image is looked for.
-pub fn lock_path(project: &Project, image: &str, arch: &str) -> PathBuf {
-    project
-        .configs()
-        .join("images")
-        .join(format!("{image}.{arch}.lock"))
-}
-
-/// Solves an image's world.
-///
-/// # Errors
-/// When the packages cannot be had together, with the reason in words.
-pub fn solve(image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>> {
-    let world = world(image)?;
-    let doing = || format!("choosing the packages of {}", image.name);
-    let universe = universe(image, repositories)?
-        .finish()
-        .explain(Kind::Input, doing)?;
-    let solution = lycia_apk::solver::select(&universe, &world).explain(Kind::Solver, doing)?;
-    let chosen = solution.into_iter();
-    Ok(chosen
-        .map(|one| chosen_of(image, &universe, one.package))
-        .collect())
-}
-
-/// The world of an image as apk has it.
-///
-/// # Errors
-/// When an entry is none.
-pub fn world(image: &Image) -> Result<Vec<Dependency>> {
-    let words = image.world();
-    let entries = words.iter().map(|word| dependency::parse_world_entry(word));
-    entries
-        .collect::<Result<Vec<_>, _>>()
-        .explain(Kind::Input, || "reading the package list".to_owned())
-}
-
-/// Everything that an image can be made of.
-///
-/// # Errors
-/// When there is more than a universe can hold.
-pub fn universe(image: &Image, repositories: &[OpenRepository]) -> Result<UniverseBuilder> {
-    let doing = || format!("choosing the packages of {}", image.name);
-    let mut universe = UniverseBuilder::new([image.arch.as_str()]);
-    for repository in repositories {
-        let tag = repository.definition.tag.as_deref();
-        universe
-            .repository([tag], repository.packages.iter().cloned())
-            .explain(Kind::Input, doing)?;
-    }
-    for one in &image.virtuals {
-        universe
-            .virtual_package(&one.name, &one.version, Vec::new())
-            .explain(Kind::Input, doing)?;
-    }
-    Ok(universe)
-}
-
-/// A package of a universe as a choice.
-pub fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
-    let entry = universe.info(package);
-    let repository = universe.repositories(package).next();
-    let asked = image.virtuals.iter().find(|one| one.name == entry.name);
-    Chosen {
-        entry: match (repository, asked) {
-            (None, Some(one)) => packages::virtual_entry(one),
-            _ => entry.clone(),
-        },
-        repository,
-    }
-}
-
-/// The time that dates an image: `SOURCE_DATE_EPOCH` if it is set, else when its newest package was built.
-///
-/// # Errors
-/// When the variable is no number.
-pub fn epoch(chosen: &[Chosen]) -> Result<u64> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .explain(Kind::Usage, || format!("SOURCE_DATE_EPOCH is `{text}`")),
-        Err(_) => Ok(chosen.iter().map(|one| one.entry.build_time).max().unwrap_or(0)),
-    }
-}
-
 /// Builds an image and writes its outputs.
 ///
 /// # Errors
@@ -185,40 +85,29 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         );
     }
     let client = Client::from_environment(options.offline)?;
-    let repositories = open_repositories(&image, store, &client)?;
-    let beside = lock_path(project, &image.name, &image.arch);
-    let lock_file = options
-        .lock
-        .clone()
-        .or_else(|| beside.is_file().then_some(beside.clone()));
-    let (lock, chosen) = match lock_file {
-        Some(path) => {
-            let lock = Lock::read(&path)?;
-            let chosen = lock
-                .obey(&image, &repositories)
-                .map_err(|error| error.context(path.display()))?;
-            (lock, chosen)
-        }
-        None if options.locked => {
-            return Err(Error::new(
-                Kind::Input,
-                format!("--locked, and there is no {}", beside.display()),
-            )
-            .hint(format!("make it with `lycia lock {}`", image.name)));
-        }
-        None => {
-            let chosen = solve(&image, &repositories)?;
-            let epoch = epoch(&chosen)?;
-            (Lock::new(&image, &repositories, &chosen, epoch), chosen)
-        }
+    let open = Open::new(&image, store, &client)?;
+    let mut warnings = Vec::new();
+    let obeyed = choice::Obeyed {
+        file: options.lock.clone(),
+        required: options.locked,
     };
+    let (lock, chosen) = choice::choose(project, &image, &open, store, &obeyed, &mut warnings)?;
     io(std::fs::create_dir_all(&options.output), || {
         format!("making {}", options.output.display())
     })?;
 
-    let unpacked = packages::unpack(&chosen, &repositories, store, &client, progress, options.jobs)?;
+    let unpacked = packages::unpack(&chosen.root, &open.root, store, &client, progress, options.jobs)?;
+    let beside = packages::unpack(
+        &chosen.initramfs,
+        &open.initramfs,
+        store,
+        &client,
+        progress,
+        options.jobs,
+    )?;
     let assembling = progress.stage("assemble", 1, Unit::Items);
-    let root = root::assemble(&image, &repositories, unpacked, lock.epoch, options.strict)?;
+    let mut root = root::assemble(&image, &open.root, unpacked, lock.epoch, options.strict)?;
+    root.beside = root::beside(&root, beside)?;
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),
@@ -233,7 +122,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     }
     Ok(Built {
         files,
-        warnings: root.warnings,
+        warnings: warnings.into_iter().chain(root.warnings).collect(),
     })
 }
 

@@ -48,8 +48,16 @@ pub enum Command {
     #[command(after_help = "Example: lycia build live --output output")]
     Build(BuildArgs),
     /// Write the lock of an image: its exact packages, which builds then obey
-    #[command(after_help = "Example: lycia lock live")]
+    #[command(
+        after_help = "Example: lycia lock live --upgrade busybox\n\nWhat is locked stays as it is unless the definition or the repositories no\nlonger allow it, or --upgrade names it."
+    )]
     Lock(LockArgs),
+    /// Say why a package is part of an image
+    #[command(after_help = "Example: lycia why musl live")]
+    Why(WhyArgs),
+    /// Say what differs between two locks
+    #[command(after_help = "Example: lycia diff old.lock output/live-x86_64.lock")]
+    Diff(DiffArgs),
     /// Build an image and boot it under QEMU to a login
     #[command(after_help = "Example: lycia run live --setup")]
     Run(RunArgs),
@@ -133,6 +141,44 @@ pub struct LockArgs {
     /// Where to write it [default: configs/images/IMAGE.ARCH.lock]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Take the newest of these packages, or of all
+    #[arg(long, value_name = "PKG", num_args = 0..)]
+    pub upgrade: Option<Vec<String>>,
+    /// Write nothing; fail where the lock would change
+    #[arg(long)]
+    pub check: bool,
+    /// Print what changed as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lycia why`
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// A package, or a name that packages provide, such as so:libc.so
+    #[arg(value_name = "PKG")]
+    pub package: String,
+    /// Image.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Print the chain as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lycia diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// What was
+    pub old: PathBuf,
+    /// What is
+    pub new: PathBuf,
+    /// Fail where there is a difference
+    #[arg(long)]
+    pub check: bool,
+    /// Print the difference as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `lycia run`

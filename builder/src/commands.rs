@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod clean;
+mod lock;
 mod repo;
 mod run;
 mod seed;
@@ -11,14 +12,13 @@ use std::path::Path;
 use clap::CommandFactory as _;
 
 use crate::build::{self, Built};
-use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, ImageArgs, LockArgs, SetupArgs};
+use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, ImageArgs, SetupArgs};
 use crate::definition::{Overrides, Project, typed};
 use crate::error::{Error, Kind, Result, io};
 use crate::fetch::Client;
 use crate::host::{self, Need};
-use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::store::{Store, write_whole};
+use crate::store::Store;
 
 /// Does what the command line asks for.
 ///
@@ -31,7 +31,9 @@ pub fn run(cli: Cli) -> Result<()> {
             let built = context.build(&args)?;
             report(&built, args.json)
         }
-        Command::Lock(args) => context.lock(&args),
+        Command::Lock(args) => lock::lock(&context, &args),
+        Command::Why(args) => lock::why(&context, &args),
+        Command::Diff(args) => lock::diff(&args),
         Command::Run(args) => run::run(&context, &args),
         Command::Test(args) => run::test(&context, &args),
         Command::Seed(args) => seed::seed(&context, &args),
@@ -105,26 +107,6 @@ impl Context {
             progress.say(&format!("warning: {warning}"));
         }
         Ok(built)
-    }
-
-    fn lock(&self, args: &LockArgs) -> Result<()> {
-        let project = self.project_for(&args.image)?;
-        let store = self.store()?;
-        let image = project.image(&args.image.image, &args.image.arch)?;
-        let repositories = build::open_repositories(&image, &store, &self.client()?)?;
-        let chosen = build::solve(&image, &repositories)?;
-        let lock = Lock::new(&image, &repositories, &chosen, build::epoch(&chosen)?);
-        let path = args
-            .output
-            .clone()
-            .unwrap_or_else(|| build::lock_path(&project, &image.name, &image.arch));
-        write_whole(&path, lock.text().as_bytes())?;
-        self.progress().say(&format!(
-            "{} packages locked in {}",
-            lock.package.len(),
-            path.display()
-        ));
-        Ok(())
     }
 
     fn images(&self) -> Result<()> {

@@ -32,7 +32,7 @@ pub fn tree(image: &Image, root: &Root, kernel: &Kernel, medium: &Medium<'_>) ->
         programs: image.initramfs.programs.iter().map(String::as_str).collect(),
         time: root.time,
     };
-    initramfs::tree(&root.tree, &recipe)
+    initramfs::tree(root.beside.as_ref().unwrap_or(&root.tree), &recipe)
         .map_err(|error| Error::new(Kind::Target, error))
         .context(|| "assembling the initramfs".to_owned())
 }

@@ -6,9 +6,11 @@
 
 pub mod booted;
 pub mod build;
+pub mod choice;
 pub mod cli;
 pub mod commands;
 pub mod definition;
+pub mod difference;
 pub mod error;
 pub mod fetch;
 pub mod grub;
@@ -24,3 +26,4 @@ pub mod repository;
 pub mod root;
 pub mod serve;
 pub mod store;
+pub mod why;

@@ -1,15 +1,16 @@
 //! Locks: the exact packages of an image, by identity.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use lycia_apk::metadata::Digest;
+use lycia_apk::metadata::{Digest, PackageInfo};
 use serde::{Deserialize, Serialize};
 
+use crate::choice::{Choice, Open};
 use crate::definition::Image;
 use crate::definition::typed;
 use crate::error::{Error, Kind, Result};
 use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
+use crate::store::Store;
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -32,6 +33,9 @@ pub struct Lock {
     pub repository: Vec<LockedRepository>,
     /// Packages in the order of installation.
     pub package: Vec<LockedPackage>,
+    /// Packages that only the initramfs takes files from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initramfs: Vec<LockedPackage>,
 }
 
 /// A repository of a lock.
@@ -61,34 +65,28 @@ pub struct LockedPackage {
 }
 
 impl Lock {
-    /// The lock of `chosen` for `image`.
-    pub fn new(image: &Image, repositories: &[OpenRepository], chosen: &[Chosen], epoch: u64) -> Lock {
+    /// The lock of `choice` for `image`.
+    pub fn new(image: &Image, open: &Open, choice: &Choice, epoch: u64) -> Lock {
+        let every = open.root.iter().chain(&open.initramfs);
+        let mut repository: Vec<LockedRepository> = Vec::new();
+        for one in every {
+            let locked = LockedRepository {
+                name: one.definition.name.clone(),
+                location: one.location.clone(),
+            };
+            if !repository.contains(&locked) {
+                repository.push(locked);
+            }
+        }
         Lock {
             version: FORMAT,
             image: image.name.clone(),
             arch: image.arch.clone(),
             epoch,
             world: image.world(),
-            repository: repositories
-                .iter()
-                .map(|repository| LockedRepository {
-                    name: repository.definition.name.clone(),
-                    location: repository.location.clone(),
-                })
-                .collect(),
-            package: chosen
-                .iter()
-                .map(|one| LockedPackage {
-                    name: one.entry.name.clone(),
-                    version: one.entry.version.clone(),
-                    identity: identity(one.entry.hashes.as_ref()),
-                    repository: match one.repository {
-                        Some(number) => repositories[number].definition.name.clone(),
-                        None => VIRTUAL.to_owned(),
-                    },
-                    size: one.entry.file_size,
-                })
-                .collect(),
+            repository,
+            package: locked(&choice.root, &open.root),
+            initramfs: locked(&choice.initramfs, &open.initramfs),
         }
     }
 
@@ -115,12 +113,19 @@ impl Lock {
         format!("# Made by `lycia lock`: the exact packages of an image. A build obeys it or fails.\n{body}")
     }
 
-    /// The packages that the lock names, from the repositories as they are now.
+    /// The packages that the lock names, from the repositories as they are now. What a repository of the
+    /// network no longer has is taken from the store, where an earlier build left it; that is said in `warnings`.
     ///
     /// # Errors
-    /// With the whole difference, when the definition asks for other packages than those locked, or a
-    /// repository has no longer what was locked.
-    pub fn obey(&self, image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>> {
+    /// With the whole difference, when the definition asks for other packages than those locked, or neither a
+    /// repository nor the store has what was locked.
+    pub fn obey(
+        &self,
+        image: &Image,
+        open: &Open,
+        store: &Store,
+        warnings: &mut Vec<String>,
+    ) -> Result<Choice> {
         let mut differences = Vec::new();
         if self.arch != image.arch || self.image != image.name {
             differences.push(format!(
@@ -137,64 +142,124 @@ impl Lock {
                 "the lock has {gone}, which the definition no longer asks for"
             ));
         }
-        let mut by_name: BTreeMap<&str, (usize, &OpenRepository)> = BTreeMap::new();
-        for (number, repository) in repositories.iter().enumerate() {
-            by_name.insert(&repository.definition.name, (number, repository));
+        let locked_names: Vec<&String> = self.initramfs.iter().map(|one| &one.name).collect();
+        if locked_names != image.initramfs.packages.iter().collect::<Vec<_>>() {
+            differences
+                .push("the definition asks for other packages of the initramfs than locked".to_owned());
         }
-        let mut chosen = Vec::new();
-        for locked in &self.package {
-            if locked.repository == VIRTUAL {
-                // That it is asked for is what world says.
-                let mut asked = image.virtuals.iter().filter(|one| one.name == locked.name);
-                chosen.extend(asked.next().map(|one| Chosen {
-                    entry: packages::virtual_entry(one),
-                    repository: None,
-                }));
-                continue;
+        let mut find = |packages: &[LockedPackage], repositories: &[OpenRepository]| {
+            let mut chosen = Vec::new();
+            for locked in packages {
+                match self.find(locked, image, repositories, store) {
+                    Ok(Found::Indexed(one)) => chosen.push(one),
+                    Ok(Found::Stored(one)) => {
+                        warnings.push(format!(
+                            "{} {} is no longer in {} and was taken from the store",
+                            locked.name, locked.version, locked.repository
+                        ));
+                        chosen.push(one);
+                    }
+                    Err(difference) => differences.push(difference),
+                }
             }
-            let Some(&(number, repository)) = by_name.get(locked.repository.as_str()) else {
-                differences.push(format!(
-                    "{}: its repository {} is gone",
-                    locked.name, locked.repository
-                ));
-                continue;
-            };
-            let named = |entry: &&lycia_apk::metadata::PackageInfo| entry.name == locked.name;
-            let mut candidates = repository.packages.iter().filter(named);
-            match candidates
-                .clone()
-                .find(|entry| identity(entry.hashes.as_ref()) == locked.identity)
-            {
-                Some(entry) => chosen.push(Chosen {
-                    entry: entry.clone(),
-                    repository: Some(number),
-                }),
-                None => differences.push(match candidates.next() {
-                    None => format!("{}: {} no longer has it", locked.name, locked.repository),
-                    Some(entry) => format!(
-                        "{}: locked is {} ({}), {} has {} ({})",
-                        locked.name,
-                        locked.version,
-                        short(&locked.identity),
-                        locked.repository,
-                        entry.version,
-                        short(&identity(entry.hashes.as_ref()))
-                    ),
-                }),
-            }
-        }
+            chosen
+        };
+        let choice = Choice {
+            root: find(&self.package, &open.root),
+            initramfs: find(&self.initramfs, &open.initramfs),
+        };
         if differences.is_empty() {
-            return Ok(chosen);
+            return Ok(choice);
         }
         Err(Error::new(
             Kind::Verification,
             format!("the lock is not obeyed:\n  {}", differences.join("\n  ")),
         )
-        .hint("make it anew with `lycia lock`, or bring back what it names"))
+        .hint(format!(
+            "`lycia lock {}` keeps what it can, --upgrade takes what is newest; or bring back what it names",
+            image.name
+        )))
+    }
+
+    /// A locked package as it is to be had now, or the difference in words.
+    fn find(
+        &self,
+        locked: &LockedPackage,
+        image: &Image,
+        repositories: &[OpenRepository],
+        store: &Store,
+    ) -> std::result::Result<Found, String> {
+        if locked.repository == VIRTUAL {
+            let mut asked = image.virtuals.iter().filter(|one| one.name == locked.name);
+            let one = asked.next().filter(|one| one.version == locked.version);
+            let one = one.ok_or_else(|| format!("{}: it is no longer asked for", locked.name))?;
+            return Ok(Found::Indexed(Chosen {
+                entry: packages::virtual_entry(one),
+                repository: None,
+            }));
+        }
+        let mut numbered = repositories.iter().enumerate();
+        let named = numbered.find(|(_, one)| one.definition.name == locked.repository);
+        let Some((number, repository)) = named else {
+            return Err(format!(
+                "{}: its repository {} is gone",
+                locked.name, locked.repository
+            ));
+        };
+        let mut candidates = repository
+            .packages
+            .iter()
+            .filter(|entry| entry.name == locked.name);
+        let same = |entry: &&PackageInfo| identity(entry.hashes.as_ref()) == locked.identity;
+        if let Some(entry) = candidates.clone().find(same) {
+            return Ok(Found::Indexed(Chosen {
+                entry: entry.clone(),
+                repository: Some(number),
+            }));
+        }
+        if let Some(entry) = repository.stored(&locked.name, &locked.identity, store) {
+            return Ok(Found::Stored(Chosen {
+                entry,
+                repository: Some(number),
+            }));
+        }
+        Err(match candidates.next() {
+            None => format!("{}: {} no longer has it", locked.name, locked.repository),
+            Some(entry) => format!(
+                "{}: locked is {} ({}), {} has {} ({})",
+                locked.name,
+                locked.version,
+                short(&locked.identity),
+                locked.repository,
+                entry.version,
+                short(&identity(entry.hashes.as_ref()))
+            ),
+        })
     }
 }
 
-fn identity(digest: Option<&Digest>) -> String {
+/// Where a locked package was found.
+enum Found {
+    Indexed(Chosen),
+    Stored(Chosen),
+}
+
+fn locked(chosen: &[Chosen], repositories: &[OpenRepository]) -> Vec<LockedPackage> {
+    let package = |one: &Chosen| LockedPackage {
+        name: one.entry.name.clone(),
+        version: one.entry.version.clone(),
+        identity: identity(one.entry.hashes.as_ref()),
+        repository: match one.repository {
+            Some(number) => repositories[number].definition.name.clone(),
+            None => VIRTUAL.to_owned(),
+        },
+        size: one.entry.file_size,
+    };
+    chosen.iter().map(package).collect()
+}
+
+/// The hash by which a lock names a package; empty where an index has none.
+pub fn identity(digest: Option<&Digest>) -> String {
     digest.map(Digest::to_string).unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lycia_apk::index::Index;
+use lycia_apk::index::{self, Index, IndexHash};
 use lycia_apk::install::Unpacked;
 use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Digest, FileKind, Package, PackageInfo};
@@ -59,6 +59,23 @@ impl OpenRepository {
         client: &Client,
     ) -> Result<OpenRepository> {
         open(definition, arch, store, client).context(|| format!("repository {}", definition.name))
+    }
+
+    /// A package that the store has from an earlier build, by its name and identity, verified like any other.
+    pub fn stored(&self, name: &str, identity: &str, store: &Store) -> Option<PackageInfo> {
+        self.mirrors.as_ref()?;
+        let plain = !identity.is_empty() && identity.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let path = store.root().join("packages").join(format!("{identity}.apk"));
+        let length = path.metadata().ok().filter(|_| plain)?.len();
+        let pack = Pack::open(&path, length).ok()?;
+        let form = match identity.len() {
+            40 => IndexHash::Sha256_160,
+            64 => IndexHash::Sha256,
+            _ => return None,
+        };
+        let entry = index::entry(pack.bytes(), &self.keys, self.trust(), form).ok()?;
+        let found = entry.hashes.as_ref().map(Digest::to_string);
+        (entry.name == name && found.as_deref() == Some(identity)).then_some(entry)
     }
 
     fn trust(&self) -> Trust {

@@ -8,7 +8,7 @@ use lycia_apk::install::{Installation, Names, Unpacked};
 use lycia_root::Listener;
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
 
-use crate::build;
+use crate::choice;
 use crate::definition::Image;
 use crate::error::{Context as _, Error, Explain as _, Kind, Result};
 use crate::overlay;
@@ -52,6 +52,8 @@ pub struct Root {
     pub warnings: Vec<String>,
     /// The time of everything that no package dates.
     pub time: Timestamp,
+    /// The root with packages that only the initramfs takes files from.
+    pub beside: Option<Tree>,
 }
 
 /// Puts the root of `image` together.
@@ -174,7 +176,28 @@ pub fn assemble(
         origins: whole,
         warnings,
         time,
+        beside: None,
     })
+}
+
+/// The root with packages that only the initramfs takes files from; nothing where there are none.
+///
+/// # Errors
+/// When they clash with those of the root.
+pub fn beside(root: &Root, packages: Vec<Unpacked>) -> Result<Option<Tree>> {
+    if packages.is_empty() {
+        return Ok(None);
+    }
+    let mut tree = root.tree.clone();
+    let mut installation = Installation::new(&mut tree, root.time);
+    for package in packages {
+        installation
+            .add(package)
+            .explain(Kind::Target, || "unpacking for the initramfs".to_owned())?;
+    }
+    // Whoever owns them: files of an initramfs are root's.
+    installation.finish(&Names::parse(b"root:x:0:0::/:/\n", b"root:x:0:\n"), true);
+    Ok(Some(tree))
 }
 
 /// Writes what apk in the target carries on with.
@@ -185,7 +208,7 @@ fn write_database(
     repositories: &[OpenRepository],
     time: Timestamp,
 ) -> Result<()> {
-    let world = build::world(image)?;
+    let world = choice::world(image)?;
     let installed = database
         .write_installed()
         .explain(Kind::Target, || "writing the installed database".to_owned())?;

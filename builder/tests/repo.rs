@@ -6,6 +6,8 @@
 
 #[path = "repo/http.rs"]
 mod http;
+#[path = "repo/lock.rs"]
+mod lock;
 #[path = "repo/make.rs"]
 mod make;
 #[path = "build/program.rs"]

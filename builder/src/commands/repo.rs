@@ -39,7 +39,8 @@ pub fn repo(context: &Context, args: &RepoArgs) -> Result<()> {
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+/// A value as JSON with a final newline.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let mut text =
         serde_json::to_string_pretty(value).explain(Kind::Internal, || "writing JSON".to_owned())?;
     text.push('\n');

@@ -1,0 +1,426 @@
+//! `lycia lock`, `lycia why`, `lycia diff`, and builds that obey a lock.
+
+use std::process::Command;
+
+use lycia::error::Kind;
+use lycia_apk::metadata::Acl;
+
+use crate::http::Served;
+use crate::program::{LYCIA, read, run, succeed, text, tool};
+use crate::small::{Small, file_of_its_own};
+
+fn refused(command: &mut Command, kind: Kind, parts: &[&str]) {
+    let ended = run(command);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(i32::from(kind.code())), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "no `{part}` in: {said}");
+    }
+}
+
+fn lycia(small: &Small, arguments: &[&str]) -> Command {
+    let mut command = small.lycia();
+    command.args(arguments);
+    command
+}
+
+fn lock_of(small: &Small) -> String {
+    text(&read(&small.path("configs/images/small.x86_64.lock")))
+}
+
+/// The version that a lock has of a package.
+fn version(lock: &str, package: &str) -> String {
+    let part = lock.split(&format!("name = \"{package}\"\n")).nth(1);
+    let part = part.unwrap_or_else(|| panic!("no {package} in {lock}"));
+    let version = part.split("version = \"").nth(1).unwrap();
+    version.split('"').next().unwrap().to_owned()
+}
+
+/// The repository gets newer builds of two packages.
+fn move_on(small: &Small) {
+    small.package("filler", "2-r0", &[], file_of_its_own("filler"));
+    small.package("kernel", "1-r1", &["base", "extra"], file_of_its_own("kernel"));
+    small.package("extra", "1-r0", &[], file_of_its_own("extra"));
+    small.index();
+}
+
+#[test]
+fn a_lock_keeps_what_it_can_and_upgrades_what_it_is_told() {
+    let small = Small::new(0);
+    refused(
+        &mut lycia(&small, &["lock", "small", "--check"]),
+        Kind::Input,
+        &["there is no lock"],
+    );
+    refused(
+        &mut lycia(&small, &["lock", "small", "--upgrade", "filler"]),
+        Kind::Input,
+        &["there is no lock"],
+    );
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    let first = lock_of(&small);
+    succeed(&mut lycia(&small, &["lock", "small", "--check"]));
+    move_on(&small);
+    // Nothing that is locked has to go.
+    let again = succeed(&mut lycia(&small, &["lock", "small"]));
+    assert_eq!(text(&again.stdout), "no difference\n");
+    assert_eq!(lock_of(&small), first);
+
+    let one = succeed(&mut lycia(&small, &["lock", "small", "--upgrade", "filler"]));
+    let said = text(&one.stdout);
+    assert!(said.contains("upgraded   filler 1-r0 -> 2-r0"), "{said}");
+    assert!(said.contains("1 upgraded; "), "{said}");
+    let second = lock_of(&small);
+    assert_eq!(version(&second, "filler"), "2-r0");
+    assert_eq!(version(&second, "kernel"), "1-r0");
+
+    std::fs::write(small.path("old.lock"), &first).unwrap();
+    let all = succeed(&mut lycia(&small, &["lock", "small", "--upgrade", "--json"]));
+    let all: serde_json::Value = serde_json::from_slice(&all.stdout).unwrap();
+    let whats: Vec<&str> = all["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(whats, ["added", "upgraded"], "{all}");
+    assert_eq!(all["packages"][0]["name"], "extra");
+    assert_eq!(version(&lock_of(&small), "kernel"), "1-r1");
+
+    let diff = succeed(Command::new(LYCIA).current_dir(small.path(".")).args([
+        "diff",
+        "old.lock",
+        "configs/images/small.x86_64.lock",
+    ]));
+    let said = text(&diff.stdout);
+    for part in [
+        "added      extra  1-r0",
+        "upgraded   filler 1-r0 -> 2-r0",
+        "upgraded   kernel 1-r0 -> 1-r1",
+        "1 added, 2 upgraded",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    let mut command = Command::new(LYCIA);
+    command
+        .current_dir(small.path("."))
+        .args(["diff", "--check", "old.lock"]);
+    succeed(command.arg("old.lock"));
+    let mut command = Command::new(LYCIA);
+    command
+        .current_dir(small.path("."))
+        .args(["diff", "--check", "old.lock"]);
+    refused(
+        command.arg("configs/images/small.x86_64.lock"),
+        Kind::Verification,
+        &["differ"],
+    );
+    let mut command = Command::new(LYCIA);
+    command
+        .current_dir(small.path("."))
+        .args(["diff", "old.lock", "repository/x86_64/filler-1-r0.apk"]);
+    refused(&mut command, Kind::Input, &["not a lock"]);
+
+    // What the repository no longer has is replaced, and nothing else.
+    std::fs::write(small.path("configs/images/small.x86_64.lock"), &first).unwrap();
+    std::fs::remove_file(small.package_file("filler", "1-r0")).unwrap();
+    small.index();
+    refused(
+        &mut lycia(&small, &["lock", "small", "--check"]),
+        Kind::Verification,
+        &[
+            "not up to date",
+            "upgraded   filler 1-r0 -> 2-r0",
+            "hint: lycia lock small",
+        ],
+    );
+    assert_eq!(lock_of(&small), first);
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    let third = lock_of(&small);
+    assert_eq!(
+        (&*version(&third, "filler"), &*version(&third, "kernel")),
+        ("2-r0", "1-r0")
+    );
+    // The order of a lock does not tell of what was before.
+    assert_eq!(
+        second
+            .lines()
+            .filter(|line| line.starts_with("name"))
+            .collect::<Vec<_>>(),
+        third
+            .lines()
+            .filter(|line| line.starts_with("name"))
+            .collect::<Vec<_>>()
+    );
+    refused(
+        &mut lycia(&small, &["lock", "small", "--upgrade", "no-such-package"]),
+        Kind::Solver,
+        &["no-such-package"],
+    );
+}
+
+#[test]
+fn a_locked_build_outlives_the_repository_by_its_store() {
+    let small = Small::new(0);
+    let served = Served::new(&small.path("repository"));
+    small.write(
+        "configs/repositories/local.toml",
+        &format!(
+            "[[repository]]\nlocation = \"{}\"\nkeys = [\"keys/*.pub\"]\n",
+            served.url
+        ),
+    );
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    succeed(small.build().arg("--output").arg(small.path("first")));
+    move_on(&small);
+    std::fs::remove_file(small.package_file("filler", "1-r0")).unwrap();
+    small.index();
+    let mut locked = small.build();
+    locked.arg("--locked").arg("--output").arg(small.path("second"));
+    succeed(&mut locked);
+    assert!(small.results(&small.path("first")) == small.results(&small.path("second")));
+    // Damaged in the store, it is as good as gone.
+    let store = small.path("store/packages");
+    for name in crate::program::names(&store) {
+        let path = store.join(&name);
+        let bytes = read(&path);
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    refused(
+        &mut locked,
+        Kind::Verification,
+        &["filler: locked is 1-r0", "has 2-r0"],
+    );
+    std::fs::remove_dir_all(small.path("store")).unwrap();
+    refused(
+        &mut locked,
+        Kind::Verification,
+        &[
+            "the lock is not obeyed",
+            "filler: locked is 1-r0",
+            "hint: `lycia lock small`",
+        ],
+    );
+}
+
+#[test]
+fn why_tells_the_chain_of_needs() {
+    let small = Small::new(0);
+    small.package("shell", "3-r1", &["base", "kernel>=1"], file_of_its_own("shell"));
+    small.package("deep", "1-r0", &["shell"], file_of_its_own("deep"));
+    small.index();
+    small.define_packages(&["kernel", "deep"]);
+    let why = |arguments: &[&str]| text(&succeed(lycia(&small, &["why"]).args(arguments)).stdout);
+    assert_eq!(why(&["deep", "small"]), "the image small asks for deep 1-r0\n");
+    assert_eq!(
+        why(&["shell", "small"]),
+        "the image small asks for deep 1-r0\ndeep needs shell 3-r1\n"
+    );
+    assert_eq!(
+        why(&["base", "small"]),
+        "the image small asks for kernel 1-r0\nkernel needs base 1-r0\nit is needed by 1 more: shell\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&why(&["shell", "small", "--json"])).unwrap();
+    assert_eq!(json["chain"][0]["reason"], "world");
+    assert_eq!(json["chain"][1]["package"], "shell");
+    assert_eq!(json["needed-by"][0], "deep");
+    refused(
+        &mut lycia(&small, &["why", "left", "small"]),
+        Kind::Input,
+        &[
+            "left is not part of the image small",
+            "could be had",
+            "left 1-r0 (local/1)",
+        ],
+    );
+    refused(
+        &mut lycia(&small, &["why", "kernl", "small"]),
+        Kind::Input,
+        &["did you mean `kernel`?"],
+    );
+    refused(
+        &mut lycia(&small, &["why", "quite-another-thing", "small"]),
+        Kind::Input,
+        &["no repository of the image has it"],
+    );
+}
+
+/// A file of the root inside an ISO, by independent programs.
+fn of_root(small: &Small, iso: &str, path: &str) -> String {
+    let squashfs = small.path("filesystem.squashfs");
+    let extracted = succeed(
+        tool("bsdtar", "libarchive-tools")
+            .args(["-xOf"])
+            .arg(small.path(iso))
+            .arg("live/filesystem.squashfs"),
+    );
+    std::fs::write(&squashfs, extracted.stdout).unwrap();
+    let file = succeed(
+        tool("unsquashfs", "squashfs-tools")
+            .arg("-cat")
+            .arg(&squashfs)
+            .arg(path),
+    );
+    text(&file.stdout)
+}
+
+#[test]
+fn a_virtual_package_is_in_world_and_in_the_database() {
+    let small = Small::new(0);
+    small.package(
+        "other-libc",
+        "1-r0",
+        &["safety-override"],
+        file_of_its_own("other-libc"),
+    );
+    small.index();
+    small.define_packages(&["kernel", "other-libc"]);
+    refused(
+        small.build().arg("--output").arg(small.path("output")),
+        Kind::Solver,
+        &["safety-override"],
+    );
+    let definition = text(&read(&small.path("configs/images/small.toml")));
+    small.write(
+        "configs/images/small.toml",
+        &format!("virtual = [\"safety-override\"]\n{definition}"),
+    );
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    assert!(
+        lock_of(&small).contains("repository = \"virtual:\""),
+        "{}",
+        lock_of(&small)
+    );
+    succeed(
+        small
+            .build()
+            .arg("--locked")
+            .arg("--output")
+            .arg(small.path("output")),
+    );
+    let iso = "output/small-x86_64.iso";
+    let world = of_root(&small, iso, "etc/apk/world");
+    assert_eq!(world, "kernel\nother-libc\nsafety-override=0\n");
+    let database = of_root(&small, iso, "lib/apk/db/installed");
+    let record = database
+        .split("\n\n")
+        .find(|record| record.contains("P:safety-override\n"));
+    let record = record.unwrap_or_else(|| panic!("{database}"));
+    for line in ["V:0", "A:noarch", "S:0", "I:0", "T:virtual meta package"] {
+        assert!(record.lines().any(|one| one == line), "no {line} in {record}");
+    }
+    let why = succeed(&mut lycia(&small, &["why", "safety-override", "small"]));
+    assert!(
+        text(&why.stdout).starts_with("the image small asks for safety-override 0"),
+        "{}",
+        text(&why.stdout)
+    );
+}
+
+#[test]
+fn the_initramfs_takes_its_init_from_a_package_that_the_root_has_not() {
+    let small = Small::new(0);
+    // As on Chimera: nothing of ours in the distribution's repository.
+    small.package("base", "2-r0", &[], |package| {
+        for (path, text) in [
+            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+            ("etc/group", "root:x:0:\n"),
+            ("usr/bin/sh", "a shell\n"),
+        ] {
+            package
+                .file(
+                    path.as_bytes(),
+                    Acl::root(0o644),
+                    1_700_000_000,
+                    text.as_bytes().to_vec(),
+                )
+                .unwrap();
+        }
+    });
+    for version in ["1-r0", "2-r0"] {
+        let init = format!("init {version}\n");
+        small.package("lycia-init", version, &["not-to-be-had"], |package| {
+            package
+                .file(
+                    b"usr/lib/lycia/init",
+                    Acl::root(0o755),
+                    1_700_000_000,
+                    init.into_bytes(),
+                )
+                .unwrap();
+        });
+        let tools = small.path("tools/x86_64");
+        std::fs::create_dir_all(&tools).unwrap();
+        let from = small.package_file("lycia-init", version);
+        std::fs::rename(&from, tools.join(from.file_name().unwrap())).unwrap();
+    }
+    small.index();
+    let lycia_repo = |arguments: &[&str]| {
+        let mut command = Command::new(LYCIA);
+        command
+            .current_dir(small.path("."))
+            .args(["--quiet", "repo"])
+            .args(arguments);
+        succeed(&mut command);
+    };
+    lycia_repo(&["key", "tools.rsa"]);
+    lycia_repo(&["index", "tools", "--sign", "tools.rsa", "--untrusted"]);
+    std::fs::rename(small.path("tools.rsa.pub"), small.path("configs/keys/tools.pub")).unwrap();
+    small.write(
+        "configs/repositories/tools.toml",
+        &format!(
+            "[[repository]]\nlocation = \"{}\"\nkeys = [\"keys/*.pub\"]\n",
+            small.path("tools").display()
+        ),
+    );
+    small.define("");
+    refused(
+        small.build().arg("--output").arg(small.path("output")),
+        Kind::Target,
+        &["init"],
+    );
+    let definition = text(&read(&small.path("configs/images/small.toml")));
+    small.write(
+        "configs/images/small.toml",
+        &definition.replace(
+            "[initramfs]\n",
+            "[initramfs]\nrepositories = [\"tools\"]\npackages = [\"lycia-init\"]\n",
+        ),
+    );
+    succeed(small.build().arg("--output").arg(small.path("output")));
+    let lock = text(&read(&small.path("output/small-x86_64.lock")));
+    assert!(lock.contains("[[initramfs]]"), "{lock}");
+    let iso = "output/small-x86_64.iso";
+    assert!(!of_root(&small, iso, "lib/apk/db/installed").contains("lycia-init"));
+    let initrd = succeed(
+        tool("bsdtar", "libarchive-tools")
+            .args(["-xOf"])
+            .arg(small.path(iso))
+            .arg("live/initrd"),
+    );
+    std::fs::write(small.path("initrd.zst"), initrd.stdout).unwrap();
+    let cpio = succeed(tool("zstd", "zstd").args(["-dcq"]).arg(small.path("initrd.zst")));
+    std::fs::write(small.path("initrd.cpio"), cpio.stdout).unwrap();
+    let init = succeed(
+        tool("bsdtar", "libarchive-tools")
+            .arg("-xOf")
+            .arg(small.path("initrd.cpio"))
+            .arg("init"),
+    );
+    assert_eq!(text(&init.stdout), "init 2-r0\n");
+    // Locked, it stays; upgraded, it goes on.
+    std::fs::copy(
+        small.path("output/small-x86_64.lock"),
+        small.path("configs/images/small.x86_64.lock"),
+    )
+    .unwrap();
+    succeed(&mut lycia(&small, &["lock", "small", "--check"]));
+    succeed(
+        small
+            .build()
+            .arg("--locked")
+            .arg("--output")
+            .arg(small.path("again")),
+    );
+    assert!(small.results(&small.path("again")) == small.results(&small.path("output")));
+}
