@@ -111,7 +111,7 @@ pub fn fitting_size(tree: &Tree, width: Option<Width>, spare: u64) -> u64 {
 /// # Errors
 /// When an entry does not fit FAT, or everything does not fit the size.
 pub fn image(tree: &Tree, volume: &Volume) -> Result<Vec<u8>, FatError> {
-    let (files, options) = prepare(tree, volume)?;
+    let (files, options) = prepare(tree, volume, SECTOR as u32)?;
     let mut bytes = vec![0; volume.size as usize];
     write_volume(&mut bytes, &files, &options).map_err(|error| failure(volume, &error))?;
     Ok(bytes)
@@ -128,7 +128,22 @@ pub fn write(
     tree: &Tree,
     volume: &Volume,
 ) -> Result<(), FatError> {
-    let (files, options) = prepare(tree, volume)?;
+    write_sectors(disk, offset, SECTOR as u32, tree, volume)
+}
+
+/// As [`write`](fn@write), on a disk with sectors of `sector_size` bytes, 512 or 4096: Linux and firmware take no FAT with
+/// smaller sectors than its disk's.
+///
+/// # Errors
+/// As [`image`], and when the disk refuses.
+pub fn write_sectors(
+    disk: &mut (impl Read + Write + Seek),
+    offset: u64,
+    sector_size: u32,
+    tree: &Tree,
+    volume: &Volume,
+) -> Result<(), FatError> {
+    let (files, options) = prepare(tree, volume, sector_size)?;
     let mut window = Window {
         disk,
         offset,
@@ -151,14 +166,19 @@ fn failure(volume: &Volume, error: &dyn std::error::Error) -> FatError {
     }
 }
 
-fn prepare(tree: &Tree, volume: &Volume) -> Result<(hadris_fs::Tree, FatOptions), FatError> {
-    if volume.size == 0 || !volume.size.is_multiple_of(SECTOR) {
+fn prepare(
+    tree: &Tree,
+    volume: &Volume,
+    sector_size: u32,
+) -> Result<(hadris_fs::Tree, FatOptions), FatError> {
+    if volume.size == 0 || !volume.size.is_multiple_of(sector_size.max(512).into()) {
         return Err(FatError::Size(volume.size));
     }
     let mut options = FatOptions::new()
         .with_size(volume.size)
         .with_serial(volume.serial)
         .with_partition_offset(0)
+        .with_sector_size(sector_size)
         .with_oem_name(*b"LYCIA   ")
         .with_time(date(volume.time));
     if let Some(label) = &volume.label {

@@ -1,4 +1,5 @@
-//! Writers and readers of media formats: cpio, tar, squashfs, ext4, FAT, GPT/MBR, ISO 9660.
+//! Writers and readers of media formats: cpio, tar, squashfs, ext4, FAT, GPT/MBR, whole disks, qcow2,
+//! ISO 9660.
 //!
 //! Every writer takes a value (a [`lycia_tree::Tree`], a table of partitions) and what else the format
 //! wants to know (labels, identifiers, times) and gives the same bytes for the same input. Nothing here reads a
@@ -6,10 +7,12 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod disk;
 pub mod ext4;
 pub mod fat;
 pub mod iso9660;
 pub mod partition;
+pub mod qcow2;
 mod sparse;
 pub mod squashfs;
 pub mod tar;
