@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use lycia_apk::index::{self, Index, IndexHash};
 use lycia_apk::install::Unpacked;
 use lycia_apk::keys::KeyRing;
-use lycia_apk::metadata::{Digest, FileKind, Package, PackageInfo};
+use lycia_apk::metadata::{Digest, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Repository as Layout};
 use lycia_tree::{Content, Pack, PackWriter};
@@ -426,8 +426,7 @@ impl Source<'_> {
                     info: one.entry.clone(),
                     ..Package::default()
                 },
-                contents: Vec::new(),
-                tag: None,
+                ..Unpacked::default()
             }),
             // Whoever owns the folder may write to the file while it is read.
             Source::Local(repository, path) => {
@@ -461,8 +460,8 @@ fn unpack_one(
     let verified =
         package::read_metadata(bytes, &repository.keys, &expect).explain(Kind::Verification, doing)?;
     let path = packs.join(verified.identity.to_string());
-    let sizes = sizes(&verified.package);
-    let total = sizes.iter().sum();
+    let places = verified.placement();
+    let total = places.iter().map(|(_, size)| size).sum();
     let pack = match Pack::open(&path, total) {
         Ok(pack) => pack,
         Err(_) => {
@@ -482,31 +481,18 @@ fn unpack_one(
             Pack::open(&path, total).explain(Kind::Host, || "unpacking".to_owned())?
         }
     };
-    let contents = contents(&pack, &sizes)?;
+    let contents = contents(&pack, &places)?;
     Ok(Unpacked {
         entry: one.entry.clone(),
         package: verified.package,
+        format: verified.format,
         contents,
         tag: repository.definition.tag.clone(),
     })
 }
 
-/// Bytes of each regular file of a package, in its order.
-fn sizes(package: &Package) -> Vec<u64> {
-    let files = package.paths.iter().flat_map(|directory| &directory.files);
-    files
-        .filter(|file| matches!(file.kind, FileKind::Regular { .. }))
-        .map(|file| file.size)
-        .collect()
-}
-
-fn contents(pack: &Arc<Pack>, sizes: &[u64]) -> Result<Vec<Content>> {
-    let mut offset = 0;
-    let ranges = sizes.iter().map(|&size| {
-        let range = pack.range(offset, size);
-        offset += size;
-        range
-    });
+fn contents(pack: &Arc<Pack>, places: &[(u64, u64)]) -> Result<Vec<Content>> {
+    let ranges = places.iter().map(|&(offset, size)| pack.range(offset, size));
     ranges
         .collect::<Result<_, _>>()
         .explain(Kind::Internal, || "reading a pack".to_owned())

@@ -8,6 +8,7 @@ mod read;
 mod write;
 
 pub use read::ReadError;
+pub(crate) use read::set_field;
 pub use write::WriteError;
 
 use crate::metadata::{PackageInfo, ScriptKind};

@@ -1,5 +1,5 @@
-//! v3 package indexes (apk-v3(5), "Index schema"): `Packages.adb`, which Chimera also serves under the name
-//! `APKINDEX.tar.gz`.
+//! Package indexes: v3 (apk-v3(5), "Index schema", `Packages.adb`) read and written, v2 (apk-v2(5),
+//! `APKINDEX.tar.gz`) read. Chimera serves v3 indexes under both names, so that the first bytes decide.
 
 use crate::adb::container::{BlockKind, Container, ContainerWriter};
 use crate::adb::{AdbError, Compression, Damage, Schema, decode, encode};
@@ -7,6 +7,7 @@ use crate::keys::{KeyRing, SigningKey};
 use crate::limits::Limits;
 use crate::metadata::PackageInfo;
 use crate::package::{self, Expect, PackageError, Trust};
+use crate::v2;
 
 /// Where packages lie below an index, unless the index says otherwise.
 pub const DEFAULT_SPEC: &str = "${name}-${version}.apk";
@@ -63,6 +64,11 @@ impl Index {
         trust: Trust,
         limits: &Limits,
     ) -> Result<(Index, Option<String>), PackageError> {
+        if v2::is_v2(bytes) {
+            let (index, signed_by) = v2::read_index(bytes, keys, trust, limits)?;
+            index.check()?;
+            return Ok((index, signed_by));
+        }
         let mut container = Container::open(bytes, Schema::Index, limits)?;
         let signed_by = package::signer(
             keys,

@@ -185,7 +185,12 @@ impl KeyRing {
             },
         };
         let id = key.id(name)?;
-        if !self.keys.iter().any(|(other, _, _)| *other == id) {
+        // One key under two names stays twice: v2 signatures ask for names.
+        if !self
+            .keys
+            .iter()
+            .any(|(other, known, _)| *other == id && known == name)
+        {
             self.keys.push((id, name.to_string(), key));
         }
         Ok(id)
@@ -233,6 +238,44 @@ impl KeyRing {
             }
         }
         None
+    }
+}
+
+/// A signature in front of a v2 file: `.SIGN.ALGORITHM.KEY`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct V2Signature {
+    pub algorithm: String,
+    /// File name of the key.
+    pub key: String,
+    pub signature: Vec<u8>,
+}
+
+impl KeyRing {
+    /// Verifies the first signature whose key is known by name, as apk does: gives the key's name, nothing when
+    /// no key is known, or as an error the name of the key whose signature is bad.
+    pub(crate) fn verify_v2<'k>(
+        &'k self,
+        message: &[u8],
+        signatures: &[V2Signature],
+    ) -> Result<Option<&'k str>, &'k str> {
+        for made in signatures {
+            let named = self.keys.iter().find(|(_, name, _)| *name == made.key);
+            let Some((_, name, PublicKey::Rsa(key))) = named else {
+                continue;
+            };
+            let Ok(signature) = pkcs1v15::Signature::try_from(&made.signature[..]) else {
+                return Err(name);
+            };
+            let good = match made.algorithm.as_str() {
+                "RSA" => pkcs1v15::VerifyingKey::<sha1::Sha1>::new(key.clone()).verify(message, &signature),
+                "RSA256" => pkcs1v15::VerifyingKey::<Sha256>::new(key.clone()).verify(message, &signature),
+                "RSA512" => pkcs1v15::VerifyingKey::<Sha512>::new(key.clone()).verify(message, &signature),
+                // DSA and what may come.
+                _ => continue,
+            };
+            return good.map(|()| Some(name.as_str())).map_err(|_| name.as_str());
+        }
+        Ok(None)
     }
 }
 

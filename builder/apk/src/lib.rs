@@ -5,6 +5,7 @@
 pub mod adb;
 pub mod database;
 pub mod dependency;
+pub mod glob;
 pub mod index;
 pub mod install;
 pub mod keys;
@@ -13,4 +14,7 @@ pub mod metadata;
 pub mod package;
 pub mod repositories;
 pub mod solver;
+mod v2;
 pub mod version;
+
+pub use v2::V2Error;

@@ -2,24 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod corpus;
+
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
 use lycia_apk::database::{Database, ReadError};
-
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("LYCIA_CORPUS")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/apk"));
-    if !path.is_dir() {
-        println!(
-            "no reference corpus at {}: nothing compared (set LYCIA_CORPUS)",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
-}
 
 fn unzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -29,7 +16,7 @@ fn unzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn reference_databases_round_trip_byte_for_byte() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = corpus::corpus() else { return };
     let mut compared = 0;
     for root in std::fs::read_dir(corpus.join("expected/roots")).unwrap() {
         for step in std::fs::read_dir(root.unwrap().path()).into_iter().flatten() {

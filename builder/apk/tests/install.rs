@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod corpus;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lycia_apk::dependency;
 use lycia_apk::index::Index;
 use lycia_apk::install::{InstallError, Installation, Installed, Names, Unpacked};
-use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Acl, DirEntry, FileEntry, FileKind, Package, PackageInfo};
 use lycia_apk::package::{self, Contents, Expect, Trust};
 use lycia_apk::solver::{self, UniverseBuilder};
@@ -20,30 +21,8 @@ const T0: Timestamp = Timestamp {
     nanoseconds: 0,
 };
 
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("LYCIA_CORPUS")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/apk"));
-    if !path.is_dir() {
-        println!(
-            "no reference corpus at {}: nothing compared (set LYCIA_CORPUS)",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
-}
-
 fn install(corpus: &Path, world: &str) -> (Tree, Installed) {
-    let mut keys = KeyRing::new();
-    for key in std::fs::read_dir(corpus.join("keys/trusted")).unwrap() {
-        let path = key.unwrap().path();
-        keys.add_pem(
-            &path.file_name().unwrap().to_string_lossy(),
-            &std::fs::read(&path).unwrap(),
-        )
-        .unwrap();
-    }
+    let keys = corpus::trusted(corpus);
     let repository = corpus.join("repo3/main/x86_64");
     let index = Index::read(
         &std::fs::read(repository.join("Packages.adb")).unwrap(),
@@ -84,7 +63,7 @@ fn install(corpus: &Path, world: &str) -> (Tree, Installed) {
                 entry,
                 package,
                 contents,
-                tag: None,
+                ..Unpacked::default()
             })
             .unwrap();
     }
@@ -93,7 +72,7 @@ fn install(corpus: &Path, world: &str) -> (Tree, Installed) {
         &text(installation.tree(), b"etc/passwd"),
         &text(installation.tree(), b"etc/group"),
     );
-    let installed = installation.finish(&names, true);
+    let installed = installation.finish(&names);
     (tree, installed)
 }
 
@@ -106,7 +85,7 @@ fn unzip(bytes: &[u8]) -> Vec<u8> {
 /// Scenarios that only add packages, one after another: added at once they make the same root.
 #[test]
 fn the_database_of_fresh_roots_is_the_references() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = corpus::corpus() else { return };
     for (root, step, world) in [
         ("r01_base", 0, "roost-base"),
         (
@@ -261,7 +240,7 @@ fn unpacked(name: &str, files: &[(&str, FileEntry)], change: impl FnOnce(&mut Pa
         entry: package.info.clone(),
         package,
         contents,
-        tag: None,
+        ..Unpacked::default()
     }
 }
 
@@ -281,7 +260,7 @@ fn add_all(packages: Vec<Unpacked>) -> Result<(Tree, Installed), InstallError> {
     for package in packages {
         installation.add(package)?;
     }
-    let installed = installation.finish(&Names::default(), true);
+    let installed = installation.finish(&Names::default());
     Ok((tree, installed))
 }
 

@@ -276,12 +276,11 @@ fn read_package(path: &Path) -> Result<Unpacked, String> {
         ..Expect::default()
     };
     let mut contents = Contents::default();
-    let package = package::read(&bytes, &keys, &expect, &mut contents)
-        .map_err(|error| error.to_string())?
-        .package;
+    let verified = package::read(&bytes, &keys, &expect, &mut contents).map_err(|error| error.to_string())?;
     Ok(Unpacked {
-        entry: package.info.clone(),
-        package,
+        entry: verified.package.info.clone(),
+        package: verified.package,
+        format: verified.format,
         contents: contents
             .files
             .into_iter()

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{Database, Flags, InstalledDirectory, InstalledFile, InstalledPackage, Ownership};
 use crate::dependency;
-use crate::metadata::{Dependency, Digest, ScriptKind};
+use crate::metadata::{Dependency, Digest, PackageInfo, ScriptKind};
 
 /// Largest scripts archive read, in bytes when unpacked.
 const SCRIPTS_MAX: u64 = 256 << 20;
@@ -202,32 +202,15 @@ fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), S
         _ => {}
     }
     let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
-    let number = || {
-        text.parse::<u64>()
-            .map_err(|_| format!("`{text}` is not a number"))
-    };
     let info = &mut package.info;
+    if let Some(result) = set_field(info, letter, text) {
+        return result;
+    }
     match letter {
-        b'C' => info.hashes = Some(Digest(digest(text).ok_or("not a Q1 digest")?.to_vec())),
-        b'P' => info.name = text.to_owned(),
-        b'V' => info.version = text.to_owned(),
-        b'A' => info.arch = text.to_owned(),
-        b'S' => info.file_size = number()?,
-        b'I' => info.installed_size = number()?,
-        b'T' => info.description = text.to_owned(),
-        b'U' => info.url = text.to_owned(),
-        b'L' => info.license = text.to_owned(),
-        b'o' => info.origin = text.to_owned(),
-        b'm' => info.maintainer = text.to_owned(),
-        b't' => info.build_time = number()?,
-        b'c' => info.repo_commit = hex(text).ok_or("not hexadecimal")?,
-        b'k' => info.provider_priority = number()?,
-        b'D' => info.depends = dependencies(text)?,
-        b'p' => info.provides = dependencies(text)?,
-        b'i' => info.install_if = dependencies(text)?,
         b'r' => info.replaces = dependencies(text)?,
-        b'g' => info.tags = text.split(' ').map(str::to_owned).collect(),
-        b'q' => package.replaces_priority = number()?,
+        b'q' => {
+            package.replaces_priority = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+        }
         b's' => package.tag = Some(text.to_owned()),
         b'f' => {
             package.flags = Flags {
@@ -259,6 +242,49 @@ fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), S
         other => return Err(format!("unknown field `{}`", char::from(other).escape_default())),
     }
     Ok(())
+}
+
+/// Sets a field that the database shares with v2 indexes; nothing when the letter is of no such field.
+pub(crate) fn set_field(info: &mut PackageInfo, letter: u8, text: &str) -> Option<Result<(), String>> {
+    let mut set = || -> Result<bool, String> {
+        let number = || {
+            text.parse::<u64>()
+                .map_err(|_| format!("`{text}` is not a number"))
+        };
+        match letter {
+            b'C' => {
+                let identity = dependency::parse_identity(text).ok_or("not an identity")?;
+                info.hashes = Some(Digest(identity));
+            }
+            b'P' => info.name = text.to_owned(),
+            b'V' => info.version = text.to_owned(),
+            b'A' => info.arch = text.to_owned(),
+            b'S' => info.file_size = number()?,
+            b'I' => info.installed_size = number()?,
+            b'T' => info.description = text.to_owned(),
+            b'U' => info.url = text.to_owned(),
+            b'L' => info.license = text.to_owned(),
+            b'o' => info.origin = text.to_owned(),
+            b'm' => info.maintainer = text.to_owned(),
+            b't' => info.build_time = number()?,
+            b'c' => info.repo_commit = hex(text).ok_or("not hexadecimal")?,
+            b'k' => info.provider_priority = number()?,
+            b'D' => info.depends = dependencies(text)?,
+            b'p' => info.provides = dependencies(text)?,
+            b'i' => info.install_if = dependencies(text)?,
+            b'g' => {
+                let words = text.split(' ').filter(|word| !word.is_empty());
+                info.tags = words.map(str::to_owned).collect();
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    };
+    match set() {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(problem) => Some(Err(problem)),
+    }
 }
 
 fn ownership(text: &str) -> Result<Ownership, String> {

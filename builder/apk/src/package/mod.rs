@@ -1,4 +1,4 @@
-//! v3 package files (apk-v3(5), apk-package(5)): reading with full verification, and writing.
+//! Package files: reading v3 (apk-v3(5), apk-package(5)) and v2 (apk-v2(5)) with full verification, writing v3.
 
 mod build;
 mod read;
@@ -25,12 +25,25 @@ pub enum Trust {
     AllowUntrusted,
 }
 
+/// The format of a package or an index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum Format {
+    /// gzip and tar (apk-v2(5)).
+    V2,
+    /// ADB (apk-v3(5)).
+    #[default]
+    V3,
+}
+
 /// Why a package could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// The container or its metadata is damaged.
     #[error(transparent)]
     Adb(#[from] AdbError),
+    /// A v2 file is damaged.
+    #[error(transparent)]
+    V2(#[from] crate::v2::V2Error),
     /// No trusted key signed it.
     #[error("untrusted: {0}")]
     Untrusted(String),

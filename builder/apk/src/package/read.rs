@@ -1,17 +1,18 @@
 //! Reading a package: signature, identity, metadata, contents, in this order.
 
-use super::{Hasher, PackageError, Trust, identity_of};
+use super::{Format, Hasher, PackageError, Trust, identity_of};
 use crate::adb::container::Container;
 use crate::adb::{AdbError, Compression, Schema, decode};
 use crate::keys::KeyRing;
 use crate::limits::Limits;
 use crate::metadata::{Digest, FileEntry, FileKind, Package, PackageInfo};
+use crate::v2;
 use std::io;
 
 /// Bytes of content handed over at once.
 const CHUNK: usize = 128 << 10;
 
-/// Takes the contents of a package's regular files, in stored order.
+/// Takes the contents of a package's regular files, in the order of the file ([`Verified::stream`]).
 ///
 /// A file is announced before its content is verified. What was taken over since [`PayloadSink::begin`] must
 /// not be used before [`PayloadSink::end`], and everything must be thrown away if [`read`] fails: bytes
@@ -42,11 +43,12 @@ impl PayloadSink for Discard {
     }
 }
 
-/// A sink that keeps contents in memory, one entry per regular file, in stored order.
+/// A sink that keeps contents in memory, one entry per regular file, in the order of the package.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Contents {
     /// Directory number, file number, content.
     pub files: Vec<(usize, usize, Vec<u8>)>,
+    current: usize,
 }
 
 impl Contents {
@@ -62,11 +64,15 @@ impl Contents {
 
 impl PayloadSink for Contents {
     fn begin(&mut self, _: &Package, directory: usize, file: usize) -> io::Result<()> {
-        self.files.push((directory, file, Vec::new()));
+        let place = (directory, file);
+        self.current = self
+            .files
+            .partition_point(|(directory, file, _)| (*directory, *file) < place);
+        self.files.insert(self.current, (directory, file, Vec::new()));
         Ok(())
     }
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some((_, _, content)) = self.files.last_mut() {
+        if let Some((_, _, content)) = self.files.get_mut(self.current) {
             content.extend_from_slice(bytes);
         }
         Ok(())
@@ -92,17 +98,69 @@ pub struct Expect<'a> {
     pub limits: Option<&'a Limits>,
 }
 
+impl Expect<'_> {
+    /// Checks name, version and architecture of a package.
+    pub(crate) fn agrees(&self, info: &PackageInfo) -> Result<(), PackageError> {
+        if let Some(expected) = self.info {
+            for (field, expected, found) in [
+                ("name", &expected.name, &info.name),
+                ("version", &expected.version, &info.version),
+                ("architecture", &expected.arch, &info.arch),
+            ] {
+                if expected != found {
+                    return Err(PackageError::Info {
+                        field,
+                        expected: expected.clone(),
+                        found: found.clone(),
+                    });
+                }
+            }
+        }
+        if let Some(expected) = self.arch
+            && !matches!(info.arch.as_str(), "" | "noarch")
+            && info.arch != expected
+        {
+            return Err(PackageError::Architecture {
+                expected: expected.into(),
+                found: info.arch.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// A package that was read and verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified {
     /// Its metadata.
     pub package: Package,
-    /// SHA-256 of its payload, 32 bytes.
+    /// SHA-256 of its payload, 32 bytes; of a v2 package the SHA-1 of its control part, 20 bytes.
     pub identity: Digest,
     /// Name of the trusted key that signed it; `None` only with [`Trust::AllowUntrusted`].
     pub signed_by: Option<String>,
     /// How the file was compressed.
     pub compression: Compression,
+    /// The format of the file.
+    pub format: Format,
+    /// The regular files (directory number, file number) in the order in which the file has their contents.
+    pub stream: Vec<(usize, usize)>,
+}
+
+impl Verified {
+    /// Where the content of each regular file lies, in the order of [`Package::paths`], when all contents are
+    /// written one behind the other as they come: offset and size in bytes. v3 files have them in the order of
+    /// the package; v2 files in that of their archive.
+    pub fn placement(&self) -> Vec<(u64, u64)> {
+        let mut places: Vec<((usize, usize), (u64, u64))> = Vec::with_capacity(self.stream.len());
+        let mut offset = 0;
+        for &(directory, file) in &self.stream {
+            let size = self.package.paths[directory].files[file].size;
+            places.push(((directory, file), (offset, size)));
+            offset += size;
+        }
+        places.sort_unstable();
+        places.into_iter().map(|(_, place)| place).collect()
+    }
 }
 
 /// Reads and verifies a package; contents go to `sink`. Memory is bounded by the metadata's limits, contents
@@ -121,6 +179,9 @@ pub fn read(
             &default
         }
     };
+    if v2::is_v2(bytes) {
+        return v2::read(bytes, keys, expect, limits, sink);
+    }
     let (mut container, verified) = open(bytes, keys, expect, limits)?;
     contents(&mut container, &verified.package, limits, sink)?;
     container.finish()?;
@@ -130,7 +191,11 @@ pub fn read(
 /// Reads and verifies the metadata of a package only; contents and what follows them are not looked at.
 pub fn read_metadata(bytes: &[u8], keys: &KeyRing, expect: &Expect<'_>) -> Result<Verified, PackageError> {
     let default = Limits::default();
-    open(bytes, keys, expect, expect.limits.unwrap_or(&default)).map(|(_, verified)| verified)
+    let limits = expect.limits.unwrap_or(&default);
+    if v2::is_v2(bytes) {
+        return v2::metadata(bytes, keys, expect, limits);
+    }
+    open(bytes, keys, expect, limits).map(|(_, verified)| verified)
 }
 
 /// Reads the metadata of a package without any trust, for showing it.
@@ -145,8 +210,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Verified, PackageError> {
     )
 }
 
-/// The identity of a package file: the SHA-256 of its payload (32 bytes). Nothing is verified.
+/// The identity of a package file: of v3 the SHA-256 of its payload (32 bytes), of v2 the SHA-1 of its control
+/// part (20 bytes). Nothing is verified.
 pub fn identity(bytes: &[u8]) -> Result<Digest, PackageError> {
+    if v2::is_v2(bytes) {
+        return v2::identity(bytes, &Limits::default());
+    }
     let container = Container::open_metadata(bytes, Schema::Package, &Limits::default())?;
     Ok(identity_of(&container.payload, 32).unwrap_or(Digest(Vec::new())))
 }
@@ -180,30 +249,18 @@ fn open<'a>(
     let identity = identity_of(&payload, 32).ok_or(PackageError::IdentityLength(32))?;
     let package = decode::package(&payload, limits)?;
     drop(payload);
-    let info = &package.info;
-    if let Some(expected) = expect.info {
-        for (field, expected, found) in [
-            ("name", &expected.name, &info.name),
-            ("version", &expected.version, &info.version),
-            ("architecture", &expected.arch, &info.arch),
-        ] {
-            if expected != found {
-                return Err(PackageError::Info {
-                    field,
-                    expected: expected.clone(),
-                    found: found.clone(),
-                });
-            }
-        }
-    }
-    if let Some(expected) = expect.arch
-        && !matches!(info.arch.as_str(), "" | "noarch")
-        && info.arch != expected
-    {
-        return Err(PackageError::Architecture {
-            expected: expected.into(),
-            found: info.arch.clone(),
-        });
+    expect.agrees(&package.info)?;
+    let mut stream = Vec::new();
+    for (number, directory) in package.paths.iter().enumerate() {
+        let regular = |(_, file): &(usize, &FileEntry)| matches!(file.kind, FileKind::Regular { .. });
+        stream.extend(
+            directory
+                .files
+                .iter()
+                .enumerate()
+                .filter(regular)
+                .map(|(at, _)| (number, at)),
+        );
     }
     let compression = container.compression();
     Ok((
@@ -213,6 +270,8 @@ fn open<'a>(
             identity,
             signed_by,
             compression,
+            format: Format::V3,
+            stream,
         },
     ))
 }

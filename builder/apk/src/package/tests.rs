@@ -367,9 +367,8 @@ fn the_writer_checks_contents() {
             Some("content of a: the metadata says 4 bytes, there are more"),
         ),
     ] {
-        let mut contents = Contents {
-            files: vec![(0, 0, content.to_vec())],
-        };
+        let mut contents = Contents::default();
+        contents.files = vec![(0, 0, content.to_vec())];
         let result = write(&package, &mut contents, WriteOptions::default(), &[], io::sink());
         assert_eq!(result.err().map(|error| error.to_string()).as_deref(), expected);
     }

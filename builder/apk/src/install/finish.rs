@@ -1,0 +1,153 @@
+//! The end of a transaction: owners, database, triggers.
+
+use std::collections::BTreeMap;
+
+use lycia_tree::{Follow, display};
+
+use super::state::Holder;
+use super::{ChangeKind, InstallError, Installation, Installed, Names, ScriptCall};
+use crate::database::{Database, InstalledDirectory, InstalledFile, Ownership};
+use crate::glob;
+use crate::metadata::ScriptKind;
+
+/// The id of an owner that the root does not know.
+const NOBODY: u32 = 65534;
+
+/// The numbers of a user and a group; those that are unknown are noted and become nobody.
+pub(super) fn numbers(
+    names: &Names,
+    (user, group): (&str, &str),
+    (package, path): (&str, &[u8]),
+    unknown: &mut Vec<InstallError>,
+) -> (u32, u32) {
+    let mut resolve = |kind, name: &str, id: Option<u32>| {
+        id.unwrap_or_else(|| {
+            let (package, path, name) = (package.to_owned(), display(path), name.to_owned());
+            unknown.push(InstallError::UnknownOwner {
+                package,
+                path,
+                kind,
+                name,
+            });
+            NOBODY
+        })
+    };
+    let uid = resolve("user", user, names.user(user));
+    (uid, resolve("group", group, names.group(group)))
+}
+
+impl Installation<'_> {
+    /// Resolves owners against the users that the root has by now ([`super::Owners::AtEnd`]; `names` is not
+    /// used otherwise), and makes the database.
+    pub fn finish(mut self, names: &Names) -> Installed {
+        let late = self.options.owners == super::Owners::AtEnd;
+        for (id, owned) in &self.owned {
+            let metadata = self.tree.metadata_mut(*id);
+            let unknown = &mut self.unknown_owners;
+            (metadata.uid, metadata.gid) = numbers(
+                names,
+                (&owned.user, &owned.group),
+                (&owned.package, &owned.path),
+                unknown,
+            );
+        }
+        self.unknown_owners.sort_by_key(InstallError::to_string);
+
+        let triggers = self.triggers();
+        let recorded = |holder: &Holder| match &holder.names {
+            Some((user, group)) if late => Ownership {
+                uid: names.user(user).unwrap_or(NOBODY),
+                gid: names.group(group).unwrap_or(NOBODY),
+                ..holder.ids.clone()
+            },
+            _ => holder.ids.clone(),
+        };
+        let attribution: BTreeMap<Vec<u8>, String> = self
+            .files
+            .iter()
+            .map(|(path, &(slot, _, _))| (path.clone(), self.name(slot)))
+            .collect();
+        let mut database = Database::default();
+        for slot in self.slots.into_iter().filter(|slot| !slot.gone) {
+            let mut record = slot.record;
+            let directories = slot.directories.into_iter().map(|directory| InstalledDirectory {
+                owner: recorded(&directory.holder),
+                files: directory
+                    .files
+                    .into_iter()
+                    .filter(|file| !file.lost)
+                    .map(|file| InstalledFile {
+                        owner: recorded(&file.holder),
+                        name: file.name,
+                        digest: file.digest,
+                    })
+                    .collect(),
+                path: directory.path,
+            });
+            // The root directory is recorded only for the files in it.
+            record.directories = directories
+                .filter(|directory| !directory.path.is_empty() || !directory.files.is_empty())
+                .collect();
+            database.packages.push(record);
+        }
+        database.sort();
+        // What was written and went again is of no interest, but for its going.
+        let tree = &*self.tree;
+        let mut changes = self.changes;
+        changes.retain(|change| match change.kind {
+            ChangeKind::Remove | ChangeKind::RemoveDirectory => true,
+            _ => matches!(tree.find(&change.path, Follow::Parents), Ok(Some(_))),
+        });
+        Installed {
+            database,
+            attribution,
+            scripts: self.scripts,
+            triggers,
+            unknown_owners: self.unknown_owners,
+            changes,
+        }
+    }
+
+    /// The triggers that run: for a package that came, every directory of every record counts, otherwise those
+    /// in which something happened. The first glob that fits a directory decides; one with `+` starts the
+    /// script, but tells of the directory only if something happened there.
+    fn triggers(&self) -> Vec<ScriptCall> {
+        let mut calls = Vec::new();
+        for &slot in &self.order {
+            let slot = &self.slots[slot];
+            let record = &slot.record;
+            if slot.gone || record.triggers.is_empty() {
+                continue;
+            }
+            let mut runs = false;
+            let mut arguments = Vec::new();
+            for path in &self.known {
+                let modified = self.modified.contains(path);
+                if !slot.fresh && !modified {
+                    continue;
+                }
+                let rooted = [b"/", path.as_slice()].concat();
+                let fits = |trigger: &&String| {
+                    let glob = trigger.strip_prefix('+').unwrap_or(trigger);
+                    glob.starts_with('/') && glob::matches(glob.as_bytes(), &rooted)
+                };
+                let Some(trigger) = record.triggers.iter().find(fits) else {
+                    continue;
+                };
+                runs = true;
+                if modified || !trigger.starts_with('+') {
+                    arguments.push(rooted);
+                }
+            }
+            if runs {
+                let package = record.info.name.clone();
+                calls.push(ScriptCall {
+                    package,
+                    kind: ScriptKind::Trigger,
+                    arguments,
+                });
+            }
+        }
+        calls
+    }
+}
