@@ -5,10 +5,12 @@
 //! written so that apk in the target carries on as if it had installed the packages itself.
 
 mod read;
+mod store;
 mod write;
 
 pub use read::ReadError;
 pub(crate) use read::set_field;
+pub use store::{ARCH, StoreError, WORLD};
 pub use write::WriteError;
 
 use crate::metadata::{PackageInfo, ScriptKind};

@@ -28,7 +28,7 @@
 //! use lycia_tree::{Content, Metadata, Timestamp, Tree};
 //!
 //! # fn package(version: &str) -> Unpacked {
-//! #     let acl = |mode| Acl { mode, user: "root".into(), group: "root".into(), xattrs: vec![] };
+//! #     let acl = |mode| Acl { mode, user: "root".into(), group: "root".into(), ..Acl::default() };
 //! #     let file = FileEntry { name: b"libc.so".to_vec(), acl: acl(0o755), size: 1, mtime: 0,
 //! #         kind: FileKind::Regular { hash: vec![0; 32] } };
 //! #     let info = PackageInfo { name: "musl".into(), version: version.into(), installed_size: 1,

@@ -484,7 +484,10 @@ mod tests {
         assert_eq!(ring.len(), 1);
         ring.add_pem("again.pub", key.public_pem().unwrap().as_bytes())
             .unwrap();
-        assert_eq!(ring.iter().collect::<Vec<_>>(), [(key.id(), "made.pub")]);
+        assert_eq!(
+            ring.iter().collect::<Vec<_>>(),
+            [(key.id(), "made.pub"), (key.id(), "again.pub")]
+        );
         let signature = same.sign(Schema::Package, b"payload").unwrap();
         assert_eq!(signature, key.sign(Schema::Package, b"payload").unwrap());
         assert_eq!(

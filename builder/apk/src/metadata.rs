@@ -128,6 +128,8 @@ pub struct Acl {
     pub group: String,
     /// Extended attributes as name and value, in stored order.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// User and group id that count where the root does not know the names; v2 packages have them.
+    pub ids: Option<(u32, u32)>,
 }
 
 /// What a path of a package is.

@@ -189,7 +189,7 @@ fn file(name: &str, kind: FileKind) -> FileEntry {
         mode: 0o644,
         user: "root".to_owned(),
         group: "root".to_owned(),
-        xattrs: Vec::new(),
+        ..Acl::default()
     };
     FileEntry {
         name: name.as_bytes().to_vec(),
@@ -205,7 +205,7 @@ fn unpacked(name: &str, files: &[(&str, FileEntry)], change: impl FnOnce(&mut Pa
         mode: 0o755,
         user: "root".to_owned(),
         group: "root".to_owned(),
-        xattrs: Vec::new(),
+        ..Acl::default()
     };
     let info = PackageInfo {
         name: name.to_owned(),

@@ -404,7 +404,7 @@ fn fill(
             mode: entry.mode.unwrap_or(default),
             user: entry.owner.clone(),
             group: entry.group.clone(),
-            xattrs: Vec::new(),
+            ..Acl::default()
         },
         None => Acl::root(default),
     };

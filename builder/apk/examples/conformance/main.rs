@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod cases;
 mod packages;
 mod repositories;
+mod roots;
 mod solver;
 mod versions;
 
@@ -32,10 +33,7 @@ fn main() -> ExitCode {
         "solver" => solver::run(&paths),
         "repositories" => repositories::run(&paths),
         "packages" => packages::run(&paths),
-        "roots" => {
-            eprintln!("{kind}: not built yet");
-            return ExitCode::from(2);
-        }
+        "roots" => roots::run(&paths),
         _ => {
             eprintln!("unknown kind {kind:?}; one of {KINDS}");
             return ExitCode::from(2);

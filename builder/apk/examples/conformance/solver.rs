@@ -137,7 +137,7 @@ fn solve_case(case: &Value) -> Result<(u64, Value), String> {
 }
 
 /// Reads a command line. There is no request if one of its dependencies is wrong.
-fn request(
+pub fn request(
     words: &[&str],
     world: Vec<lycia_apk::metadata::Dependency>,
     builder: &mut UniverseBuilder,

@@ -389,6 +389,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
             user,
             group,
             xattrs,
+            ids: None,
         })
     }
 }

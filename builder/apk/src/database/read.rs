@@ -74,10 +74,14 @@ impl Database {
         }
         let bad = |what: &str| ReadError::Scripts(what.to_owned());
         let mut tar = Vec::new();
-        flate2::read::GzDecoder::new(archive)
-            .take(SCRIPTS_MAX + 1)
-            .read_to_end(&mut tar)
-            .map_err(|error| ReadError::Scripts(format!("not gzip: {error}")))?;
+        if archive.starts_with(&[0x1f, 0x8b]) {
+            flate2::read::GzDecoder::new(archive)
+                .take(SCRIPTS_MAX + 1)
+                .read_to_end(&mut tar)
+                .map_err(|error| ReadError::Scripts(format!("not gzip: {error}")))?;
+        } else {
+            tar.extend_from_slice(archive);
+        }
         if tar.len() as u64 > SCRIPTS_MAX {
             return Err(bad("larger than 256 MiB when unpacked"));
         }

@@ -128,6 +128,14 @@ impl Database {
 
     /// The file `scripts.tar.gz`: gzip level 9 without time or name, a tar in GNU format.
     pub fn write_scripts(&self) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(9));
+        // Writing to memory does not fail.
+        let _ = gzip.write_all(&self.scripts_archive());
+        gzip.finish().unwrap_or_default()
+    }
+
+    /// The same archive without compression, `scripts.tar`.
+    pub fn scripts_archive(&self) -> Vec<u8> {
         let mut tar = Vec::new();
         for package in &self.packages {
             for kind in ScriptKind::ALL {
@@ -144,10 +152,7 @@ impl Database {
             }
         }
         tar.resize(tar.len() + 1024, 0);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(9));
-        // Writing to memory does not fail.
-        let _ = gzip.write_all(&tar);
-        gzip.finish().unwrap_or_default()
+        tar
     }
 }
 

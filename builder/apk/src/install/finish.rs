@@ -4,36 +4,44 @@ use std::collections::BTreeMap;
 
 use lycia_tree::{Follow, display};
 
-use super::state::Holder;
+use super::state::{Holder, OwnerNames};
 use super::{ChangeKind, InstallError, Installation, Installed, Names, ScriptCall};
-use crate::database::{Database, InstalledDirectory, InstalledFile, Ownership};
+use crate::database::{Database, InstalledDirectory, InstalledFile};
 use crate::glob;
 use crate::metadata::ScriptKind;
 
 /// The id of an owner that the root does not know.
 const NOBODY: u32 = 65534;
 
-/// The numbers of a user and a group; those that are unknown are noted and become nobody.
+/// The numbers of a user and a group, those of the package where the root does not know the names; what is
+/// unknown altogether becomes nobody and is handed to `unknown`, with its kind and name.
 pub(super) fn numbers(
     names: &Names,
-    (user, group): (&str, &str),
-    (package, path): (&str, &[u8]),
-    unknown: &mut Vec<InstallError>,
+    owner: &OwnerNames,
+    mut unknown: impl FnMut(&'static str, &str),
 ) -> (u32, u32) {
     let mut resolve = |kind, name: &str, id: Option<u32>| {
         id.unwrap_or_else(|| {
-            let (package, path, name) = (package.to_owned(), display(path), name.to_owned());
-            unknown.push(InstallError::UnknownOwner {
-                package,
-                path,
-                kind,
-                name,
-            });
+            unknown(kind, name);
             NOBODY
         })
     };
-    let uid = resolve("user", user, names.user(user));
-    (uid, resolve("group", group, names.group(group)))
+    let uid = names.user(&owner.user).or(owner.ids.map(|ids| ids.0));
+    let gid = names.group(&owner.group).or(owner.ids.map(|ids| ids.1));
+    (
+        resolve("user", &owner.user, uid),
+        resolve("group", &owner.group, gid),
+    )
+}
+
+/// The complaint about an owner that is unknown.
+pub(super) fn unknown_owner(package: &str, path: &[u8], kind: &'static str, name: &str) -> InstallError {
+    InstallError::UnknownOwner {
+        package: package.to_owned(),
+        path: display(path),
+        kind,
+        name: name.to_owned(),
+    }
 }
 
 impl Installation<'_> {
@@ -44,23 +52,19 @@ impl Installation<'_> {
         for (id, owned) in &self.owned {
             let metadata = self.tree.metadata_mut(*id);
             let unknown = &mut self.unknown_owners;
-            (metadata.uid, metadata.gid) = numbers(
-                names,
-                (&owned.user, &owned.group),
-                (&owned.package, &owned.path),
-                unknown,
-            );
+            (metadata.uid, metadata.gid) = numbers(names, &owned.names, |kind, name| {
+                unknown.push(unknown_owner(&owned.package, &owned.path, kind, name));
+            });
         }
         self.unknown_owners.sort_by_key(InstallError::to_string);
 
         let triggers = self.triggers();
-        let recorded = |holder: &Holder| match &holder.names {
-            Some((user, group)) if late => Ownership {
-                uid: names.user(user).unwrap_or(NOBODY),
-                gid: names.group(group).unwrap_or(NOBODY),
-                ..holder.ids.clone()
-            },
-            _ => holder.ids.clone(),
+        let recorded = |holder: &Holder| {
+            let mut ids = holder.ids.clone();
+            if let (true, Some(owner)) = (late, &holder.names) {
+                (ids.uid, ids.gid) = numbers(names, owner, |_, _| {});
+            }
+            ids
         };
         let attribution: BTreeMap<Vec<u8>, String> = self
             .files

@@ -24,7 +24,7 @@ impl Names {
         if name == "root" {
             Some(0)
         } else {
-            self.users.get(name).copied().or_else(|| number(name))
+            self.users.get(name).copied()
         }
     }
 
@@ -33,16 +33,9 @@ impl Names {
         if name == "root" {
             Some(0)
         } else {
-            self.groups.get(name).copied().or_else(|| number(name))
+            self.groups.get(name).copied()
         }
     }
-}
-
-/// The id that a name of digits means (chown(1) reads them so; v2 archives have numbers without names).
-fn number(name: &str) -> Option<u32> {
-    name.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| name.parse().ok())?
 }
 
 fn ids(text: &[u8]) -> HashMap<String, u32> {

@@ -1,8 +1,10 @@
 //! Taking a package out of the tree.
 
-use lycia_tree::Follow;
+use lycia_tree::{Follow, InodeId, display};
 
-use super::{ChangeKind, Installation, join};
+use super::finish::{numbers, unknown_owner};
+use super::state::{Holder, Owned, OwnerNames};
+use super::{ChangeKind, Installation, Names, Owners, join};
 use crate::metadata::Acl;
 
 impl Installation<'_> {
@@ -39,13 +41,7 @@ impl Installation<'_> {
         }
     }
 
-    fn unclaim(
-        &mut self,
-        canonical: &[u8],
-        claim: (usize, usize),
-        holder: &super::state::Holder,
-        cause: &str,
-    ) {
+    fn unclaim(&mut self, canonical: &[u8], claim: (usize, usize), holder: &Holder, cause: &str) {
         let Some(mut directory) = self.directories.remove(canonical) else {
             return;
         };
@@ -124,7 +120,7 @@ impl Installation<'_> {
                 if let Some((slot, _)) = other {
                     return Err(format!(
                         "the directory {} of {}",
-                        lycia_tree::display(inner),
+                        display(inner),
                         self.name(*slot)
                     ));
                 }
@@ -136,21 +132,14 @@ impl Installation<'_> {
                     let digest = directory.files[file].digest;
                     let kind = self.slots[slot].digest_kind();
                     if self.options.protected.covers(&directory.path) && self.changed(inner, digest, kind) {
-                        return Err(format!("the changed file {}", lycia_tree::display(inner)));
+                        return Err(format!("the changed file {}", display(inner)));
                     }
                 }
                 Some(&(slot, _, _)) => {
-                    return Err(format!(
-                        "the file {} of {}",
-                        lycia_tree::display(inner),
-                        self.name(slot)
-                    ));
+                    return Err(format!("the file {} of {}", display(inner), self.name(slot)));
                 }
                 None => {
-                    return Err(format!(
-                        "the file {}, which no package has",
-                        lycia_tree::display(inner)
-                    ));
+                    return Err(format!("the file {}, which no package has", display(inner)));
                 }
             }
         }
@@ -176,7 +165,7 @@ impl Installation<'_> {
     }
 
     /// Gives a directory the owner, mode and attributes of a record; says whether that changed anything.
-    pub(super) fn give(&mut self, id: lycia_tree::InodeId, slot: usize, at: usize) -> bool {
+    pub(super) fn give(&mut self, id: InodeId, slot: usize, at: usize) -> bool {
         let holder = self.slots[slot].directories[at].holder.clone();
         let before = self.tree.inode(id).metadata.clone();
         let metadata = self.tree.metadata_mut(id);
@@ -190,45 +179,29 @@ impl Installation<'_> {
     }
 
     /// Gives an inode its owner, now or as soon as the users are known.
-    pub(super) fn own(
-        &mut self,
-        id: lycia_tree::InodeId,
-        slot: usize,
-        path: &[u8],
-        holder: &super::state::Holder,
-    ) {
+    pub(super) fn own(&mut self, id: InodeId, slot: usize, path: &[u8], holder: &Holder) {
         let metadata = self.tree.metadata_mut(id);
         (metadata.uid, metadata.gid) = (holder.ids.uid, holder.ids.gid);
         self.owned.remove(&id);
-        if let (Some((user, group)), super::Owners::AtEnd) = (&holder.names, self.options.owners) {
-            let package = self.name(slot);
-            let owned = super::state::Owned {
-                package,
+        if let (Some(names), Owners::AtEnd) = (&holder.names, self.options.owners) {
+            let owned = Owned {
+                package: self.name(slot),
                 path: path.to_vec(),
-                user: user.clone(),
-                group: group.clone(),
+                names: names.clone(),
             };
             self.owned.insert(id, owned);
         }
     }
 
     /// The owner that an entry of a package gives, with numbers if they are to be had at once.
-    pub(super) fn holder(
-        &mut self,
-        slot: usize,
-        path: &[u8],
-        acl: &Acl,
-        names: Option<&super::Names>,
-    ) -> super::state::Holder {
-        let mut holder = super::state::Holder::of(acl);
+    pub(super) fn holder(&mut self, slot: usize, path: &[u8], acl: &Acl, names: Option<&Names>) -> Holder {
+        let mut holder = Holder::of(acl);
         if let Some(names) = names {
             let package = self.name(slot);
-            (holder.ids.uid, holder.ids.gid) = super::finish::numbers(
-                names,
-                (&acl.user, &acl.group),
-                (&package, path),
-                &mut self.unknown_owners,
-            );
+            let unknown = &mut self.unknown_owners;
+            (holder.ids.uid, holder.ids.gid) = numbers(names, &OwnerNames::of(acl), |kind, name| {
+                unknown.push(unknown_owner(&package, path, kind, name));
+            });
         }
         holder
     }

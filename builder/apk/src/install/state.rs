@@ -47,12 +47,31 @@ impl Present for InTree {
     }
 }
 
+/// The owners that a package names.
+#[derive(Clone, Debug)]
+pub(super) struct OwnerNames {
+    pub user: String,
+    pub group: String,
+    /// What counts if the root does not know them.
+    pub ids: Option<(u32, u32)>,
+}
+
+impl OwnerNames {
+    pub fn of(acl: &Acl) -> OwnerNames {
+        OwnerNames {
+            user: acl.user.clone(),
+            group: acl.group.clone(),
+            ids: acl.ids,
+        }
+    }
+}
+
 /// Owner, mode and attributes that a record gives.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     pub ids: Ownership,
     /// Until the users of the root are known, or for messages.
-    pub names: Option<(String, String)>,
+    pub names: Option<OwnerNames>,
     /// None where only their digest is known.
     pub xattrs: Option<Vec<(Vec<u8>, Vec<u8>)>>,
 }
@@ -66,7 +85,7 @@ impl Holder {
                 mode: acl.mode & 0o7777,
                 xattrs: xattr_digest(&acl.xattrs),
             },
-            names: Some((acl.user.clone(), acl.group.clone())),
+            names: Some(OwnerNames::of(acl)),
             xattrs: Some(acl.xattrs.clone()),
         }
     }
@@ -174,8 +193,7 @@ pub(super) struct Directory {
 pub(super) struct Owned {
     pub package: String,
     pub path: Vec<u8>,
-    pub user: String,
-    pub group: String,
+    pub names: OwnerNames,
 }
 
 impl Installation<'_> {

@@ -85,7 +85,7 @@ impl Acl {
             mode,
             user: "root".into(),
             group: "root".into(),
-            xattrs: Vec::new(),
+            ..Acl::default()
         }
     }
 }

@@ -38,6 +38,10 @@ impl crate::keys::rand_core::RngCore for Counter {
 
 impl crate::keys::rand_core::CryptoRng for Counter {}
 
+pub(crate) fn rsa_key() -> rsa::RsaPrivateKey {
+    rsa::RsaPrivateKey::new(&mut Counter(41), 2048).unwrap()
+}
+
 fn key(number: u64) -> SigningKey {
     SigningKey::generate_ec(&format!("test-{number}"), &mut Counter(number)).unwrap()
 }

@@ -178,6 +178,7 @@ fn list(archive: &mut Archive<'_, '_>, limits: &Limits) -> Result<Listed, Packag
             user: entry.user.clone(),
             group: entry.group.clone(),
             xattrs: entry.xattrs.clone(),
+            ids: Some(entry.ids),
         };
         if entry.kind == EntryKind::Directory {
             let path = entry.name.strip_suffix(b"/").unwrap_or(&entry.name).to_vec();
@@ -207,7 +208,7 @@ fn list(archive: &mut Archive<'_, '_>, limits: &Limits) -> Result<Listed, Packag
                     mode: 0o755,
                     user: "root".into(),
                     group: "root".into(),
-                    xattrs: Vec::new(),
+                    ..Acl::default()
                 };
                 places.insert(Vec::new(), paths.len());
                 paths.push(DirEntry {

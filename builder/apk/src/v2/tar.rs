@@ -32,6 +32,7 @@ pub(super) struct Entry {
     pub mode: u16,
     pub user: String,
     pub group: String,
+    pub ids: (u32, u32),
     pub size: u64,
     pub mtime: u64,
     pub link: Vec<u8>,
@@ -276,24 +277,23 @@ impl Header<'_> {
                 ));
             }
         };
-        let owner = |at: usize, id: usize| -> Result<String, String> {
+        let ids = (self.octal(108, 8)? as u32, self.octal(116, 8)? as u32);
+        let owner = |at: usize, id: u32| -> Result<String, String> {
             let name = String::from_utf8(self.text(at, 32).to_vec())
                 .map_err(|_| format!("{}: an owner's name is not UTF-8", shown()))?;
-            // Without a name the number counts; the database resolves it as one.
-            Ok(match name.is_empty() {
-                false => name,
-                true => match self.octal(id, 8)? {
-                    0 => "root".to_owned(),
-                    number => number.to_string(),
-                },
+            Ok(match (name.is_empty(), id) {
+                (false, _) => name,
+                (true, 0) => "root".to_owned(),
+                (true, number) => number.to_string(),
             })
         };
         let device = |at: usize| self.octal(at, 8).map(|number| number as u32);
         Ok(Entry {
             kind,
             mode: (self.octal(100, 8)? & 0o7777) as u16,
-            user: owner(265, 108)?,
-            group: owner(297, 116)?,
+            user: owner(265, ids.0)?,
+            group: owner(297, ids.1)?,
+            ids,
             size,
             mtime: self.octal(136, 12)?,
             link,
