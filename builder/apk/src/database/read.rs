@@ -87,7 +87,8 @@ impl Database {
         }
         let mut rest = tar.as_slice();
         let mut long = None;
-        while let Some((head, after)) = rest.split_at_checked(512) {
+        while !rest.is_empty() {
+            let (head, after) = rest.split_at_checked(512).ok_or_else(|| bad("cut short"))?;
             if head.iter().all(|&byte| byte == 0) {
                 break;
             }
