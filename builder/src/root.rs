@@ -197,7 +197,7 @@ pub fn beside(root: &Root, packages: Vec<Unpacked>) -> Result<Option<Tree>> {
             .explain(Kind::Target, || "unpacking for the initramfs".to_owned())?;
     }
     // Whoever owns them: files of an initramfs are root's.
-    installation.finish(&Names::parse(b"root:x:0:0::/:/\n", b"root:x:0:\n"), true);
+    installation.finish(&Names::parse(b"root:x:0:0::/:/\n", b"root:x:0:\n"));
     Ok(Some(tree))
 }
 
