@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lycia_tree::{Content, Follow, Timestamp, Tree, display};
 
-use crate::tmpfiles::glob;
+use crate::glob::glob;
 use crate::{RootError, replace};
 use index::Index;
 use module::Module;

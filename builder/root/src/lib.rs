@@ -7,12 +7,15 @@
 //!
 //! This crate never touches the host's file system, reads no clock and runs no program.
 
+mod accounts;
 pub mod certificates;
 pub mod depmod;
+mod glob;
 pub mod hwdb;
 pub mod services;
 mod shadow;
 mod shells;
+pub mod specifier;
 pub mod sysusers;
 mod text;
 pub mod tmpfiles;

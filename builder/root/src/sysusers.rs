@@ -1,11 +1,19 @@
-//! System users and groups from `sysusers.d` (sysusers.d(5)).
+//! System users and groups from `sysusers.d` (sysusers.d(5)), as sd-tools' and systemd's sysusers make them.
+//!
+//! Ids are given out as the reference gives them: wished ids where they are free, else the id of the group or
+//! user of the same name, else the next one down from 999 (or through the ranges of `r` lines), in the order of
+//! files and lines, groups before users. So a root gets the ids that its own tool would give. Lines that
+//! the reference complains about and leaves out are errors here, but for conflicts between packages, which
+//! are warnings.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod allocation;
 
-use lycia_tree::{Follow, Metadata, Timestamp, Tree};
+use lycia_tree::{Metadata, Timestamp, Tree};
 
-use crate::text::{Line, configuration};
-use crate::{RootError, Step, replace};
+use crate::accounts::{self, Accounts};
+use crate::specifier::{Expanded, Specifiers, Table};
+use crate::{RootError, Step, replace, text};
+use allocation::Allocation;
 
 /// Folders in the order of precedence.
 const FOLDERS: &[&str] = &[
@@ -14,36 +22,88 @@ const FOLDERS: &[&str] = &[
     "usr/local/lib/sysusers.d",
     "usr/lib/sysusers.d",
 ];
-/// System ids are given out from here downwards.
-const ID_MAX: u32 = 999;
-const ID_MIN: u32 = 1;
+const DAY: i64 = 86_400;
+/// Most lines of all files together.
+const LINES_MAX: usize = 20_000;
+/// Longest name: what utmp(5) holds.
+const NAME_MAX: usize = 31;
 
-#[derive(Clone, Debug)]
-struct User {
-    name: String,
-    password: String,
-    uid: u32,
-    gid: u32,
-    gecos: String,
-    home: String,
-    shell: String,
+/// Which id a line wishes for.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Wish {
+    /// Any.
+    #[default]
+    Any,
+    /// This number.
+    Number(u32),
+    /// That of the owner of a path.
+    OwnerOf(String),
 }
 
-#[derive(Clone, Debug)]
-struct Group {
-    name: String,
-    password: String,
-    gid: u32,
-    members: Vec<String>,
+/// The group that a `u` line names behind a colon.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Primary {
+    /// By number; it must exist.
+    Number(u32),
+    /// By name; it must exist or be made by another line.
+    Name(String),
 }
 
-/// The accounts of a root, in the order of the files.
-#[derive(Default)]
-struct Accounts {
-    users: Vec<User>,
-    groups: Vec<Group>,
-    low: u32,
-    high: u32,
+/// What a line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// `u`: a user, and a group of its name if no other is named.
+    User {
+        /// Its name.
+        name: String,
+        /// Its id.
+        uid: Wish,
+        /// Its group.
+        primary: Option<Primary>,
+        /// Its full name.
+        gecos: Option<String>,
+        /// Its home.
+        home: Option<String>,
+        /// Its shell.
+        shell: Option<String>,
+    },
+    /// `g`: a group.
+    Group {
+        /// Its name.
+        name: String,
+        /// Its id.
+        gid: Wish,
+    },
+    /// `m`: a user is a member of a group; both are made if they are not there.
+    Member {
+        /// The user.
+        user: String,
+        /// The group.
+        group: String,
+    },
+    /// `r`: ids that may be given out, both ends included.
+    Range(u32, u32),
+}
+
+/// A line with its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Path of the file in the root.
+    pub file: String,
+    /// Counted from 1.
+    pub number: usize,
+    /// What it asks for.
+    pub entry: Entry,
+}
+
+impl Line {
+    fn wrong(&self, what: String) -> RootError {
+        RootError::Line {
+            file: self.file.clone(),
+            line: self.number,
+            what,
+        }
+    }
 }
 
 /// Makes the users and groups that the root's packages ask for; gives warnings.
@@ -60,438 +120,239 @@ pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Vec<String>, RootError> {
 /// As [`run`].
 pub fn run_recorded(tree: &mut Tree, time: Timestamp) -> Result<Step, RootError> {
     let mut step = Step::default();
-    let lines = configuration(tree, FOLDERS)?;
-    if lines.is_empty() {
+    let files = text::files(tree, FOLDERS)?;
+    if files.is_empty() {
         return Ok(step);
     }
-    let mut accounts = Accounts::read(tree)?;
-    // Groups before users, and memberships last, whatever the order of the files; fixed ids before
-    // those that are chosen, so that none is taken away.
-    for line in &lines {
-        match line.words[0].as_str() {
-            "r" => accounts.range(line)?,
-            "g" | "u" | "u!" | "m" => {}
-            other => return Err(line.wrong(format!("`{other}` is no type of line"))),
-        }
-        if line.words[0] != "r" {
-            check_name(line, line.words.get(1))?;
-        }
+    let specifiers = Specifiers::read(tree)?;
+    let mut lines = Vec::new();
+    for (file, text) in &files {
+        lines.extend(parse(file, text, &specifiers)?);
     }
-    let fixed = |line: &&Line| {
-        line.word(2)
-            .is_some_and(|id| id.starts_with(|first: char| first.is_ascii_digit()))
+    if lines.len() > LINES_MAX {
+        return Err(RootError::File {
+            file: FOLDERS.join(", "),
+            what: format!("have more than {LINES_MAX} lines"),
+        });
+    }
+    let mut allocation = Allocation::new(Accounts::read(tree)?);
+    let made = allocation.make(tree, &lines, &mut step.warnings)?;
+    let accounts = allocation.accounts;
+    tree.make_directories(b"etc", Metadata::new(0o755, time))?;
+    let mut write = |path: &str, mode: u16, text: String| {
+        replace(
+            tree,
+            path.as_bytes(),
+            mode,
+            text.into_bytes(),
+            time,
+            &mut step.written,
+        )
     };
-    for wanted in [true, false] {
-        for line in lines
-            .iter()
-            .filter(|line| line.words[0] == "g" && fixed(line) == wanted)
-        {
-            accounts.add_group(tree, line)?;
+    if !made.users.is_empty() {
+        write("etc/passwd", 0o644, accounts.passwd())?;
+    }
+    if !made.groups.is_empty() || made.members {
+        write("etc/group", 0o644, accounts.group())?;
+    }
+    if !made.users.is_empty() {
+        let day = time.seconds.max(0) / DAY;
+        let mut shadow = accounts::text(tree, "etc/shadow")?;
+        for name in &made.users {
+            if !shadow.lines().any(|line| line.split(':').next() == Some(name)) {
+                // Locked; the first boot may give root a password.
+                let password = if name == "root" { "!unprovisioned" } else { "!*" };
+                shadow += &format!("{name}:{password}:{day}::::::\n");
+            }
         }
+        let path = b"etc/shadow";
+        replace(tree, path, 0o600, shadow.into_bytes(), time, &mut step.written)?;
     }
-    for wanted in [true, false] {
-        for line in lines
-            .iter()
-            .filter(|line| line.words[0].starts_with('u') && fixed(line) == wanted)
-        {
-            accounts.add_user(tree, line, &mut step.warnings)?;
+    if !made.groups.is_empty() {
+        let mut gshadow = accounts::text(tree, "etc/gshadow")?;
+        for name in &made.groups {
+            if !gshadow.lines().any(|line| line.split(':').next() == Some(name)) {
+                let group = accounts.groups.iter().find(|group| group.name == *name);
+                let members = group.map(|group| group.members.join(",")).unwrap_or_default();
+                gshadow += &format!("{name}:!*::{members}\n");
+            }
         }
-    }
-    for line in lines.iter().filter(|line| line.words[0] == "m") {
-        accounts.add_member(line)?;
-    }
-    replace(
-        tree,
-        b"etc/passwd",
-        0o644,
-        accounts.passwd().into_bytes(),
-        time,
-        &mut step.written,
-    )?;
-    replace(
-        tree,
-        b"etc/group",
-        0o644,
-        accounts.group().into_bytes(),
-        time,
-        &mut step.written,
-    )?;
-    if tree.find(b"etc", Follow::All)?.is_none() {
-        tree.make_directory(b"etc", Metadata::new(0o755, time))?;
+        let path = b"etc/gshadow";
+        replace(tree, path, 0o600, gshadow.into_bytes(), time, &mut step.written)?;
     }
     Ok(step)
 }
 
-fn check_name<'a>(line: &Line, name: Option<&'a String>) -> Result<&'a str, RootError> {
-    let name = name.map(String::as_str).unwrap_or_default();
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
-    if name.is_empty() || name.len() > 31 || name.starts_with(['-', '.']) || !name.chars().all(fits) {
-        return Err(line.wrong(format!("`{}` is no name of a user or group", name.escape_debug())));
-    }
-    Ok(name)
-}
-
-impl Accounts {
-    fn read(tree: &Tree) -> Result<Accounts, RootError> {
-        let text = |path: &str| -> Result<String, RootError> {
-            match tree.find(path.as_bytes(), Follow::All)? {
-                None => Ok(String::new()),
-                Some(_) => Ok(String::from_utf8_lossy(tree.read(path.as_bytes())?).into_owned()),
-            }
-        };
-        let mut accounts = Accounts {
-            low: ID_MIN,
-            high: ID_MAX,
-            ..Accounts::default()
-        };
-        let bad = |file: &str, number: usize| RootError::Line {
+/// Reads the lines of a file of `sysusers.d`; lines with specifiers that only a running system knows are
+/// left to it.
+///
+/// # Errors
+/// When a line is not as sysusers.d(5) says.
+pub fn parse(file: &str, text: &str, specifiers: &Specifiers) -> Result<Vec<Line>, RootError> {
+    let mut lines = Vec::new();
+    for (number, line) in text::lines(text) {
+        let entry = entry(line, specifiers).map_err(|what| RootError::Line {
             file: file.to_owned(),
-            line: number + 1,
-            what: "is not as passwd(5) or group(5) say".to_owned(),
+            line: number,
+            what,
+        })?;
+        if let Some(entry) = entry {
+            lines.push(Line {
+                file: file.to_owned(),
+                number,
+                entry,
+            });
+        }
+    }
+    Ok(lines)
+}
+
+fn entry(line: &str, specifiers: &Specifiers) -> Result<Option<Entry>, String> {
+    let mut rest = line;
+    let mut words: Vec<Option<String>> = Vec::new();
+    while words.len() < 6
+        && let Some(word) = text::word(&mut rest, false)?
+    {
+        // The type has none.
+        let word = match words.is_empty() {
+            true => Expanded::Text(word),
+            false => specifiers.expand(&word, Table::Sysusers)?,
         };
-        for (number, line) in text("etc/passwd")?
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.is_empty())
-        {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [name, password, uid, gid, gecos, home, shell] = fields[..] else {
-                return Err(bad("etc/passwd", number));
+        let Expanded::Text(word) = word else {
+            return Ok(None);
+        };
+        let word = String::from_utf8(word).map_err(|_| "a word is not UTF-8".to_owned())?;
+        words.push(Some(word).filter(|word| !word.is_empty() && word != "-"));
+    }
+    if !rest.is_empty() {
+        return Err(format!("`{}` is more than a line has", shown(rest)));
+    }
+    let mut words = words.into_iter();
+    let mut next = || words.next().flatten();
+    let kind = next().unwrap_or_default();
+    let (name, id, gecos, home, shell) = (next(), next(), next(), next(), next());
+    let named = |what: &str| {
+        let name = name.clone().unwrap_or_default();
+        if is_name(&name) {
+            return Ok(name);
+        }
+        Err(format!("`{}` is no name of a {what}", shown(&name)))
+    };
+    let only_users = || match gecos.is_some() || home.is_some() || shell.is_some() {
+        true => Err(format!("a line of type `{kind}` has no full name, home or shell")),
+        false => Ok(()),
+    };
+    match kind.as_str() {
+        // `!` locks the account in newer dialects; system users are locked in any case.
+        "u" | "u!" => {
+            let name = named("user")?;
+            let (uid, primary) = match &id {
+                None => (Wish::Any, None),
+                Some(path) if path.starts_with('/') => (Wish::OwnerOf(path.clone()), None),
+                Some(text) => user_ids(text)?,
             };
-            accounts.users.push(User {
-                name: name.to_owned(),
-                password: password.to_owned(),
-                uid: uid.parse().map_err(|_| bad("etc/passwd", number))?,
-                gid: gid.parse().map_err(|_| bad("etc/passwd", number))?,
-                gecos: gecos.to_owned(),
-                home: home.to_owned(),
-                shell: shell.to_owned(),
-            });
-        }
-        for (number, line) in text("etc/group")?
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.is_empty())
-        {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [name, password, gid, members] = fields[..] else {
-                return Err(bad("etc/group", number));
+            let field = |value: &Option<String>, path: bool| match value {
+                Some(text) if text.contains(|letter: char| letter == ':' || letter.is_control()) => {
+                    Err(format!("`{}` has a colon or a control character", shown(text)))
+                }
+                Some(text) if path && !(text.starts_with('/') && text.is_ascii() && is_plain(text)) => {
+                    Err(format!("`{}` is no absolute path", shown(text)))
+                }
+                value => Ok(value.clone()),
             };
-            accounts.groups.push(Group {
-                name: name.to_owned(),
-                password: password.to_owned(),
-                gid: gid.parse().map_err(|_| bad("etc/group", number))?,
-                members: members
-                    .split(',')
-                    .filter(|name| !name.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            });
+            Ok(Some(Entry::User {
+                name,
+                uid,
+                primary,
+                gecos: field(&gecos, false)?,
+                home: field(&home, true)?,
+                shell: field(&shell, true)?,
+            }))
         }
-        Ok(accounts)
-    }
-
-    fn range(&mut self, line: &Line) -> Result<(), RootError> {
-        let text = line.word(2).unwrap_or_default();
-        let (low, high) = text.split_once('-').unwrap_or((text, text));
-        match (low.parse(), high.parse()) {
-            (Ok(low), Ok(high)) if 0 < low && low <= high => (self.low, self.high) = (low, high),
-            _ => return Err(line.wrong(format!("`{text}` is no range of ids"))),
+        "g" => {
+            only_users()?;
+            let gid = match id {
+                None => Wish::Any,
+                Some(path) if path.starts_with('/') => Wish::OwnerOf(path),
+                Some(text) => Wish::Number(number(&text)?),
+            };
+            let name = named("group")?;
+            Ok(Some(Entry::Group { name, gid }))
         }
-        Ok(())
-    }
-
-    fn free(&self, id: u32) -> bool {
-        !self.users.iter().any(|user| user.uid == id) && !self.groups.iter().any(|group| group.gid == id)
-    }
-
-    fn next(&self, name: &str) -> Result<u32, RootError> {
-        (self.low..=self.high)
-            .rev()
-            .find(|&id| self.free(id))
-            .ok_or_else(|| RootError::NoId(name.to_owned()))
-    }
-
-    fn add_group(&mut self, tree: &Tree, line: &Line) -> Result<(), RootError> {
-        let name = check_name(line, line.words.get(1))?.to_owned();
-        if self.groups.iter().any(|group| group.name == name) {
-            return Ok(());
-        }
-        let gid = match line.word(2) {
-            None => self.next(&name)?,
-            Some(path) if path.starts_with('/') => match tree.find(path.as_bytes(), Follow::All)? {
-                Some(id) => tree.inode(id).metadata.gid,
-                None => self.next(&name)?,
-            },
-            Some(text) => {
-                let id = text
-                    .parse()
-                    .map_err(|_| line.wrong(format!("`{text}` is no id")))?;
-                // A number that is taken by another is a wish only, as systemd-sysusers takes it.
-                if self.groups.iter().any(|group| group.gid == id) {
-                    self.next(&name)?
-                } else {
-                    id
-                }
+        "m" => {
+            only_users()?;
+            let group = id.unwrap_or_default();
+            if !is_name(&group) {
+                return Err(format!("`{}` is no name of a group", shown(&group)));
             }
-        };
-        self.groups.push(Group {
-            name,
-            password: "x".to_owned(),
-            gid,
-            members: Vec::new(),
-        });
-        Ok(())
-    }
-
-    fn add_user(&mut self, tree: &Tree, line: &Line, warnings: &mut Vec<String>) -> Result<(), RootError> {
-        let name = check_name(line, line.words.get(1))?.to_owned();
-        if self.users.iter().any(|user| user.name == name) {
-            return Ok(());
+            let user = named("user")?;
+            Ok(Some(Entry::Member { user, group }))
         }
-        let mut wanted = None;
-        let mut primary: Option<u32> = None;
-        match line.word(2) {
-            None => {}
-            Some(path) if path.starts_with('/') => {
-                wanted = tree
-                    .find(path.as_bytes(), Follow::All)?
-                    .map(|id| tree.inode(id).metadata.uid);
+        "r" => {
+            only_users()?;
+            if let Some(name) = name {
+                return Err(format!("a range of ids has no name, `{}`", shown(&name)));
             }
-            Some(text) => {
-                let (uid, group) = text
-                    .split_once(':')
-                    .map_or((text, None), |(uid, group)| (uid, Some(group)));
-                if uid != "-" {
-                    wanted = Some(uid.parse().map_err(|_| line.wrong(format!("`{uid}` is no id")))?);
-                }
-                if let Some(group) = group {
-                    let known = self
-                        .groups
-                        .iter()
-                        .find(|known| known.name == group)
-                        .map(|known| known.gid);
-                    primary = Some(match (known, group.parse()) {
-                        (Some(gid), _) | (None, Ok(gid)) => gid,
-                        _ => return Err(line.wrong(format!("there is no group `{group}`"))),
-                    });
-                }
+            let text = id.unwrap_or_default();
+            let (low, high) = text.split_once('-').unwrap_or((&text, &text));
+            match (number(low), number(high)) {
+                (Ok(low), Ok(high)) if low <= high => Ok(Some(Entry::Range(low, high))),
+                _ => Err(format!("`{}` is no range of ids", shown(&text))),
             }
         }
-        let taken = |id: u32| self.users.iter().any(|user| user.uid == id);
-        let own_group = self
-            .groups
-            .iter()
-            .find(|group| group.name == name)
-            .map(|group| group.gid);
-        let uid = match (wanted, own_group) {
-            (Some(id), _) if !taken(id) => id,
-            (Some(id), _) => {
-                let other = self.next(&name)?;
-                warnings.push(format!(
-                    "the user {name} wants the id {id}, which is taken, and got {other}"
-                ));
-                other
-            }
-            (None, Some(id)) if !taken(id) => id,
-            (None, _) => self.next(&name)?,
-        };
-        let gid = match (primary, own_group) {
-            (Some(gid), _) | (None, Some(gid)) => gid,
-            (None, None) => {
-                let gid = if self.groups.iter().any(|group| group.gid == uid) {
-                    self.next(&name)?
-                } else {
-                    uid
-                };
-                self.groups.push(Group {
-                    name: name.clone(),
-                    password: "x".to_owned(),
-                    gid,
-                    members: Vec::new(),
-                });
-                gid
-            }
-        };
-        let plain = |at: usize, usual: &str| -> Result<String, RootError> {
-            let text = line.word(at).unwrap_or(usual);
-            if text.contains([':', '\n']) {
-                return Err(line.wrong(format!("`{}` has a colon or a line break", text.escape_debug())));
-            }
-            Ok(text.to_owned())
-        };
-        let shell = if uid == 0 { "/bin/sh" } else { "/usr/bin/nologin" };
-        self.users.push(User {
-            gecos: plain(3, "")?,
-            home: plain(4, "/")?,
-            shell: plain(5, shell)?,
-            name,
-            password: "x".to_owned(),
-            uid,
-            gid,
-        });
-        Ok(())
-    }
-
-    fn add_member(&mut self, line: &Line) -> Result<(), RootError> {
-        let name = check_name(line, line.words.get(1))?.to_owned();
-        let group = check_name(line, line.words.get(2))?.to_owned();
-        if !self.users.iter().any(|user| user.name == name) {
-            return Err(line.wrong(format!("there is no user `{name}`")));
-        }
-        if !self.groups.iter().any(|known| known.name == group) {
-            let gid = self.next(&group)?;
-            self.groups.push(Group {
-                name: group.clone(),
-                password: "x".to_owned(),
-                gid,
-                members: Vec::new(),
-            });
-        }
-        for known in self.groups.iter_mut().filter(|known| known.name == group) {
-            if !known.members.contains(&name) {
-                known.members.push(name.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn passwd(&self) -> String {
-        let line = |user: &User| {
-            format!(
-                "{}:{}:{}:{}:{}:{}:{}\n",
-                user.name, user.password, user.uid, user.gid, user.gecos, user.home, user.shell
-            )
-        };
-        self.users.iter().map(line).collect()
-    }
-
-    fn group(&self) -> String {
-        let line = |group: &Group| {
-            format!(
-                "{}:{}:{}:{}\n",
-                group.name,
-                group.password,
-                group.gid,
-                group.members.join(",")
-            )
-        };
-        self.groups.iter().map(line).collect()
+        other => Err(format!("`{}` is no type of line", shown(other))),
     }
 }
 
-/// Ids of users and groups by name, of a root's `passwd` and `group`.
-pub(crate) struct Ids {
-    users: BTreeMap<String, u32>,
-    groups: BTreeMap<String, u32>,
+/// `UID`, `UID:GROUP` or `-:GROUP`.
+fn user_ids(text: &str) -> Result<(Wish, Option<Primary>), String> {
+    let (uid, group) = match text.split_once(':') {
+        Some((uid, group)) => (uid, Some(group)),
+        None => (text, None),
+    };
+    let uid = match uid {
+        "-" if group.is_some() => Wish::Any,
+        uid => Wish::Number(number(uid)?),
+    };
+    let primary = match group {
+        None => None,
+        Some(group) => match number(group) {
+            Ok(gid) => Some(Primary::Number(gid)),
+            Err(_) if is_name(group) => Some(Primary::Name(group.to_owned())),
+            Err(_) => return Err(format!("`{}` is no group", shown(group))),
+        },
+    };
+    Ok((uid, primary))
 }
 
-impl Ids {
-    pub(crate) fn read(tree: &Tree) -> Result<Ids, RootError> {
-        let accounts = Accounts::read(tree)?;
-        let mut seen = BTreeSet::new();
-        let users = accounts
-            .users
-            .into_iter()
-            .filter(|user| seen.insert(user.name.clone()));
-        let users = users.map(|user| (user.name, user.uid)).collect();
-        let groups = accounts
-            .groups
-            .into_iter()
-            .map(|group| (group.name, group.gid))
-            .collect();
-        Ok(Ids { users, groups })
+/// An id; the numbers that mean "none" in 16 and 32 bits are none.
+fn number(text: &str) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let plain = digits && (text == "0" || !text.starts_with('0'));
+    match text.parse() {
+        Ok(id) if plain && id != u32::MAX && id != 0xffff => Ok(id),
+        _ => Err(format!("`{}` is no id", shown(text))),
     }
+}
 
-    pub(crate) fn user(&self, name: &str) -> Option<u32> {
-        if name == "root" {
-            Some(0)
-        } else {
-            name.parse().ok().or_else(|| self.users.get(name).copied())
-        }
-    }
+fn is_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    let first = letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
+    first
+        && name.len() <= NAME_MAX
+        && letters.all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
 
-    pub(crate) fn group(&self, name: &str) -> Option<u32> {
-        if name == "root" {
-            Some(0)
-        } else {
-            name.parse().ok().or_else(|| self.groups.get(name).copied())
-        }
-    }
+/// Whether a path has no `.` or `..` in it.
+fn is_plain(path: &str) -> bool {
+    !path.split('/').any(|part| part == "." || part == "..")
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIME: Timestamp = Timestamp {
-        seconds: 0,
-        nanoseconds: 0,
-    };
-
-    fn made(conf: &str) -> Result<(String, String), RootError> {
-        let mut tree = Tree::new(Metadata::new(0o755, TIME));
-        let file = || Metadata::new(0o644, TIME);
-        tree.write(b"etc/passwd", file(), "root:x:0:0:root:/root:/bin/sh\n".into())?;
-        tree.write(b"etc/group", file(), "root:x:0:\n".into())?;
-        tree.write(b"usr/lib/sysusers.d/a.conf", file(), conf.into())?;
-        run(&mut tree, TIME)?;
-        let text = |path: &[u8]| String::from_utf8_lossy(tree.read(path).unwrap()).into_owned();
-        let first = (text(b"etc/passwd"), text(b"etc/group"));
-        let mut again = tree.clone();
-        assert!(
-            run_recorded(&mut again, TIME).unwrap().written.is_empty(),
-            "twice is once"
-        );
-        Ok(first)
-    }
-
-    #[test]
-    fn users_and_groups_are_made() {
-        let (passwd, group) = made(
-            "m bird wheel\nu bird - \"A bird\" /var/lib/bird\nu fixed 42:wheel\nu! locked 77 - - /bin/false\ng wheel 2\ng any -\n",
-        )
-        .unwrap();
-        assert_eq!(
-            passwd,
-            "root:x:0:0:root:/root:/bin/sh\n\
-             fixed:x:42:2::/:/usr/bin/nologin\n\
-             locked:x:77:77::/:/bin/false\n\
-             bird:x:998:998:A bird:/var/lib/bird:/usr/bin/nologin\n"
-        );
-        assert_eq!(
-            group,
-            "root:x:0:\nwheel:x:2:bird\nany:x:999:\nlocked:x:77:\nbird:x:998:\n"
-        );
-    }
-
-    #[test]
-    fn wrong_lines_are_named() {
-        for (line, part) in [
-            ("x bird", "no type"),
-            ("u", "no name"),
-            ("u -bad", "no name"),
-            ("u a:b", "no name"),
-            ("u bird many", "no id"),
-            ("u bird 5:nobody-has-it", "no group"),
-            ("u bird - \"a:b\"", "colon"),
-            ("m nobody-has-it wheel", "no user"),
-            ("r - 9-3", "no range"),
-            ("u bird \"", "quote"),
-        ] {
-            let error = made(&format!("# first\n{line}\n")).unwrap_err().to_string();
-            assert!(
-                error.contains("line 2") && error.contains(part),
-                "{line}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn ids_run_out_with_an_error() {
-        assert!(matches!(
-            made("r - 5-6\ng a\ng b\ng c\n"),
-            Err(RootError::NoId(_))
-        ));
-    }
-}
+mod tests;

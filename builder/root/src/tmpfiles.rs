@@ -1,14 +1,21 @@
-//! Files and directories from `tmpfiles.d` (tmpfiles.d(5)), as far as they belong into an image.
+//! Files and directories from `tmpfiles.d` (tmpfiles.d(5)), as sd-tools' and systemd's tmpfiles make them in a
+//! root without a running system: `--create --remove -E`.
 //!
-//! Lines about `/run`, `/proc`, `/sys`, `/dev` and `/tmp` are for the running system, and so are those marked
-//! `!` and those that write into existing files (`w`) or remove on boot (`r`, `R`, `D` contents). They are
-//! left to it.
+//! What belongs to the running system is left to it: see [`parse`]. So are ages, access control lists
+//! and attributes of file systems. What the reference tells and goes on from (something of another type is
+//! there) is a warning; what it calls an invalid configuration is an error.
 
-use lycia_tree::{Content, Device, Follow, InodeId, Metadata, Node, Timestamp, Tree};
+mod line;
 
-use crate::sysusers::Ids;
-use crate::text::{Line, configuration};
-use crate::{RootError, Step};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use lycia_tree::{Follow, InodeId, Metadata, Node, Timestamp, Tree};
+
+use crate::accounts::Ids;
+use crate::glob::{glob, lookup, matching};
+use crate::specifier::Specifiers;
+use crate::{RootError, Step, text};
+pub use line::{Kind, Line, Mode, Owner, parse};
 
 /// Folders in the order of precedence.
 const FOLDERS: &[&str] = &[
@@ -17,550 +24,606 @@ const FOLDERS: &[&str] = &[
     "usr/local/lib/tmpfiles.d",
     "usr/lib/tmpfiles.d",
 ];
-/// What is not part of an image.
-const VOLATILE: &[&str] = &["/run", "/proc", "/sys", "/dev", "/tmp"];
 /// Most entries that one recursive line may touch.
 const TOUCHED_MAX: usize = 1_000_000;
-
-/// Mode, owner and group, where a line gives them.
-type Given = (Option<u16>, Option<u32>, Option<u32>);
-
-struct Run<'t> {
-    tree: &'t mut Tree,
-    ids: Ids,
-    time: Timestamp,
-    step: Step,
-}
+/// Most lines.
+const LINES_MAX: usize = 100_000;
 
 /// Applies the lines to the tree.
 ///
 /// # Errors
 /// When a line is wrong or names an owner that the root does not have.
 pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Step, RootError> {
-    let lines = configuration(tree, FOLDERS)?;
-    if lines.is_empty() {
+    let files = text::files(tree, FOLDERS)?;
+    if files.is_empty() {
         return Ok(Step::default());
     }
+    let specifiers = Specifiers::read(tree)?;
+    let mut lines = Vec::new();
+    for (file, text) in &files {
+        lines.extend(parse(file, text, &specifiers)?);
+        if lines.len() > LINES_MAX {
+            return Err(RootError::File {
+                file: FOLDERS.join(", "),
+                what: format!("have more than {LINES_MAX} lines"),
+            });
+        }
+    }
     let ids = Ids::read(tree)?;
+    let mut plan = Plan::default();
+    for line in lines {
+        let owner = |owner: &Option<Owner>, what: &str, find: &dyn Fn(&str) -> Option<u32>| match owner {
+            None => Ok::<_, RootError>(None),
+            Some(owner) => {
+                let id = find(&owner.name);
+                let id = id.ok_or_else(|| {
+                    line.wrong(format!("the root has no {what} `{}`", owner.name.escape_debug()))
+                })?;
+                Ok(Some((id, owner.new_only)))
+            }
+        };
+        let uid = owner(&line.user, "user", &|name| ids.user(name))?;
+        let gid = owner(&line.group, "group", &|name| ids.group(name))?;
+        plan.add(Item { line, uid, gid });
+    }
     let mut run = Run {
         tree,
-        ids,
         time,
         step: Step::default(),
+        plan,
     };
-    // Directories and files before what changes them, whatever the order of the files.
-    let late = |line: &&Line| line.words[0].starts_with(['z', 'Z', 't', 'T', 'h', 'H', 'a', 'A']);
-    for line in lines.iter().filter(|line| !late(line)) {
-        run.line(line)?;
-    }
-    for line in lines.iter().filter(late) {
-        run.line(line)?;
-    }
+    run.all()?;
     Ok(run.step)
 }
 
+/// A line with its owners found.
+#[derive(Clone, Debug)]
+struct Item {
+    line: Line,
+    /// With whether it is for what is new alone.
+    uid: Option<(u32, bool)>,
+    gid: Option<(u32, bool)>,
+}
+
+/// All lines by path, in the order in which paths were first named.
+#[derive(Default)]
+struct Plan {
+    /// Lines for single paths.
+    plain: Paths,
+    /// Lines for patterns.
+    patterns: Paths,
+}
+
+#[derive(Default)]
+struct Paths {
+    order: Vec<(String, Vec<Item>)>,
+    places: HashMap<String, usize>,
+}
+
+impl Plan {
+    /// Adds a line; of several that make something at a path the first counts.
+    fn add(&mut self, item: Item) {
+        let paths = match item.line.kind.takes_pattern() {
+            true => &mut self.patterns,
+            false => &mut self.plain,
+        };
+        let path = item.line.path.clone();
+        let place = *paths.places.entry(path.clone()).or_insert_with(|| {
+            paths.order.push((path, Vec::new()));
+            paths.order.len() - 1
+        });
+        let items = &mut paths.order[place].1;
+        let appended = |line: &Line| line.kind == Kind::Written && line.force;
+        let clashes = items.iter().any(|known| {
+            let both = known.line.kind.takes_ownership() && item.line.kind.takes_ownership();
+            both && !known.line.same(&item.line) && !(appended(&known.line) && appended(&item.line))
+        });
+        if clashes {
+            return;
+        }
+        items.push(item);
+        items.sort_by_key(|item| (!item.line.kind.takes_ownership(), item.line.kind));
+    }
+}
+
+struct Run<'t> {
+    tree: &'t mut Tree,
+    time: Timestamp,
+    step: Step,
+    plan: Plan,
+}
+
 impl Run<'_> {
-    fn line(&mut self, line: &Line) -> Result<(), RootError> {
-        let mut letters = line.words[0].chars();
-        let kind = letters.next().unwrap_or_default();
-        let flags: String = letters.collect();
-        if let Some(unknown) = flags.chars().find(|flag| !"!+-=~^$?".contains(*flag)) {
-            return Err(line.wrong(format!("`{unknown}` is no modifier")));
+    fn all(&mut self) -> Result<(), RootError> {
+        let plain = std::mem::take(&mut self.plan.plain.order);
+        let patterns = std::mem::take(&mut self.plan.patterns.order);
+        // First all goes that is to go, what is deeper first; then all is made, patterns last, each after
+        // what is above it.
+        let mut removals: Vec<&Item> = plain
+            .iter()
+            .chain(&patterns)
+            .flat_map(|(_, items)| items)
+            .filter(|item| matches!(item.line.kind, Kind::Removed { .. } | Kind::EmptiedDirectory))
+            .collect();
+        removals.sort_by_key(|item| std::cmp::Reverse(item.line.path.split('/').count()));
+        let kept = Kept {
+            paths: plain.iter().map(|(path, _)| path.as_str()).collect(),
+            patterns: patterns.iter().map(|(path, _)| path.as_str()).collect(),
+        };
+        for item in removals {
+            self.remove(item, &kept)?;
         }
-        let path = line.word(1).ok_or_else(|| line.wrong("it names no path"))?;
-        if !path.starts_with('/') {
-            return Err(line.wrong(format!("`{}` is not absolute", path.escape_debug())));
-        }
-        // What a specifier stands for is known to the running system alone.
-        if path.replace("%%", "").contains('%') || flags.contains('!') || volatile(path) {
-            return Ok(());
-        }
-        let path = path.replace("%%", "%");
-        match kind {
-            'd' | 'D' | 'v' | 'q' | 'Q' => self.directory(line, &path),
-            'e' => self.each(line, &path, false),
-            'f' | 'F' => self.file(line, &path, flags.contains('+') || kind == 'F'),
-            'p' => self.node(line, &path, Node::Fifo, flags.contains('+')),
-            'c' | 'b' => {
-                let device = self.device(line)?;
-                let node = if kind == 'c' {
-                    Node::CharDevice(device)
-                } else {
-                    Node::BlockDevice(device)
-                };
-                self.node(line, &path, node, flags.contains('+'))
-            }
-            'L' => {
-                let target = match line.word(6) {
-                    Some(target) => target.to_owned(),
-                    None => format!("../usr/share/factory{path}"),
-                };
-                if flags.contains('?')
-                    && self
-                        .tree
-                        .find(parent_join(&path, &target).as_bytes(), Follow::All)?
-                        .is_none()
-                {
-                    return Ok(());
+        for paths in [&plain, &patterns] {
+            // Parents first: a line waits for those about the folders above it.
+            let mut done = BTreeSet::new();
+            let places: BTreeMap<&str, usize> =
+                paths.iter().map(|(path, _)| path.as_str()).zip(0..).collect();
+            for path in paths.iter().map(|(path, _)| path.as_str()) {
+                let slashes = path.match_indices('/').skip(1).map(|(slash, _)| &path[..slash]);
+                for above in ["/"].into_iter().chain(slashes).chain([path]) {
+                    if let Some(&place) = places.get(above)
+                        && done.insert(place)
+                    {
+                        for item in &paths[place].1 {
+                            self.create(item)?;
+                        }
+                    }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, line: &Line, what: &str) {
+        let (file, number, path) = (&line.file, line.number, &line.path);
+        self.step
+            .warnings
+            .push(format!("{file}, line {number}: {path} {what}"));
+    }
+
+    fn create(&mut self, item: &Item) -> Result<(), RootError> {
+        let line = &item.line;
+        match line.kind {
+            Kind::Directory | Kind::EmptiedDirectory => self.directory(item),
+            Kind::File => self.file(item, false),
+            Kind::TruncatedFile => self.file(item, true),
+            Kind::Fifo => self.node(item, Node::Fifo),
+            Kind::Device { block } => {
+                let device = line.device.ok_or_else(|| line.wrong("it has no device"))?;
                 self.node(
-                    line,
-                    &path,
-                    Node::Symlink(target.into_bytes()),
-                    flags.contains('+'),
+                    item,
+                    match block {
+                        true => Node::BlockDevice(device),
+                        false => Node::CharDevice(device),
+                    },
                 )
             }
-            'C' => self.copy(line, &path),
-            'z' => self.each(line, &path, false),
-            'Z' => self.each(line, &path, true),
-            // Written, aged and removed while the system runs.
-            'w' | 'x' | 'X' | 'r' | 'R' => Ok(()),
-            't' | 'T' | 'h' | 'H' | 'a' | 'A' => {
-                self.step.warnings.push(format!(
-                    "{}, line {}: attributes of {path} are left to the running system",
-                    line.file, line.number
-                ));
+            Kind::Symlink => {
+                let target = match &line.argument {
+                    Some(target) => target.clone(),
+                    None => format!("/usr/share/factory{}", line.path).into_bytes(),
+                };
+                if line.if_source && !self.leads_somewhere(line, &target) {
+                    return Ok(());
+                }
+                self.node(item, Node::Symlink(target))
+            }
+            Kind::Copy => self.copy(item),
+            Kind::ExistingDirectory => {
+                for (path, _) in matching(self.tree, &line.path)? {
+                    match lookup(self.tree, &path, Follow::All) {
+                        Some(id) if self.tree.inode(id).is_directory() => self.adjust(item, id, false),
+                        Some(_) => self.warn(line, "is there and is no directory"),
+                        None => {}
+                    }
+                }
                 Ok(())
             }
-            other => Err(line.wrong(format!("`{}` is no type of line", other.escape_debug()))),
+            Kind::Adjusted { recursive } => {
+                for id in self.touched(line, recursive)? {
+                    self.adjust(item, id, false);
+                }
+                Ok(())
+            }
+            Kind::Xattrs { recursive } => {
+                for id in self.touched(line, recursive)? {
+                    let xattrs = &mut self.tree.metadata_mut(id).xattrs;
+                    xattrs.extend(line.xattrs.iter().cloned());
+                }
+                Ok(())
+            }
+            Kind::Written => self.write_into(item),
+            Kind::Acl { .. } | Kind::Attributes { .. } => {
+                self.warn(line, "gets its attributes when the system runs");
+                Ok(())
+            }
+            Kind::Ignored | Kind::Removed { .. } => Ok(()),
         }
     }
 
-    /// Mode, owner and group that a line gives.
-    fn metadata(&self, line: &Line) -> Result<Given, RootError> {
-        let mode = match line.word(2) {
-            None => None,
-            Some(text) => {
-                let digits = text.trim_start_matches(['~', ':']);
-                let mode = u16::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o7777);
-                Some(mode.ok_or_else(|| line.wrong(format!("`{text}` is no mode")))?)
-            }
+    /// Whether the target of a link is there.
+    fn leads_somewhere(&self, line: &Line, target: &[u8]) -> bool {
+        let folder = line.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let target = match target.starts_with(b"/") {
+            true => target.to_vec(),
+            false => [folder.as_bytes(), b"/", target].concat(),
         };
-        let owner = |at: usize, what: &str, find: &dyn Fn(&str) -> Option<u32>| match line.word(at) {
-            None => Ok(None),
-            Some(name) => {
-                let name = name.trim_start_matches(':');
-                find(name)
-                    .map(Some)
-                    .ok_or_else(|| line.wrong(format!("the root has no {what} `{name}`")))
-            }
-        };
-        let uid = owner(3, "user", &|name| self.ids.user(name))?;
-        let gid = owner(4, "group", &|name| self.ids.group(name))?;
-        Ok((mode, uid, gid))
+        lookup(self.tree, &target, Follow::All).is_some()
     }
 
-    fn fresh(&self, line: &Line, usual: u16) -> Result<Metadata, RootError> {
-        let (mode, uid, gid) = self.metadata(line)?;
-        Ok(Metadata::new(mode.unwrap_or(usual), self.time).owned_by(uid.unwrap_or(0), gid.unwrap_or(0)))
+    /// What a pattern finds, with all below it or without.
+    fn touched(&self, line: &Line, recursive: bool) -> Result<Vec<InodeId>, RootError> {
+        let mut ids = Vec::new();
+        for (path, id) in matching(self.tree, &line.path)? {
+            match recursive {
+                true => ids.extend(self.tree.walk_from(&path, id).map(|entry| entry.id)),
+                false => ids.push(id),
+            }
+            if ids.len() > TOUCHED_MAX {
+                return Err(line.wrong(format!("it touches more than {TOUCHED_MAX} entries")));
+            }
+        }
+        Ok(ids)
     }
 
-    fn adjust(&mut self, line: &Line, id: InodeId) -> Result<(), RootError> {
-        let (mode, uid, gid) = self.metadata(line)?;
-        let link = self.tree.inode(id).symlink().is_some();
+    /// Gives an inode the mode and owner of a line.
+    fn adjust(&mut self, item: &Item, id: InodeId, new: bool) {
+        let inode = self.tree.inode(id);
+        let (directory, link) = (inode.is_directory(), inode.symlink().is_some());
         let metadata = self.tree.metadata_mut(id);
-        if let (Some(mode), false) = (mode, link) {
-            metadata.mode = mode;
-        }
-        metadata.uid = uid.unwrap_or(metadata.uid);
-        metadata.gid = gid.unwrap_or(metadata.gid);
-        Ok(())
-    }
-
-    fn directory(&mut self, line: &Line, path: &str) -> Result<(), RootError> {
-        if let Some(id) = self.tree.find(path.as_bytes(), Follow::All)? {
-            if !self.tree.inode(id).is_directory() {
-                self.step.warnings.push(format!(
-                    "{}, line {}: {path} is no directory",
-                    line.file, line.number
-                ));
-                return Ok(());
+        if let Some(mode) = item.line.mode
+            && (new || !mode.new_only)
+            && !link
+        {
+            let mut bits = mode.bits;
+            if mode.masked {
+                for class in [0o111, 0o222, 0o444] {
+                    if metadata.mode & class == 0 {
+                        bits &= !class;
+                    }
+                }
+                if !directory {
+                    bits &= 0o777;
+                }
             }
-            return self.adjust(line, id);
+            metadata.mode = bits;
         }
-        let metadata = self.fresh(line, 0o755)?;
-        self.tree.make_directories(path.as_bytes(), metadata)?;
-        Ok(())
+        if let Some((uid, new_only)) = item.uid
+            && (new || !new_only)
+        {
+            metadata.uid = uid;
+        }
+        if let Some((gid, new_only)) = item.gid
+            && (new || !new_only)
+        {
+            metadata.gid = gid;
+        }
     }
 
-    fn file(&mut self, line: &Line, path: &str, truncate: bool) -> Result<(), RootError> {
-        let there = self.tree.find(path.as_bytes(), Follow::All)?;
-        if let (Some(id), false) = (there, truncate) {
-            return self.adjust(line, id);
+    /// Makes the folders above a path. With `=` what is there and is no folder goes, as does what has
+    /// another type at the path itself. Says whether there is a way.
+    fn make_way(
+        &mut self,
+        line: &Line,
+        fits: impl Fn(&lycia_tree::Inode) -> bool,
+    ) -> Result<bool, RootError> {
+        let path = line.path.as_bytes();
+        let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        let ends: Vec<usize> = ends.map(|(at, _)| at).collect();
+        for end in ends {
+            let above = &path[..end];
+            match lookup(self.tree, above, Follow::All) {
+                Some(id) if self.tree.inode(id).is_directory() => {}
+                None if lookup(self.tree, above, Follow::Parents).is_none() => {
+                    let metadata = Metadata::new(0o755, self.time);
+                    if self.tree.make_directories(above, metadata).is_err() {
+                        self.warn(line, "cannot be reached");
+                        return Ok(false);
+                    }
+                }
+                _ if line.replace => {
+                    self.tree.remove_all(above)?;
+                    self.tree.make_directory(above, Metadata::new(0o755, self.time))?;
+                }
+                _ => {
+                    self.warn(line, "has something above it that is no directory");
+                    return Ok(false);
+                }
+            }
         }
-        let mut text = line.words.get(6..).unwrap_or_default().join(" ");
-        if text == "-" {
-            text.clear();
+        if line.replace
+            && let Some(id) = lookup(self.tree, path, Follow::Parents)
+            && id != self.tree.root()
+            && !fits(self.tree.inode(id))
+        {
+            self.tree.remove_all(path)?;
         }
-        if text.replace("%%", "").contains('%') {
+        Ok(true)
+    }
+
+    fn directory(&mut self, item: &Item) -> Result<(), RootError> {
+        let line = &item.line;
+        if !self.make_way(line, lycia_tree::Inode::is_directory)? {
             return Ok(());
         }
-        let text = unescape(&text.replace("%%", "%"));
-        let metadata = self.fresh(line, 0o644)?;
-        self.tree.write(path.as_bytes(), metadata, Content::from(text))?;
-        self.wrote(path)
+        let path = line.path.as_bytes();
+        match lookup(self.tree, path, Follow::Parents) {
+            None => {
+                let id = self.tree.make_directory(path, Metadata::new(0o755, self.time))?;
+                self.adjust(item, id, true);
+            }
+            Some(id) if self.tree.inode(id).is_directory() => self.adjust(item, id, false),
+            Some(_) => self.warn(line, "is there and is no directory"),
+        }
+        Ok(())
     }
 
-    fn node(&mut self, line: &Line, path: &str, node: Node, replace: bool) -> Result<(), RootError> {
-        if let Some(id) = self.tree.find(path.as_bytes(), Follow::Parents)? {
+    fn file(&mut self, item: &Item, truncate: bool) -> Result<(), RootError> {
+        let line = &item.line;
+        if !self.make_way(line, |inode| inode.content().is_some())? {
+            return Ok(());
+        }
+        let path = line.path.as_bytes();
+        let there = lookup(self.tree, path, Follow::Parents);
+        if let Some(id) = there
+            && self.tree.inode(id).content().is_none()
+        {
+            self.warn(line, "is there and is no regular file");
+            return Ok(());
+        }
+        let content = line.argument.clone().unwrap_or_default();
+        let id = match there {
+            Some(id) if !truncate => id,
+            Some(id) => {
+                let same = self
+                    .tree
+                    .inode(id)
+                    .content()
+                    .is_some_and(|old| old.bytes() == content);
+                if !same {
+                    self.tree
+                        .update(path, Metadata::new(0o644, self.time), content.into())?;
+                    self.tree.metadata_mut(id).mtime = self.time;
+                    self.wrote(path)?;
+                }
+                id
+            }
+            None => {
+                let metadata = Metadata::new(0o644, self.time);
+                let id = self.tree.insert(path, metadata, Node::Regular(content.into()))?;
+                self.wrote(path)?;
+                id
+            }
+        };
+        self.adjust(item, id, there.is_none());
+        Ok(())
+    }
+
+    /// Writes over the start of files, or behind their end.
+    fn write_into(&mut self, item: &Item) -> Result<(), RootError> {
+        let line = &item.line;
+        let text = line.argument.clone().unwrap_or_default();
+        for (path, _) in matching(self.tree, &line.path)? {
+            let Some(id) = lookup(self.tree, &path, Follow::All) else {
+                continue;
+            };
+            let Some(content) = self.tree.inode(id).content() else {
+                self.warn(line, "is no regular file");
+                continue;
+            };
+            let mut bytes = content.bytes().to_vec();
+            if line.force {
+                bytes.extend_from_slice(&text);
+            } else {
+                let over = bytes.len().min(text.len());
+                bytes.splice(..over, text.iter().copied());
+            }
+            if bytes != content.bytes() {
+                self.tree
+                    .update(&path, Metadata::new(0o644, self.time), bytes.into())?;
+                self.tree.metadata_mut(id).mtime = self.time;
+                let canonical = self.tree.canonical(&path, Follow::All)?;
+                self.step.written.push(canonical);
+            }
+            self.adjust(item, id, false);
+        }
+        Ok(())
+    }
+
+    /// Makes a link, a device node or a FIFO. With `+` what is there and is another goes.
+    fn node(&mut self, item: &Item, node: Node) -> Result<(), RootError> {
+        let line = &item.line;
+        let kind = std::mem::discriminant(&node);
+        let same_kind = |inode: &lycia_tree::Inode| {
+            inode
+                .node()
+                .is_some_and(|other| std::mem::discriminant(other) == kind)
+        };
+        if !self.make_way(line, same_kind)? {
+            return Ok(());
+        }
+        let path = line.path.as_bytes();
+        if let Some(id) = lookup(self.tree, path, Follow::Parents) {
             let inode = self.tree.inode(id);
-            if inode.node() == Some(&node) || !replace {
+            if inode.node() == Some(&node) {
+                self.adjust(item, id, false);
                 return Ok(());
             }
-            if inode.entries().is_some_and(|entries| !entries.is_empty()) {
-                self.step.warnings.push(format!(
-                    "{}, line {}: {path} is not empty",
-                    line.file, line.number
-                ));
+            if !line.force || id == self.tree.root() {
+                // A link of another target is what an administrator may have made.
+                if !same_kind(inode) && !matches!(node, Node::Symlink(_)) {
+                    self.warn(line, "is there and is something else");
+                }
                 return Ok(());
             }
-            self.tree.remove(path.as_bytes())?;
+            self.tree.remove_all(path)?;
         }
-        let usual = if matches!(node, Node::Symlink(_)) {
-            0o777
-        } else {
-            0o644
+        let mode = match node {
+            Node::Symlink(_) => 0o777,
+            _ => 0o644,
         };
-        let mut metadata = self.fresh(line, usual)?;
-        if usual == 0o777 {
-            metadata.mode = usual;
-        }
-        if let Some((folder, _)) = path.rsplit_once('/') {
-            self.tree
-                .make_directories(folder.as_bytes(), Metadata::new(0o755, self.time))?;
-        }
-        self.tree.insert(path.as_bytes(), metadata, node)?;
+        let id = self.tree.insert(path, Metadata::new(mode, self.time), node)?;
+        self.adjust(item, id, true);
         self.wrote(path)
     }
 
-    fn device(&self, line: &Line) -> Result<Device, RootError> {
-        let text = line.word(6).unwrap_or_default();
-        let parsed = text.split_once(':').and_then(|(major, minor)| {
-            Some(Device {
-                major: major.parse().ok()?,
-                minor: minor.parse().ok()?,
-            })
-        });
-        parsed.ok_or_else(|| line.wrong(format!("`{text}` is no MAJOR:MINOR")))
-    }
-
-    /// Copies a file or a folder, where nothing or an empty folder is.
-    fn copy(&mut self, line: &Line, path: &str) -> Result<(), RootError> {
-        if let Some(id) = self.tree.find(path.as_bytes(), Follow::All)? {
-            let empty = self
-                .tree
-                .inode(id)
-                .entries()
-                .is_some_and(|entries| entries.is_empty());
-            if !empty {
-                return self.adjust(line, id);
-            }
-        }
-        let source = line
-            .word(6)
-            .map_or_else(|| format!("/usr/share/factory{path}"), str::to_owned);
-        let Some(from) = self.tree.find(source.as_bytes(), Follow::All)? else {
-            self.step.warnings.push(format!(
-                "{}, line {}: {source} is not there",
-                line.file, line.number
-            ));
+    /// Copies a file or a tree where nothing or an empty folder is; with `+` what is missing, too.
+    fn copy(&mut self, item: &Item) -> Result<(), RootError> {
+        let line = &item.line;
+        let source = match &line.argument {
+            Some(source) => source.clone(),
+            None => format!("/usr/share/factory{}", line.path).into_bytes(),
+        };
+        // As in the reference, a source that is not there is no reason to complain.
+        let Some(from) = lookup(self.tree, &source, Follow::All) else {
             return Ok(());
         };
+        let kind = self.tree.inode(from).file_type();
+        if !self.make_way(line, |inode| inode.file_type() == kind)? {
+            return Ok(());
+        }
+        let path = line.path.as_bytes();
+        let there = lookup(self.tree, path, Follow::Parents);
+        let empty = there.is_some_and(|id| {
+            let entries = self.tree.inode(id).entries();
+            entries.is_some_and(|entries| entries.is_empty())
+        });
+        let same = there.is_none_or(|id| self.tree.inode(id).file_type() == kind);
+        if same && (there.is_none() || empty || line.force) {
+            self.copy_tree(item, from)?;
+        }
+        if let Some(id) = lookup(self.tree, path, Follow::Parents)
+            && self.tree.inode(id).file_type() == kind
+        {
+            self.adjust(item, id, there.is_none());
+        }
+        Ok(())
+    }
+
+    fn copy_tree(&mut self, item: &Item, from: InodeId) -> Result<(), RootError> {
+        let line = &item.line;
         let copied: Vec<(Vec<u8>, InodeId)> = self
             .tree
-            .walk_from(path.as_bytes(), from)
+            .walk_from(line.path.as_bytes(), from)
             .map(|entry| (entry.path, entry.id))
-            .take(TOUCHED_MAX)
+            .take(TOUCHED_MAX + 1)
             .collect();
+        if copied.len() > TOUCHED_MAX {
+            return Err(line.wrong(format!("it copies more than {TOUCHED_MAX} entries")));
+        }
+        // Names of one file stay names of one file.
+        let mut links: HashMap<InodeId, InodeId> = HashMap::new();
         for (at, id) in copied {
             let inode = self.tree.inode(id).clone();
-            if let Some(folder) = at.iter().rposition(|&byte| byte == b'/') {
-                self.tree
-                    .make_directories(&at[..folder], Metadata::new(0o755, self.time))?;
+            let mut metadata = inode.metadata.clone();
+            metadata.uid = item.uid.map_or(metadata.uid, |(uid, _)| uid);
+            metadata.gid = item.gid.map_or(metadata.gid, |(gid, _)| gid);
+            if lookup(self.tree, &at, Follow::Parents).is_some() {
+                continue;
             }
-            match inode.node() {
-                None => {
-                    self.tree.make_directory(&at, inode.metadata.clone())?;
-                }
-                Some(node) => {
-                    self.tree.insert(&at, inode.metadata.clone(), node.clone())?;
-                    let canonical = self.tree.canonical(&at, Follow::Parents)?;
-                    self.step.written.push(canonical);
-                }
-            }
-        }
-        let id = self.tree.resolve(path.as_bytes(), Follow::All)?;
-        self.adjust(line, id)
-    }
-
-    /// Owner and mode of what is there: one path, or all below it. A path may be a glob.
-    fn each(&mut self, line: &Line, path: &str, recursive: bool) -> Result<(), RootError> {
-        for (place, id) in matching(self.tree, path)? {
-            let ids: Vec<InodeId> = if recursive {
-                self.tree
-                    .walk_from(&place, id)
-                    .map(|entry| entry.id)
-                    .take(TOUCHED_MAX)
-                    .collect()
-            } else {
-                vec![id]
+            // Below something that was there and is no folder nothing can be.
+            let made = match (inode.node(), links.get(&id)) {
+                (None, _) => self.tree.make_directory(&at, metadata).map(|_| ()),
+                (Some(_), Some(&first)) => self.tree.link(first, &at),
+                (Some(node), None) => self.tree.insert(&at, metadata, node.clone()).map(|new| {
+                    links.insert(id, new);
+                }),
             };
-            for id in ids {
-                self.adjust(line, id)?;
+            if made.is_ok() && inode.node().is_some() {
+                self.wrote(&at)?;
             }
         }
         Ok(())
     }
 
-    fn wrote(&mut self, path: &str) -> Result<(), RootError> {
-        let canonical = self.tree.canonical(path.as_bytes(), Follow::Parents)?;
+    fn remove(&mut self, item: &Item, kept: &Kept<'_>) -> Result<(), RootError> {
+        let line = &item.line;
+        match line.kind {
+            Kind::EmptiedDirectory => {
+                if let Some(id) = lookup(self.tree, line.path.as_bytes(), Follow::Parents) {
+                    self.empty(line.path.as_bytes(), id, kept)?;
+                }
+            }
+            Kind::Removed { recursive } => {
+                for (path, id) in matching(self.tree, &line.path)? {
+                    if id == self.tree.root() {
+                        continue;
+                    }
+                    if recursive && self.tree.inode(id).is_directory() {
+                        self.empty(&path, id, kept)?;
+                    }
+                    let left = self
+                        .tree
+                        .inode(id)
+                        .entries()
+                        .is_some_and(|entries| !entries.is_empty());
+                    match left {
+                        true if recursive => {}
+                        true => self.warn(line, "is not empty and stays"),
+                        false => self.tree.remove(&path)?,
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Removes what is below a folder, but for what other lines are about.
+    fn empty(&mut self, path: &[u8], id: InodeId, kept: &Kept<'_>) -> Result<(), RootError> {
+        let below: Vec<Vec<u8>> = self
+            .tree
+            .walk_from(path, id)
+            .map(|entry| entry.path)
+            .take(TOUCHED_MAX)
+            .collect();
+        for entry in below.iter().rev().filter(|entry| entry.as_slice() != path) {
+            let held = (path.len() + 1..=entry.len())
+                .filter(|&end| end == entry.len() || entry[end] == b'/')
+                .any(|end| kept.holds(&entry[..end]));
+            let full = lookup(self.tree, entry, Follow::Parents).is_some_and(|id| {
+                self.tree
+                    .inode(id)
+                    .entries()
+                    .is_some_and(|entries| !entries.is_empty())
+            });
+            if !held && !full {
+                self.tree.remove(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, path: &[u8]) -> Result<(), RootError> {
+        let canonical = self.tree.canonical(path, Follow::Parents)?;
         self.step.written.push(canonical);
         Ok(())
     }
 }
 
-fn volatile(path: &str) -> bool {
-    VOLATILE.iter().any(|folder| {
-        path.strip_prefix(folder)
-            .is_some_and(|rest| rest.starts_with('/'))
-    })
+/// What emptying a folder leaves alone.
+struct Kept<'p> {
+    /// Paths with lines of their own.
+    paths: BTreeSet<&'p str>,
+    /// Patterns with lines of their own.
+    patterns: Vec<&'p str>,
 }
 
-fn parent_join(path: &str, target: &str) -> String {
-    if target.starts_with('/') {
-        return target.to_owned();
-    }
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{folder}/{target}")
-}
-
-/// Entries that a path with `*`, `?` and `[...]` leads to.
-fn matching(tree: &Tree, pattern: &str) -> Result<Vec<(Vec<u8>, InodeId)>, RootError> {
-    let mut found = vec![(Vec::new(), tree.root())];
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        let mut next = Vec::new();
-        for (path, id) in found {
-            let join = |name: &[u8]| [&path, b"/".as_slice(), name].concat();
-            if part.contains(['*', '?', '[']) {
-                let folder = tree
-                    .find(if path.is_empty() { b"/" } else { &path }, Follow::All)?
-                    .unwrap_or(id);
-                for name in tree
-                    .inode(folder)
-                    .entries()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, _)| name)
-                {
-                    if glob(part.as_bytes(), name) {
-                        let path = join(name);
-                        next.extend(tree.find(&path, Follow::Parents)?.map(|id| (path, id)));
-                    }
-                }
-            } else {
-                let path = join(part.as_bytes());
-                next.extend(tree.find(&path, Follow::Parents)?.map(|id| (path, id)));
-            }
-        }
-        found = next;
-    }
-    Ok(found)
-}
-
-/// Whether a name fits a glob of `*`, `?` and `[a-z]`; a leading dot must be asked for.
-pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
-        return false;
-    }
-    // The classic two pointers: on a mismatch the last star takes one byte more.
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        let step = match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-                continue;
-            }
-            Some(b'?') => Some(1),
-            Some(b'[') => class(&pattern[p..], name[n]),
-            Some(&byte) => (byte == name[n]).then_some(1),
-            None => None,
+impl Kept<'_> {
+    fn holds(&self, path: &[u8]) -> bool {
+        let fits = |pattern: &&str| {
+            let parts: Vec<&str> = pattern.split('/').collect();
+            let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+            parts.len() == names.len()
+                && parts
+                    .iter()
+                    .zip(names)
+                    .all(|(part, name)| glob(part.as_bytes(), name))
         };
-        match (step, star) {
-            (Some(width), _) => {
-                p += width;
-                n += 1;
-            }
-            (None, Some((at, taken))) => {
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-            (None, None) => return false,
-        }
+        std::str::from_utf8(path).is_ok_and(|path| self.paths.contains(path))
+            || self.patterns.iter().any(fits)
     }
-    pattern[p..].iter().all(|&byte| byte == b'*')
-}
-
-/// The length of the class at the start of `pattern` if `byte` is in it.
-fn class(pattern: &[u8], byte: u8) -> Option<usize> {
-    let end = 2 + pattern.get(2..)?.iter().position(|&byte| byte == b']')?;
-    let inside = &pattern[1..end];
-    let (negated, inside) = match inside.first() {
-        Some(b'!' | b'^') => (true, &inside[1..]),
-        _ => (false, inside),
-    };
-    let mut found = false;
-    let mut at = 0;
-    while at < inside.len() {
-        if at + 2 < inside.len() && inside[at + 1] == b'-' {
-            found |= (inside[at]..=inside[at + 2]).contains(&byte);
-            at += 3;
-        } else {
-            found |= inside[at] == byte;
-            at += 1;
-        }
-    }
-    (found != negated).then_some(end + 1)
-}
-
-/// C escapes, as the argument of `f` may have them.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '\\' {
-            out.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some('n') => out.push('\n'),
-            Some('t') => out.push('\t'),
-            Some('r') => out.push('\r'),
-            Some(other) => out.push(other),
-            None => out.push('\\'),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIME: Timestamp = Timestamp {
-        seconds: 9,
-        nanoseconds: 0,
-    };
-
-    fn tree(conf: &str) -> Tree {
-        let mut tree = Tree::new(Metadata::new(0o755, TIME));
-        let file = || Metadata::new(0o644, TIME);
-        tree.write(b"etc/passwd", file(), "bird:x:5:6::/:/bin/sh\n".into())
-            .unwrap();
-        tree.write(b"etc/group", file(), "mail:x:64:\n".into()).unwrap();
-        tree.write(b"usr/share/base/hosts", file(), "hosts\n".into())
-            .unwrap();
-        tree.write(b"usr/lib/tmpfiles.d/a.conf", file(), conf.into())
-            .unwrap();
-        tree
-    }
-
-    #[test]
-    fn lines_make_what_they_say() {
-        let mut tree = tree(
-            "C /etc/hosts - - - - /usr/share/base/hosts\nd /var/mail 2775 root mail - -\nf /etc/name 0600 bird - - a%%b\\n\n\
-             L /var/run - - - - ../run\nL+ /etc/mtab - - - - ../proc/self/mounts\nd! /boot-only\nd /run/x\nf /etc/%b\n\
-             c /etc/null 0666 - - - 1:3\np /etc/pipe\nz /etc/na* 0640\nC /etc/none - - - - /no/where\n",
-        );
-        let step = run(&mut tree, TIME).unwrap();
-        let at = |path: &str| tree.inode(tree.resolve(path.as_bytes(), Follow::Parents).unwrap());
-        assert_eq!(tree.read(b"etc/hosts").unwrap(), b"hosts\n");
-        assert_eq!(
-            (at("var/mail").mode(), at("var/mail").metadata.gid),
-            (0o042775, 64)
-        );
-        assert_eq!(
-            (at("etc/name").mode(), at("etc/name").metadata.uid),
-            (0o100640, 5)
-        );
-        assert_eq!(tree.read(b"etc/name").unwrap(), b"a%b\n");
-        assert_eq!(at("var/run").symlink(), Some(b"../run".as_slice()));
-        assert_eq!(at("etc/null").mode(), 0o020666);
-        assert_eq!(at("etc/pipe").mode(), 0o010644);
-        for absent in ["boot-only", "run/x", "etc/%b"] {
-            assert_eq!(
-                tree.find(absent.as_bytes(), Follow::Parents).unwrap(),
-                None,
-                "{absent}"
-            );
-        }
-        assert_eq!(step.warnings.len(), 1, "{:?}", step.warnings);
-        let before = format!(
-            "{:?}",
-            tree.walk()
-                .map(|entry| (entry.path, entry.inode.clone()))
-                .collect::<Vec<_>>()
-        );
-        assert!(run(&mut tree, TIME).unwrap().written.is_empty(), "twice is once");
-        let after = format!(
-            "{:?}",
-            tree.walk()
-                .map(|entry| (entry.path, entry.inode.clone()))
-                .collect::<Vec<_>>()
-        );
-        assert_eq!(before.len(), after.len());
-    }
-
-    #[test]
-    fn wrong_lines_are_named() {
-        for (line, part) in [
-            ("y /x", "no type"),
-            ("d", "no path"),
-            ("d x", "not absolute"),
-            ("d /x 9999", "no mode"),
-            ("d /x - nobody-has-it", "no user"),
-            ("d /x - - nobody-has-it", "no group"),
-            ("c /x - - - - 1", "MAJOR"),
-            ("d* /x", "no modifier"),
-        ] {
-            let error = run(&mut tree(&format!("# one\n{line}\n")), TIME)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains("line 2") && error.contains(part),
-                "{line}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn globs() {
-        for (pattern, name, fits) in [
-            ("*", "a", true),
-            ("*", ".a", false),
-            (".*", ".a", true),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxbyy", false),
-            ("?[a-c]x", "zbx", true),
-            ("?[!a-c]x", "zbx", false),
-            ("[]", "x", false),
-            ("", "", true),
-            ("**", "", true),
-        ] {
-            assert_eq!(
-                glob(pattern.as_bytes(), name.as_bytes()),
-                fits,
-                "{pattern} {name}"
-            );
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_answered(text in "([a-zA-Z!+^]{1,3} /[a-z/*%]{0,9}( [-0-7a-z:]{1,4}){0,5}\n){0,8}") {
-            let _ = run(&mut tree(&text), TIME);
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use lycia_tree::{Follow, Tree};
 
-use crate::tmpfiles::glob;
+use crate::glob::glob;
 use crate::{RootError, text};
 
 const FOLDERS: &[&str] = &[
