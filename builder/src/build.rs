@@ -138,39 +138,7 @@ fn iso(
     let kernel = root.kernel(image.kernel.as_deref())?;
     let identity = medium::Identity::derive(image, lock, root.time);
 
-    let squashing = progress.stage("compress", 0, Unit::Bytes);
-    let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
-    let squash_options = squashfs::Options {
-        compressor: match image.squashfs.compression {
-            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
-            Compression::Xz(preset) => squashfs::Compressor::Xz {
-                preset,
-                bcj: bcj(&image.arch),
-            },
-            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
-        },
-        block_size: image.squashfs.block_size,
-        mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),
-        jobs: options.jobs,
-        ..squashfs::Options::default()
-    };
-    let summary = squashfs::write(&root.tree, &squash_options, squash.file(), &|done, total| {
-        squashing.set(done, total)
-    })
-    .map_err(|error| {
-        let kind = match &error {
-            squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
-            _ => Kind::Target,
-        };
-        Error::new(kind, error)
-    })?;
-    squashing.finish(&format!("{:.1} MiB of squashfs", mebibytes(summary.bytes)));
-    let squash_pack = Pack::open(&squash.path(), summary.bytes)
-        .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
-    let squash_content = squash_pack
-        .range(0, summary.bytes)
-        .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
-
+    // What boots comes first: where something is missing there, it shows before the long work.
     let booting = progress.stage("boot", 1, Unit::Items);
     let initramfs = initramfs::content(
         image,
@@ -207,6 +175,39 @@ fn iso(
             .collect::<Vec<_>>()
             .join(" and ")
     ));
+
+    let squashing = progress.stage("compress", 0, Unit::Bytes);
+    let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
+    let squash_options = squashfs::Options {
+        compressor: match image.squashfs.compression {
+            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
+            Compression::Xz(preset) => squashfs::Compressor::Xz {
+                preset,
+                bcj: bcj(&image.arch),
+            },
+            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
+        },
+        block_size: image.squashfs.block_size,
+        mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),
+        jobs: options.jobs,
+        ..squashfs::Options::default()
+    };
+    let summary = squashfs::write(&root.tree, &squash_options, squash.file(), &|done, total| {
+        squashing.set(done, total)
+    })
+    .map_err(|error| {
+        let kind = match &error {
+            squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
+            _ => Kind::Target,
+        };
+        Error::new(kind, error)
+    })?;
+    squashing.finish(&format!("{:.1} MiB of squashfs", mebibytes(summary.bytes)));
+    let squash_pack = Pack::open(&squash.path(), summary.bytes)
+        .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
+    let squash_content = squash_pack
+        .range(0, summary.bytes)
+        .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
 
     let time = root.time;
     let manifest = Manifest::new(

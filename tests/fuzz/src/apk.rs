@@ -251,9 +251,12 @@ fn database(bytes: &[u8]) -> bool {
     let Ok(database) = Database::read(installed, triggers, b"") else {
         return false;
     };
+    // apk's form has no place for some lines of a package without directories: what counts is that nothing
+    // changes any more once it was written.
     if let Ok(text) = database.write_installed() {
         let again = Database::read(&text, &database.write_triggers(), b"");
-        assert_eq!(again.map(|again| again.packages).ok(), Some(database.packages));
+        let again = again.map(|again| again.write_installed().map_err(|error| error.to_string()));
+        assert_eq!(again.map_err(|error| error.to_string()), Ok(Ok(text)));
     }
     true
 }

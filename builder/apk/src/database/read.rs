@@ -218,6 +218,10 @@ fn set(package: &mut InstalledPackage, letter: u8, value: &[u8]) -> Result<(), S
         }
         b's' => package.tag = Some(text.to_owned()),
         b'f' => {
+            // As apk does: a flag of a later apk may change what the rest means.
+            if let Some(letter) = text.chars().find(|letter| !"fsxS".contains(*letter)) {
+                return Err(format!("the flag `{letter}` is not known"));
+            }
             package.flags = Flags {
                 broken_files: text.contains('f'),
                 broken_script: text.contains('s'),
