@@ -95,6 +95,8 @@ pub struct Live {
     pub shell: String,
     /// Host name.
     pub hostname: String,
+    /// Services to enable when it starts, as far as it has them.
+    pub services: Vec<String>,
 }
 
 /// What the boot loader shows and passes.
@@ -317,6 +319,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
             password: over.live.password.or(under.live.password),
             shell: over.live.shell.or(under.live.shell),
             hostname: over.live.hostname.or(under.live.hostname),
+            services: lists(under.live.services, over.live.services),
         },
         boot: typed::BootTable {
             title: over.boot.title.or(under.boot.title),
@@ -395,6 +398,10 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         password: word("live password", file.live.password, "chimera")?,
         shell: word("live shell", file.live.shell, "/bin/sh")?,
         hostname: word("hostname", file.live.hostname, "lycia")?,
+        services: once(&file.live.services)
+            .into_iter()
+            .map(|service| word("live service", Some(service), ""))
+            .collect::<Result<_>>()?,
     };
 
     let platforms = match file.boot.platforms {

@@ -49,6 +49,7 @@ fn config(image: &Image, medium: &Medium<'_>) -> String {
         ("live-password", live.password.clone()),
         ("live-shell", live.shell.clone()),
         ("hostname", live.hostname.clone()),
+        ("services", live.services.join(" ")),
     ];
     lines.retain(|(_, value)| !value.is_empty());
     lines

@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod grub;
 pub mod host;
 pub mod initramfs;
+pub mod kernels;
 pub mod lock;
 pub mod manifest;
 pub mod medium;

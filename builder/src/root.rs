@@ -11,6 +11,7 @@ use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
 use crate::choice;
 use crate::definition::Image;
 use crate::error::{Context as _, Error, Explain as _, Kind, Result};
+use crate::kernels;
 use crate::overlay;
 use crate::packages::OpenRepository;
 
@@ -103,6 +104,11 @@ pub fn assemble(
     let mut origins: BTreeMap<Vec<u8>, Origin> = BTreeMap::new();
     for (path, package) in installed.attribution {
         origins.insert(path, Origin::Package(package));
+    }
+
+    // Before the triggers: module indexes are made of what it lays out.
+    for path in kernels::set_up(&mut tree, time)? {
+        origins.insert(path, Origin::Trigger("base-kernel".to_owned()));
     }
 
     let listeners: Vec<Listener> = installed

@@ -45,7 +45,8 @@ fn one(project: &Project, name: String, table: &RepositoryTable, arch: &str) -> 
     for key in table.keys.iter().filter(|key| *key != "seed:") {
         keys.extend(key_files(&project.configs(), &key.replace("${arch}", arch))?);
     }
-    if keys.is_empty() && location != Location::Seed && !table.unsigned {
+    let trusted = !keys.is_empty() || (elsewhere && !project.overrides.trust.is_empty());
+    if !trusted && location != Location::Seed && !table.unsigned {
         return Err(wrong(format!("`{canonical}` has no keys")).hint("add `keys = [\"keys/NAME.pub\"]`"));
     }
     Ok(Repository {

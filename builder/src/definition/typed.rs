@@ -52,6 +52,8 @@ pub struct LiveTable {
     pub shell: Option<String>,
     /// Host name.
     pub hostname: Option<String>,
+    /// Services that the live root enables when it starts, as far as it has them; `a|b` is the first that it has.
+    pub services: Vec<String>,
 }
 
 /// `[boot]`
