@@ -7,6 +7,8 @@ mod corpus;
 mod repositories;
 #[path = "../examples/conformance/solver.rs"]
 mod solver;
+#[path = "../examples/conformance/upstream.rs"]
+mod upstream;
 #[path = "../examples/conformance/versions.rs"]
 mod versions;
 
@@ -35,4 +37,17 @@ fn recorded_solver_cases() {
 #[test]
 fn recorded_repositories() {
     check("repositories", repositories::run);
+}
+
+/// apk-tools' own solver cases, where `LYCIA_APK_TOOLS` names a checkout of it. None of them is kept here.
+#[test]
+fn upstream_solver_cases() {
+    let Some(checkout) = std::env::var_os("LYCIA_APK_TOOLS").map(PathBuf::from) else {
+        println!("LYCIA_APK_TOOLS names no checkout of apk-tools: nothing was compared");
+        return;
+    };
+    let (agree, disagree) = upstream::run(&[checkout.join("test/solver")]);
+    println!("upstream: {agree} agree, {disagree} disagree");
+    assert_eq!(disagree, 0);
+    assert!(agree > 100, "{} has {agree} cases", checkout.display());
 }

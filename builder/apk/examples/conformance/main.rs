@@ -4,8 +4,8 @@
 //! conformance KIND PATH…
 //! ```
 //!
-//! KIND is one of versions, solver, packages, roots and repositories; PATHs are files or folders of the
-//! corpus. Every disagreement is printed, then `KIND: A agree, D disagree`. The exit status is 0 only if
+//! KIND is one of versions, solver, packages, roots and repositories, with files or folders of the corpus as
+//! PATHs; or upstream, with `test/solver` of an apk-tools checkout. Every disagreement is printed, then `KIND: A agree, D disagree`. The exit status is 0 only if
 //! something was compared and nothing disagreed; 2 means that the call was wrong.
 
 use std::path::PathBuf;
@@ -16,9 +16,10 @@ mod packages;
 mod repositories;
 mod roots;
 mod solver;
+mod upstream;
 mod versions;
 
-const KINDS: &str = "versions, solver, packages, roots, repositories";
+const KINDS: &str = "versions, solver, packages, roots, repositories, upstream";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "repositories" => repositories::run(&paths),
         "packages" => packages::run(&paths),
         "roots" => roots::run(&paths),
+        "upstream" => upstream::run(&paths),
         _ => {
             eprintln!("unknown kind {kind:?}; one of {KINDS}");
             return ExitCode::from(2);

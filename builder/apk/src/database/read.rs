@@ -278,9 +278,10 @@ pub(crate) fn set_field(info: &mut PackageInfo, letter: u8, text: &str) -> Optio
             b't' => info.build_time = number()?,
             b'c' => info.repo_commit = hex(text).ok_or("not hexadecimal")?,
             b'k' => info.provider_priority = number()?,
-            b'D' => info.depends = dependencies(text)?,
-            b'p' => info.provides = dependencies(text)?,
-            b'i' => info.install_if = dependencies(text)?,
+            // A field that is there again adds to what was said.
+            b'D' => info.depends.extend(dependencies(text)?),
+            b'p' => info.provides.extend(dependencies(text)?),
+            b'i' => info.install_if.extend(dependencies(text)?),
             b'g' => {
                 let words = text.split(' ').filter(|word| !word.is_empty());
                 info.tags = words.map(str::to_owned).collect();

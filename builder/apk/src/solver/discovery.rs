@@ -161,14 +161,14 @@ impl Solver<'_> {
         let state = self.package(id);
         state.seen = true;
         state.allowed_tags = 1;
-        state.available = package.from_file || package.repositories != 0;
+        state.available = package.from_file || package.repositories & universe.reachable != 0;
         state.selectable = !package.foreign
             && !package.broken
             && package.info.layer == 0
-            && (state.available || empty || package.installed.is_some());
+            && (state.available || package.cached || empty || package.installed.is_some());
         state.install_if_failed =
             package.install_if.is_empty() || (global.has(Flags::AVAILABLE) && !state.available);
         state.tag_preferred = package.from_file || empty || universe.sources(id) & default_repositories != 0;
-        state.tag_ok = state.tag_preferred || package.installed.is_some();
+        state.tag_ok = state.tag_preferred || package.cached || package.installed.is_some();
     }
 }

@@ -488,7 +488,10 @@ impl<'r, 'a> Reasons<'r, 'a> {
                 self.name(shared)
             )
         } else if !state.selectable {
-            format!("{subject} is in no repository")
+            match package.repositories & universe.reachable == 0 && package.repositories != 0 {
+                true => format!("{subject} is only in repositories that cannot be reached"),
+                false => format!("{subject} is in no repository"),
+            }
         } else if solver.chosen(name) != Some(provider) && !solver.is_auto_selectable(provider) {
             format!(
                 "{subject} provides it without version or priority, so world has to name {}",

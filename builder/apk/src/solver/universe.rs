@@ -94,6 +94,8 @@ pub(super) struct Package {
     /// The tag it was installed from.
     pub installed: Option<u8>,
     pub from_file: bool,
+    /// Its file is in the cache.
+    pub cached: bool,
     /// Came after the database and the repositories, when apk has already related the names.
     pub late: bool,
     /// Its architecture is not one of ours.
@@ -112,6 +114,8 @@ pub struct Universe {
     pub(super) installed: Vec<PackageId>,
     /// Tag 0 is "no tag".
     pub(super) tags: Vec<Tag>,
+    /// Repositories whose packages can be had, by bit.
+    pub(super) reachable: u32,
     index: HashMap<Box<str>, NameId>,
     architectures: Vec<String>,
 }
@@ -145,6 +149,7 @@ impl UniverseBuilder {
                     name: String::new(),
                     repositories: 0,
                 }],
+                reachable: u32::MAX,
                 index: HashMap::new(),
                 architectures: architectures.into_iter().map(Into::into).collect(),
             },
@@ -187,6 +192,21 @@ impl UniverseBuilder {
             self.universe.packages[id.index()].repositories |= 1 << number;
         }
         Ok(number)
+    }
+
+    /// Says that the packages of a repository cannot be had, though its index was read: without network only
+    /// what is installed or in the cache is of use.
+    pub fn unreachable(&mut self, repository: usize) {
+        if repository < MAX_REPOSITORIES {
+            self.universe.reachable &= !(1 << repository);
+        }
+    }
+
+    /// Adds a package whose file is in the cache, so that it can be had without its repository.
+    pub fn cached(&mut self, info: PackageInfo) -> Result<PackageId, UniverseError> {
+        let id = self.package(info, false)?;
+        self.universe.packages[id.index()].cached = true;
+        Ok(id)
     }
 
     /// Adds a package file that was named by itself. Its `hashes` must be its identity, as an index would
@@ -308,6 +328,7 @@ impl UniverseBuilder {
             repositories: 0,
             installed: None,
             from_file: false,
+            cached: false,
             late,
             foreign,
             broken,
