@@ -58,13 +58,6 @@ fn one(
     for (rest, metadata, node) in entries {
         let to = [folder, b"/", &rest].concat();
         let in_boot = rest.strip_prefix(b"boot/").map(|rest| [b"boot/", rest].concat());
-        let Some(node) = node else {
-            tree.make_directory(&to, metadata.clone()).map_err(explain)?;
-            if let Some(path) = in_boot {
-                tree.make_directory(&path, metadata).map_err(explain)?;
-            }
-            continue;
-        };
         if in_boot.is_some() {
             let found = tree.find(b"boot", Follow::All).map_err(explain)?;
             if found.is_none() {
@@ -72,6 +65,13 @@ fn one(
                     .map_err(explain)?;
             }
         }
+        let Some(node) = node else {
+            tree.make_directory(&to, metadata.clone()).map_err(explain)?;
+            if let Some(path) = in_boot {
+                tree.make_directory(&path, metadata).map_err(explain)?;
+            }
+            continue;
+        };
         // As rsync does: what is there is replaced.
         for path in [Some(&to), in_boot.as_ref()].into_iter().flatten() {
             if tree.find(path, Follow::Parents).map_err(explain)?.is_some() {
