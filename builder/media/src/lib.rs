@@ -1,5 +1,5 @@
 //! Writers and readers of media formats: cpio, tar, squashfs, ext4, FAT, GPT/MBR, whole disks, qcow2,
-//! ISO 9660.
+//! ISO 9660, hash trees.
 //!
 //! Every writer takes a value (a [`lycia_tree::Tree`], a table of partitions) and what else the format
 //! wants to know (labels, identifiers, times) and gives the same bytes for the same input. Nothing here reads a
@@ -16,3 +16,4 @@ pub mod qcow2;
 mod sparse;
 pub mod squashfs;
 pub mod tar;
+pub mod verity;

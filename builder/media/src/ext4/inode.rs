@@ -17,9 +17,10 @@ pub(super) const XATTRS_AT: usize = 128 + EXTRA as usize;
 /// Bytes for them.
 pub(super) const XATTRS_ROOM: usize = INODE as usize - XATTRS_AT;
 
-/// The first and the last second that fit the field.
+/// The first and the last second that are stored. The field would reach to 2446, but `e2fsck` takes what is later than
+/// 2310-04-04 for times before 1970 that an old kernel wrote wrongly, and changes them.
 const FIRST_SECOND: i64 = -(1 << 31);
-const LAST_SECOND: i64 = (3 << 32) + i32::MAX as i64;
+const LAST_SECOND: i64 = (2 << 32) + i32::MAX as i64;
 
 /// What an inode says.
 pub(super) struct Record<'x> {

@@ -177,7 +177,7 @@ fn need(
     let inode = tree.inode(id);
     if inode::time(inode.metadata.mtime).is_none() {
         return Err(format!(
-            "its time, {} s and {} ns after 1970, is outside of ext4's range, 1901 to 2446",
+            "its time, {} s and {} ns after 1970, is outside of ext4's range, 1901 to 2310",
             inode.metadata.mtime.seconds, inode.metadata.mtime.nanoseconds
         ));
     }
@@ -477,7 +477,7 @@ fn check(volume: &Volume) -> Result<(), Ext4Error> {
         ));
     }
     if inode::time(volume.time).is_none() {
-        return refuse("its time is outside of ext4's range, 1901 to 2446".to_owned());
+        return refuse("its time is outside of ext4's range, 1901 to 2310".to_owned());
     }
     match volume.journal {
         Journal::Blocks(blocks) if !(1024..=10_240_000).contains(&blocks) => {

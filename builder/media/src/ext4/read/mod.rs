@@ -5,27 +5,25 @@
 //! ([`Summary::clean`] says so); inline data, encrypted and case-folded directories and attributes in inodes of
 //! their own are refused where they are met.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod directory;
+mod map;
+mod tree;
 
-use lycia_tree::{Content, Device, InodeId, Metadata, Node, Timestamp, Tree, TreeError, display};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use lycia_tree::{Device, Timestamp, TreeError};
 use thiserror::Error;
 
 use super::checksum::Sums;
-use super::extents;
 use super::field::{get16, get32};
-use super::inode::{self, FLAG_EXTENTS, FLAG_INDEX};
+use super::inode::{self, FLAG_EXTENTS};
 use super::superblock::{self, at};
-use super::xattr;
+use super::{geometry, xattr};
 use crate::partition::Guid;
 
-/// Most bytes of a directory.
-const DIRECTORY_MAX: u64 = 256 << 20;
-/// Most extents of a file.
-const EXTENTS_MAX: usize = 1 << 20;
 const FLAG_ENCRYPTED: u32 = 0x800;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
-const FLAG_INLINE: u32 = 0x1000_0000;
 /// Incompatible features that make no difference here, or are understood.
 const READABLE: u32 = superblock::INCOMPAT_FILETYPE
     | superblock::INCOMPAT_EXTENTS
@@ -217,14 +215,6 @@ pub struct Reader<R> {
     sums: Sums,
 }
 
-/// Where a file's blocks are.
-enum Map {
-    /// First block of the file, first block of the volume (`None` for zeros), blocks.
-    Extents(Vec<(u64, Option<u64>, u64)>),
-    /// Found through blocks of pointers.
-    Pointers([u32; 15]),
-}
-
 impl<R: Read + Seek> Reader<R> {
     /// Opens the volume that begins at the start of `disk`.
     ///
@@ -376,8 +366,8 @@ impl<R: Read + Seek> Reader<R> {
                 let leader = index * per_block;
                 let start = self.first_block + leader * self.blocks_per_group;
                 let sparse = self.summary.read_only_compatible & 1 != 0;
-                let copy = u32::try_from(leader)
-                    .is_ok_and(|leader| !sparse || super::geometry::has_superblock(leader));
+                let copy =
+                    u32::try_from(leader).is_ok_and(|leader| !sparse || geometry::has_superblock(leader));
                 start + u64::from(copy)
             }
             _ => self.first_block + 1 + index,
@@ -527,216 +517,6 @@ impl<R: Read + Seek> Reader<R> {
         Ok(())
     }
 
-    fn map(&mut self, file: &File) -> Result<Map, ReadError> {
-        let what = || format!("the blocks of inode {}", file.number);
-        if file.flags & FLAG_INLINE != 0 {
-            return Err(ReadError::Unsupported(format!(
-                "inode {} holds its content itself",
-                file.number
-            )));
-        }
-        if file.flags & FLAG_EXTENTS == 0 {
-            let mut pointers = [0; 15];
-            for (at, pointer) in pointers.iter_mut().enumerate() {
-                *pointer = get32(&file.map, at * 4);
-            }
-            return Ok(Map::Pointers(pointers));
-        }
-        let mut found = Vec::new();
-        // Nodes still to be read: their place, `None` for the one in the inode, and depth.
-        let mut nodes: Vec<(Option<u64>, Option<u16>)> = vec![(None, None)];
-        let mut read = 0;
-        while let Some((place, depth)) = nodes.pop() {
-            let node = match place {
-                None => file.map.to_vec(),
-                Some(place) => self.read_block(place)?,
-            };
-            let (entries, most, level) = (get16(&node, 2), get16(&node, 4), get16(&node, 6));
-            let room = (node.len() - 12) / 12;
-            if get16(&node, 0) != extents::MAGIC
-                || entries > most
-                || usize::from(most) > room
-                || level > 5
-                || depth.is_some_and(|depth| depth != level)
-            {
-                return Err(malformed(what(), "a node of the extent tree makes no sense"));
-            }
-            let end = 12 + 12 * usize::from(most);
-            let sums = self.sums.of_inode(file.number, file.generation);
-            if place.is_some()
-                && end + 4 <= node.len()
-                && sums
-                    .of(&[&node[..end]])
-                    .is_some_and(|sum| sum != get32(&node, end))
-            {
-                return Err(malformed(
-                    what(),
-                    "the checksum of a node of the extent tree is wrong",
-                ));
-            }
-            read += 1;
-            if read + nodes.len() + found.len() > EXTENTS_MAX {
-                return Err(ReadError::Limit {
-                    what: "extents of a file",
-                    limit: EXTENTS_MAX as u64,
-                });
-            }
-            for entry in node[12..].chunks_exact(12).take(entries.into()) {
-                if level > 0 {
-                    let place = u64::from(get32(entry, 4)) | u64::from(get16(entry, 8)) << 32;
-                    nodes.push((Some(place), Some(level - 1)));
-                    continue;
-                }
-                let len = u64::from(get16(entry, 4));
-                let physical = u64::from(get32(entry, 8)) | u64::from(get16(entry, 6)) << 32;
-                // Longer ones are allocated but were never written.
-                let (len, written) = match len {
-                    0..=extents::LONGEST => (len, true),
-                    len => (len - extents::LONGEST, false),
-                };
-                if physical
-                    .checked_add(len)
-                    .is_none_or(|end| end > self.summary.blocks)
-                {
-                    return Err(malformed(what(), "an extent lies outside of the volume"));
-                }
-                found.push((u64::from(get32(entry, 0)), written.then_some(physical), len));
-            }
-        }
-        found.sort_unstable();
-        if found.windows(2).any(|pair| pair[0].0 + pair[0].2 > pair[1].0) {
-            return Err(malformed(what(), "extents overlap"));
-        }
-        Ok(Map::Extents(found))
-    }
-
-    /// Where the blocks of the file from `logical` on are, and how many follow on there; `None` for zeros.
-    fn find(
-        &mut self,
-        map: &Map,
-        logical: u64,
-        pointers: &mut Cache,
-    ) -> Result<(Option<u64>, u64), ReadError> {
-        match map {
-            Map::Extents(extents) => {
-                let next = extents.partition_point(|extent| extent.0 <= logical);
-                if let Some(&(first, physical, len)) = next.checked_sub(1).and_then(|at| extents.get(at))
-                    && logical < first + len
-                {
-                    let inside = logical - first;
-                    return Ok((physical.map(|physical| physical + inside), len - inside));
-                }
-                Ok((
-                    None,
-                    extents.get(next).map_or(u64::MAX, |extent| extent.0 - logical),
-                ))
-            }
-            Map::Pointers(roots) => {
-                let per_block = u64::from(self.summary.block_size / 4);
-                let mut rest = logical;
-                if rest < 12 {
-                    let block = roots[rest as usize];
-                    return Ok(((block != 0).then_some(block.into()), 1));
-                }
-                rest -= 12;
-                let mut span = per_block;
-                for (depth, &root) in roots[12..].iter().enumerate() {
-                    if rest < span {
-                        let mut block = root;
-                        for level in (0..=depth as u32).rev() {
-                            if block == 0 {
-                                return Ok((None, 1));
-                            }
-                            if pointers
-                                .as_ref()
-                                .is_none_or(|cached| cached[level as usize].0 != block)
-                            {
-                                let bytes = self.read_block(block.into())?;
-                                let slots = pointers.get_or_insert_with(Default::default);
-                                slots[level as usize] = (block, bytes);
-                            }
-                            let slot = (rest / per_block.pow(level) % per_block) as usize;
-                            block = pointers
-                                .as_ref()
-                                .map_or(0, |cached| get32(&cached[level as usize].1, slot * 4));
-                        }
-                        return Ok(((block != 0).then_some(block.into()), 1));
-                    }
-                    rest -= span;
-                    span = span.saturating_mul(per_block);
-                }
-                Ok((None, u64::MAX))
-            }
-        }
-    }
-
-    /// Copies the content of a regular file to `out`, and returns its length.
-    ///
-    /// # Errors
-    /// When it is no regular file, its blocks cannot be found, or either side refuses.
-    pub fn copy(&mut self, file: &File, out: &mut impl Write) -> Result<u64, ReadError> {
-        if file.kind != Kind::Regular {
-            return Err(malformed(
-                format!("inode {}", file.number),
-                "it is no regular file",
-            ));
-        }
-        self.check_readable(file)?;
-        let size = file.size;
-        self.copy_range(file, 0, size, out)?;
-        Ok(size)
-    }
-
-    fn check_readable(&self, file: &File) -> Result<(), ReadError> {
-        if file.flags & FLAG_ENCRYPTED != 0 {
-            return Err(ReadError::Unsupported(format!(
-                "inode {} is encrypted",
-                file.number
-            )));
-        }
-        Ok(())
-    }
-
-    /// Copies `len` bytes from `offset` on; what lies behind the end comes as zeros.
-    fn copy_range(
-        &mut self,
-        file: &File,
-        offset: u64,
-        len: u64,
-        out: &mut impl Write,
-    ) -> Result<(), ReadError> {
-        const PIECE: u64 = 1 << 20;
-        let block_size = u64::from(self.summary.block_size);
-        let map = self.map(file)?;
-        let mut cache: Cache = None;
-        let mut buffer = Vec::new();
-        let (mut at, end) = (offset, offset.saturating_add(len));
-        while at < end {
-            let inside = at % block_size;
-            let (physical, blocks) = self.find(&map, at / block_size, &mut cache)?;
-            let run = blocks
-                .saturating_mul(block_size)
-                .saturating_sub(inside)
-                .min(end - at)
-                .min(PIECE);
-            buffer.clear();
-            buffer.resize(run as usize, 0);
-            if let Some(physical) = physical {
-                if physical >= self.summary.blocks {
-                    return Err(malformed(
-                        format!("inode {}", file.number),
-                        "a block outside of the volume",
-                    ));
-                }
-                self.disk.seek(SeekFrom::Start(physical * block_size + inside))?;
-                self.disk.read_exact(&mut buffer)?;
-            }
-            out.write_all(&buffer)?;
-            at += run;
-        }
-        Ok(())
-    }
-
     /// The text of a symbolic link.
     ///
     /// # Errors
@@ -778,208 +558,4 @@ impl<R: Read + Seek> Reader<R> {
         }
         Ok(found)
     }
-
-    /// The entries of a directory, in the order in which they are stored, without `.` and `..`.
-    ///
-    /// # Errors
-    /// When it is no directory, or cannot be read.
-    pub fn entries(&mut self, file: &File) -> Result<Vec<Entry>, ReadError> {
-        let what = || format!("the directory of inode {}", file.number);
-        if file.kind != Kind::Directory {
-            return Err(malformed(what(), "it is no directory"));
-        }
-        self.check_readable(file)?;
-        let block_size = u64::from(self.summary.block_size);
-        if file.size > DIRECTORY_MAX || !file.size.is_multiple_of(block_size) {
-            return Err(malformed(what(), format!("{} bytes of entries", file.size)));
-        }
-        let map = self.map(file)?;
-        let mut cache: Cache = None;
-        let mut found = Vec::new();
-        for logical in 0..file.size / block_size {
-            let Some(physical) = self.find(&map, logical, &mut cache)?.0 else {
-                continue;
-            };
-            let block = self.read_block(physical)?;
-            self.check_directory(file, logical, &block)?;
-            let mut at = 0;
-            while at + 8 <= block.len() {
-                let inode = get32(&block, at);
-                let len = match get16(&block, at + 4) {
-                    // The whole of a block of 64 KiB.
-                    0 | 0xffff if block.len() == 1 << 16 => 1 << 16,
-                    len => usize::from(len),
-                };
-                let name_len = usize::from(block[at + 6]);
-                if len < 8 || len % 4 != 0 || at + len > block.len() || 8 + name_len > len {
-                    return Err(malformed(
-                        what(),
-                        format!("the entry at byte {at} of block {logical} makes no sense"),
-                    ));
-                }
-                let name = &block[at + 8..at + 8 + name_len];
-                if inode != 0 && name != b"." && name != b".." {
-                    if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
-                        return Err(malformed(what(), format!("the name `{}`", display(name))));
-                    }
-                    if found.len() as u64 >= self.limits.entries {
-                        return Err(ReadError::Limit {
-                            what: "entries of a directory",
-                            limit: self.limits.entries,
-                        });
-                    }
-                    found.push(Entry {
-                        name: name.to_vec(),
-                        inode,
-                    });
-                }
-                at += len;
-            }
-        }
-        Ok(found)
-    }
-
-    fn check_directory(&self, file: &File, logical: u64, block: &[u8]) -> Result<(), ReadError> {
-        let sums = self.sums.of_inode(file.number, file.generation);
-        if !sums.enabled() {
-            return Ok(());
-        }
-        let end = block.len();
-        let wrong = || {
-            malformed(
-                format!("the directory of inode {}", file.number),
-                format!("the checksum of block {logical} is wrong"),
-            )
-        };
-        let node = get32(block, 0) == 0 && usize::from(get16(block, 4)) == end;
-        let first = match (file.flags & FLAG_INDEX != 0, logical) {
-            (true, 0) => 32,
-            (true, _) if node => 8,
-            _ => {
-                let sum = sums.of(&[&block[..end - 12]]);
-                return if sum == Some(get32(block, end - 4)) {
-                    Ok(())
-                } else {
-                    Err(wrong())
-                };
-            }
-        };
-        let (limit, count) = (
-            usize::from(get16(block, first)),
-            usize::from(get16(block, first + 2)),
-        );
-        let (used, tail) = (first + 8 * count, first + 8 * limit);
-        if count > limit || tail + 8 > end {
-            return Err(wrong());
-        }
-        let sum = sums.of(&[&block[..used], &block[tail..tail + 4], &[0; 4]]);
-        if sum == Some(get32(block, tail + 4)) {
-            Ok(())
-        } else {
-            Err(wrong())
-        }
-    }
-
-    /// The inode that an absolute path leads to. Symbolic links are not followed.
-    ///
-    /// # Errors
-    /// When nothing is there.
-    pub fn lookup(&mut self, path: &[u8]) -> Result<File, ReadError> {
-        let mut file = self.inode(superblock::ROOT)?;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            if file.kind != Kind::Directory {
-                return Err(ReadError::Missing(display(path)));
-            }
-            let entry = self
-                .entries(&file)?
-                .into_iter()
-                .find(|entry| entry.name == name)
-                .ok_or_else(|| ReadError::Missing(display(path)))?;
-            file = self.inode(entry.inode)?;
-        }
-        Ok(file)
-    }
-
-    /// The whole volume as a tree, contents in memory.
-    ///
-    /// # Errors
-    /// When anything cannot be read, directories form a loop, or the limits are passed.
-    pub fn tree(&mut self) -> Result<Tree, ReadError> {
-        let root = self.inode(superblock::ROOT)?;
-        if root.kind != Kind::Directory {
-            return Err(malformed("inode 2", "the root is no directory"));
-        }
-        let mut tree = Tree::new(self.metadata(&root)?);
-        let mut known: HashMap<u32, InodeId> = HashMap::new();
-        let mut visited = BTreeSet::from([root.number]);
-        let mut directories = vec![(Vec::new(), root)];
-        let (mut entries, mut bytes) = (0, 0u64);
-        while let Some((path, directory)) = directories.pop() {
-            for entry in self.entries(&directory)? {
-                entries += 1;
-                if entries > self.limits.entries {
-                    return Err(ReadError::Limit {
-                        what: "entries",
-                        limit: self.limits.entries,
-                    });
-                }
-                let path = [path.as_slice(), b"/", &entry.name].concat();
-                if tree.find(&path, lycia_tree::Follow::Parents)?.is_some() {
-                    return Err(malformed(display(&path), "the name comes twice"));
-                }
-                if let Some(&id) = known.get(&entry.inode) {
-                    tree.link(id, &path)?;
-                    continue;
-                }
-                let file = self.inode(entry.inode)?;
-                let metadata = self.metadata(&file)?;
-                if file.kind == Kind::Directory {
-                    if !visited.insert(file.number) {
-                        return Err(malformed(
-                            format!("inode {}", file.number),
-                            "a directory with two names",
-                        ));
-                    }
-                    tree.make_directory(&path, metadata)?;
-                    directories.push((path, file));
-                    continue;
-                }
-                bytes = bytes.saturating_add(file.size);
-                if file.kind == Kind::Regular && bytes > self.limits.bytes {
-                    return Err(ReadError::Limit {
-                        what: "bytes of contents",
-                        limit: self.limits.bytes,
-                    });
-                }
-                let node = self.node(&file)?;
-                let id = tree.insert(&path, metadata, node)?;
-                known.insert(file.number, id);
-            }
-        }
-        Ok(tree)
-    }
-
-    fn metadata(&mut self, file: &File) -> Result<Metadata, ReadError> {
-        let mut metadata = Metadata::new(file.mode, file.mtime).owned_by(file.uid, file.gid);
-        metadata.xattrs = self.xattrs(file)?;
-        Ok(metadata)
-    }
-
-    fn node(&mut self, file: &File) -> Result<Node, ReadError> {
-        Ok(match file.kind {
-            Kind::Symlink => Node::Symlink(self.target(file)?),
-            Kind::CharDevice(device) => Node::CharDevice(device),
-            Kind::BlockDevice(device) => Node::BlockDevice(device),
-            Kind::Fifo => Node::Fifo,
-            Kind::Socket => Node::Socket,
-            Kind::Regular | Kind::Directory => {
-                let mut content = Vec::new();
-                self.copy(file, &mut content)?;
-                Node::Regular(Content::from(content))
-            }
-        })
-    }
 }
-
-/// The last block of pointers of each level, with its place.
-type Cache = Option<[(u32, Vec<u8>); 3]>;
