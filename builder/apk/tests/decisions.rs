@@ -1,10 +1,12 @@
-//! Versions, solver and repository configuration against what apk-tools was recorded to do.
+//! Versions, solver, repository configuration and whole roots against what apk-tools was recorded to do.
 
 #[path = "../examples/conformance/cases.rs"]
 mod cases;
 mod corpus;
 #[path = "../examples/conformance/repositories.rs"]
 mod repositories;
+#[path = "../examples/conformance/roots/mod.rs"]
+mod roots;
 #[path = "../examples/conformance/solver.rs"]
 mod solver;
 #[path = "../examples/conformance/upstream.rs"]
@@ -37,6 +39,11 @@ fn recorded_solver_cases() {
 #[test]
 fn recorded_repositories() {
     check("repositories", repositories::run);
+}
+
+#[test]
+fn recorded_roots() {
+    check("roots", roots::run);
 }
 
 /// apk-tools' own solver cases, where `LYCIA_APK_TOOLS` names a checkout of it. None of them is kept here.

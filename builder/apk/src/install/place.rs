@@ -251,7 +251,7 @@ impl Installation<'_> {
             other => (Ok(node(other, content)), digest(other, kind)),
         };
         let (source, digest) = source;
-        let fate = self.fate(&canonical, holder_of, (digest, kind), protected);
+        let fate = self.fate(&canonical, arrival.previous, holder_of, (digest, kind), protected);
         let holder = self.holder(slot, &path, &entry.acl, arrival.names);
         let seen = self.carry_out(arrival, &canonical, (entry, &holder, &path), source, digest, fate)?;
         arrival.seen.insert(path, seen);
@@ -276,12 +276,20 @@ impl Installation<'_> {
     fn fate(
         &self,
         canonical: &[u8],
+        previous: Option<usize>,
         before: Option<(usize, usize, usize)>,
         (digest, kind): (Option<[u8; 20]>, DigestKind),
         protected: bool,
     ) -> Fate {
         if !protected {
             return Fate::Write;
+        }
+        let there = self.tree.find(canonical, Follow::Parents).ok().flatten();
+        if there.is_some_and(|id| self.tree.inode(id).is_directory()) {
+            return match self.can_go(canonical, previous) {
+                Ok(_) => Fate::Write,
+                Err(_) => Fate::Aside,
+            };
         }
         let (recorded, recorded_kind) = match before {
             Some((slot, directory, file)) => {

@@ -91,16 +91,36 @@ impl Installation<'_> {
         }
     }
 
-    /// Empties a directory that is to become something else, as far as the old version of the package in hand
-    /// has everything in it and nothing there was changed against its record. Says what is in the way.
+    /// Empties a directory that is to become something else. Says what is in the way.
     pub(super) fn evacuate(
         &mut self,
         path: &[u8],
         previous: Option<usize>,
         cause: &str,
     ) -> Result<(), String> {
+        // Children come after their parents in a walk.
+        for (inner, is_directory) in self.can_go(path, previous)?.iter().rev() {
+            if *is_directory {
+                if self.tree.remove(inner).is_ok() {
+                    self.note(inner, cause, ChangeKind::RemoveDirectory);
+                }
+                continue;
+            }
+            self.unlink(inner, cause);
+            self.lose(inner);
+        }
+        Ok(())
+    }
+
+    /// What is in a directory, and whether it is one, if the old version of the package in hand has all of it and
+    /// nothing there was changed against its record; otherwise, what is in the way.
+    pub(super) fn can_go(
+        &self,
+        path: &[u8],
+        previous: Option<usize>,
+    ) -> Result<Vec<(Vec<u8>, bool)>, String> {
         let Ok(Some(id)) = self.tree.find(path, Follow::Parents) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let inside: Vec<(Vec<u8>, bool)> = self
             .tree
@@ -143,18 +163,7 @@ impl Installation<'_> {
                 }
             }
         }
-        // Children come after their parents in a walk.
-        for (inner, is_directory) in inside.iter().rev() {
-            if *is_directory {
-                if self.tree.remove(inner).is_ok() {
-                    self.note(inner, cause, ChangeKind::RemoveDirectory);
-                }
-                continue;
-            }
-            self.unlink(inner, cause);
-            self.lose(inner);
-        }
-        Ok(())
+        Ok(inside)
     }
 
     /// Takes a file out of the record that has it.
