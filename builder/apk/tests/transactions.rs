@@ -1,6 +1,7 @@
 //! Transactions over a root in which packages are installed already.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests
+// Helpers of tests are tests; lists of one package read best as lists.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,9 @@ fn acl(mode: u16) -> Acl {
     }
 }
 
+/// A file with the content of a regular one.
+type Placed = (FileEntry, Option<Content>);
+
 /// A package `NAME VERSION` with every directory above its files.
 fn package(head: &str, items: &[(&str, Item)]) -> Unpacked {
     let (name, version) = head.split_once(' ').unwrap();
@@ -49,7 +53,7 @@ fn package(head: &str, items: &[(&str, Item)]) -> Unpacked {
         installed_size: 1,
         ..PackageInfo::default()
     };
-    let mut directories: BTreeMap<String, (u16, Vec<(FileEntry, Option<Content>)>)> = BTreeMap::new();
+    let mut directories: BTreeMap<String, (u16, Vec<Placed>)> = BTreeMap::new();
     for (path, item) in items {
         let mut above = String::new();
         for part in path
