@@ -7,17 +7,19 @@ use lycia_media::{fat, squashfs};
 use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
 
+use crate::archive::{self, Base};
 use crate::choice::{self, Open};
 use crate::definition::{Compression, Image, Output, Project};
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::fetch::Client;
+use crate::hashing::Hashing;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest};
 use crate::packages;
 use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
-use crate::{grub, initramfs, medium};
+use crate::{grub, initramfs, medium, oci};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -38,12 +40,14 @@ pub struct Options {
     pub jobs: usize,
     /// The network is not touched.
     pub offline: bool,
+    /// A tarball that tarballs and container images hold the difference from.
+    pub base: Option<PathBuf>,
 }
 
 /// A file that was written.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Written {
-    /// What it is: `iso`, `manifest`, `lock` or `checksums`.
+    /// What it is: `iso`, `tar`, `oci`, `manifest`, `lock` or `checksums`.
     pub kind: &'static str,
     /// Where.
     pub path: PathBuf,
@@ -84,6 +88,17 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 .hint("add `outputs = [\"iso\"]`"),
         );
     }
+    let archives = image.outputs.iter().any(|output| *output != Output::Iso);
+    if options.base.is_some() && !archives {
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "--base is about tarballs and container images, and {} is neither",
+                image.name
+            ),
+        )
+        .hint("add \"tar\" or \"oci\" to its outputs"));
+    }
     let client = Client::from_environment(options.offline)?;
     let open = Open::new(&image, store, &client)?;
     let mut warnings = Vec::new();
@@ -114,15 +129,144 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         root.origins.len()
     ));
 
+    let base = match &options.base {
+        None => None,
+        Some(path) => {
+            let base = Base::read(path)?;
+            let delta = base.difference(&root.tree);
+            Some((path.as_path(), base, delta))
+        }
+    };
     let mut files = Vec::new();
     for output in &image.outputs {
         match output {
             Output::Iso => files.extend(iso(&image, &root, &lock, store, options, progress)?),
+            Output::Tar => files.push(tarball(
+                &image,
+                &root,
+                base.as_ref(),
+                options,
+                progress,
+                &mut warnings,
+            )?),
+            Output::Oci => files.push(container(&image, &root, base.as_ref(), store, options, progress)?),
         }
+    }
+    let mut sums = Vec::new();
+    for file in files.iter().filter(|file| matches!(file.kind, "tar" | "oci")) {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = options.output.join(format!("{name}.sha256"));
+        sums.push(small("checksums", path, &format!("{}  {name}\n", file.sha256))?);
+    }
+    files.extend(sums);
+    if !image.outputs.contains(&Output::Iso) {
+        let stem = format!("{}-{}", image.name, image.arch);
+        let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default());
+        files.push(small(
+            "manifest",
+            options.output.join(format!("{stem}.manifest.json")),
+            &manifest.json(),
+        )?);
+        files.push(small(
+            "lock",
+            options.output.join(format!("{stem}.lock")),
+            &lock.text(),
+        )?);
     }
     Ok(Built {
         files,
         warnings: warnings.into_iter().chain(root.warnings).collect(),
+    })
+}
+
+/// A base with what differs from it.
+type Over<'p> = (&'p Path, Base, archive::Delta);
+
+/// Writes the tarball of the root, or what differs from the base.
+fn tarball(
+    image: &Image,
+    root: &Root,
+    base: Option<&Over<'_>>,
+    options: &Options,
+    progress: &Progress,
+    warnings: &mut Vec<String>,
+) -> Result<Written> {
+    let delta = base.map(|(_, _, delta)| delta);
+    let part = if delta.is_some() { ".delta" } else { "" };
+    let name = format!(
+        "{}-{}{part}.{}",
+        image.name,
+        image.arch,
+        archive::ending(image.tar)
+    );
+    let path = options.output.join(name);
+    let writing = progress.stage("tar", 1, Unit::Items);
+    let mut file = Aside::new(&path)?;
+    let out = Hashing::new(file.file());
+    let (out, sockets) = archive::compressed(out, image.tar, options.jobs, |encoder| {
+        archive::write(encoder, &root.tree, delta.map(|delta| (delta, false)))
+    })?;
+    let (_, sha256, size) = out.finish();
+    if sockets > 0 {
+        warnings.push(format!("{sockets} sockets were left out of the tarball"));
+    }
+    if let Some(delta) = delta.filter(|delta| !delta.removed.is_empty()) {
+        let gone: Vec<String> = delta
+            .removed
+            .iter()
+            .map(|path| lycia_tree::display(path))
+            .collect();
+        warnings.push(format!(
+            "the base has what the root has not, and a tarball cannot take it away: {}",
+            gone.join(" ")
+        ));
+    }
+    file.finish()?;
+    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
+    Ok(Written {
+        kind: "tar",
+        path,
+        size,
+        sha256,
+    })
+}
+
+/// Writes the container image of the root, in one layer or over the base.
+fn container(
+    image: &Image,
+    root: &Root,
+    base: Option<&Over<'_>>,
+    store: &Store,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Written> {
+    let path = options
+        .output
+        .join(format!("{}-{}.oci.tar", image.name, image.arch));
+    let writing = progress.stage("oci", 1, Unit::Items);
+    let mut file = Aside::new(&path)?;
+    let mut out = Hashing::new(file.file());
+    let over = base.map(|(path, base, delta)| (*path, base, delta));
+    oci::write(&mut out, image, &root.tree, root.time, over, store, options.jobs)?;
+    let (_, sha256, size) = out.finish();
+    file.finish()?;
+    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
+    Ok(Written {
+        kind: "oci",
+        path,
+        size,
+        sha256,
+    })
+}
+
+/// Writes a small text.
+fn small(kind: &'static str, path: PathBuf, text: &str) -> Result<Written> {
+    write_whole(&path, text.as_bytes())?;
+    Ok(Written {
+        kind,
+        path,
+        size: text.len() as u64,
+        sha256: manifest::hex(&Sha256::digest(text.as_bytes())),
     })
 }
 
@@ -213,7 +357,7 @@ fn iso(
     let manifest = Manifest::new(
         lock,
         root,
-        &kernel,
+        Some(&kernel),
         manifest::Medium {
             label: image.live.label.clone(),
             uuid: identity.uuid.clone(),
@@ -241,11 +385,7 @@ fn iso(
     let writing = progress.stage("write", 0, Unit::Bytes);
     let mut out = Aside::new(&path)?;
     let sha256 = {
-        let mut hashing = Hashing {
-            inner: BufWriter::with_capacity(1 << 20, out.file()),
-            hash: Sha256::new(),
-            len: 0,
-        };
+        let mut hashing = Hashing::new(BufWriter::with_capacity(1 << 20, out.file()));
         medium::write_iso(
             image,
             &identity,
@@ -259,7 +399,8 @@ fn iso(
             },
         )?;
         io(hashing.flush(), || format!("writing {}", path.display()))?;
-        (manifest::hex(&hashing.hash.finalize()), hashing.len)
+        let (_, sha256, size) = hashing.finish();
+        (sha256, size)
     };
     let (sha256, size) = sha256;
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
@@ -326,24 +467,4 @@ fn bcj(arch: &str) -> squashfs::Bcj {
 /// Bytes in MiB, for people.
 pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
-}
-
-/// Hashes what passes on its way to a file.
-struct Hashing<W: std::io::Write> {
-    inner: W,
-    hash: Sha256,
-    len: u64,
-}
-
-impl<W: std::io::Write> std::io::Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.len += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
 }

@@ -124,6 +124,9 @@ pub struct BuildArgs {
     /// Fail where there is no lock
     #[arg(long)]
     pub locked: bool,
+    /// Tarballs and container images hold what differs from this tarball
+    #[arg(long, value_name = "TARBALL")]
+    pub base: Option<PathBuf>,
     /// Fail where a script or trigger would have to wait for the first boot
     #[arg(long)]
     pub strict: bool,

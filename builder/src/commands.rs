@@ -95,6 +95,7 @@ impl Context {
             strict: args.strict,
             jobs: self.jobs(),
             offline: self.global.offline,
+            base: args.base.clone(),
         };
         let progress = self.progress();
         let built = build::build(

@@ -48,6 +48,10 @@ impl Compression {
 pub enum Output {
     /// A hybrid live ISO.
     Iso,
+    /// A tarball of the root.
+    Tar,
+    /// A container image.
+    Oci,
 }
 
 /// Where packages come from.
@@ -133,6 +137,25 @@ pub struct Initramfs {
     pub packages: Vec<String>,
 }
 
+/// How container images are described.
+#[derive(Clone, Debug)]
+pub struct Oci {
+    /// Compression of layers, gzip or zstd.
+    pub compression: Compression,
+    /// The program, with arguments that always go with it.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the program.
+    pub command: Vec<String>,
+    /// `NAME=VALUE` of the program's environment.
+    pub environment: Vec<String>,
+    /// Its working directory.
+    pub directory: Option<String>,
+    /// Its user.
+    pub user: Option<String>,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
 /// A package without files that world asks for by its version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Virtual {
@@ -189,6 +212,10 @@ pub struct Image {
     pub initramfs: Initramfs,
     /// Squashfs.
     pub squashfs: Squashfs,
+    /// Compression of tarballs.
+    pub tar: Compression,
+    /// Container images.
+    pub oci: Oci,
 }
 
 impl Image {
@@ -345,6 +372,29 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
             level: over.squashfs.level.or(under.squashfs.level),
             block_size: over.squashfs.block_size.or(under.squashfs.block_size),
         },
+        tar: typed::TarTable {
+            compression: over.tar.compression.or(under.tar.compression),
+            level: over.tar.level.or(under.tar.level),
+        },
+        oci: typed::OciTable {
+            compression: over.oci.compression.or(under.oci.compression),
+            level: over.oci.level.or(under.oci.level),
+            // A command is one value, although it has several words.
+            entrypoint: if over.oci.entrypoint.is_empty() {
+                under.oci.entrypoint
+            } else {
+                over.oci.entrypoint
+            },
+            command: if over.oci.command.is_empty() {
+                under.oci.command
+            } else {
+                over.oci.command
+            },
+            environment: lists(under.oci.environment, over.oci.environment),
+            directory: over.oci.directory.or(under.oci.directory),
+            user: over.oci.user.or(under.oci.user),
+            labels: under.oci.labels.into_iter().chain(over.oci.labels).collect(),
+        },
     }
 }
 
@@ -381,7 +431,9 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         .into_iter()
         .map(|output| match output.as_str() {
             "iso" => Ok(Output::Iso),
-            other => Err(wrong(format!("`{other}` is no output")).hint("there is: iso")),
+            "tar" => Ok(Output::Tar),
+            "oci" => Ok(Output::Oci),
+            other => Err(wrong(format!("`{other}` is no output")).hint("there are: iso, tar, oci")),
         });
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
 
@@ -491,6 +543,40 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         .context(|| "squashfs".to_owned())?,
         block_size,
     };
+    let tar = Compression::resolve(
+        file.tar.compression.as_deref().unwrap_or("zstd"),
+        file.tar.level,
+        15,
+    )
+    .context(|| "tar".to_owned())?;
+    let layers = Compression::resolve(
+        file.oci.compression.as_deref().unwrap_or("gzip"),
+        file.oci.level,
+        9,
+    )
+    .context(|| "oci".to_owned())?;
+    if matches!(layers, Compression::Xz(_)) {
+        return Err(wrong(
+            "layers of a container image are compressed by gzip or zstd".to_owned(),
+        ));
+    }
+    if let Some(bad) = file
+        .oci
+        .environment
+        .iter()
+        .find(|one| !one.contains('=') || one.starts_with('='))
+    {
+        return Err(wrong(format!("oci: `{}` is not NAME=VALUE", bad.escape_debug())));
+    }
+    let oci = Oci {
+        compression: layers,
+        entrypoint: file.oci.entrypoint,
+        command: file.oci.command,
+        environment: file.oci.environment,
+        directory: file.oci.directory,
+        user: file.oci.user,
+        labels: file.oci.labels,
+    };
     Ok(Image {
         name: name.to_owned(),
         summary: file.summary.unwrap_or_default(),
@@ -506,6 +592,8 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         boot,
         initramfs,
         squashfs,
+        tar,
+        oci,
     })
 }
 

@@ -53,6 +53,8 @@ pub const TEST: &[Need] = &[
     need("clang-19", "clang-19", "testing the seed engine"),
     need("ld.lld-19", "lld-19", "testing the seed engine"),
     need("setpriv", "util-linux", "building as another user"),
+    need("skopeo", "skopeo", "reading container images back"),
+    need("tar", "tar", "reading tarballs back"),
     need("xorriso", "xorriso", "reading ISOs back"),
     need("unsquashfs", "squashfs-tools", "reading squashfs back"),
     need("fsck.vfat", "dosfstools", "checking FAT"),

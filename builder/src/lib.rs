@@ -4,6 +4,7 @@
 //! become a root, a root becomes media. It never writes under a final name before the output is whole, and
 //! needs neither root nor a mount, a loop device, a namespace or a program of the target.
 
+pub mod archive;
 pub mod booted;
 pub mod build;
 pub mod choice;
@@ -14,12 +15,14 @@ pub mod difference;
 pub mod error;
 pub mod fetch;
 pub mod grub;
+pub mod hashing;
 pub mod host;
 pub mod initramfs;
 pub mod kernels;
 pub mod lock;
 pub mod manifest;
 pub mod medium;
+pub mod oci;
 pub mod overlay;
 pub mod packages;
 pub mod progress;

@@ -23,9 +23,11 @@ pub struct Manifest {
     pub arch: String,
     /// Seconds since 1970 that date the image.
     pub epoch: u64,
-    /// Volume label and UUID of the medium.
+    /// Volume label and UUID of the medium, where there is one.
+    #[serde(default, skip_serializing_if = "Medium::is_none")]
     pub medium: Medium,
-    /// Version of the kernel that boots.
+    /// Version of the kernel that boots, where one does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel: String,
     /// The packages asked for, as in `/etc/apk/world`.
     pub world: Vec<String>,
@@ -36,12 +38,18 @@ pub struct Manifest {
 }
 
 /// How the medium is found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Medium {
     /// Volume label.
     pub label: String,
     /// UUID as blkid shows it.
     pub uuid: String,
+}
+
+impl Medium {
+    fn is_none(&self) -> bool {
+        self.label.is_empty() && self.uuid.is_empty()
+    }
 }
 
 /// An installed package.
@@ -97,7 +105,7 @@ pub struct File {
 
 impl Manifest {
     /// The manifest of a root.
-    pub fn new(lock: &Lock, root: &Root, kernel: &Kernel, medium: Medium) -> Manifest {
+    pub fn new(lock: &Lock, root: &Root, kernel: Option<&Kernel>, medium: Medium) -> Manifest {
         let repository = |name: &str| {
             let locked = lock.package.iter().find(|package| package.name == name);
             locked
@@ -166,7 +174,7 @@ impl Manifest {
             arch: lock.arch.clone(),
             epoch: lock.epoch,
             medium,
-            kernel: kernel.version.clone(),
+            kernel: kernel.map(|kernel| kernel.version.clone()).unwrap_or_default(),
             world: lock.world.clone(),
             packages,
             files: files.collect(),

@@ -12,6 +12,8 @@ mod http;
 mod lock;
 #[path = "repo/make.rs"]
 mod make;
+#[path = "repo/outputs.rs"]
+mod outputs;
 #[path = "build/program.rs"]
 mod program;
 #[path = "repo/remote.rs"]

@@ -24,7 +24,7 @@ pub struct ImageFile {
     pub overlays: Vec<String>,
     /// Services to enable besides those that packages enable.
     pub services: Vec<String>,
-    /// What to write: `iso`.
+    /// What to write: `iso`, `tar`, `oci`.
     pub outputs: Vec<String>,
     /// The kernel, where the root has more than one: a part of the version.
     pub kernel: Option<String>,
@@ -36,6 +36,10 @@ pub struct ImageFile {
     pub initramfs: InitramfsTable,
     /// Squashfs.
     pub squashfs: SquashfsTable,
+    /// Root tarball.
+    pub tar: TarTable,
+    /// Container image.
+    pub oci: OciTable,
 }
 
 /// `[live]`
@@ -102,6 +106,38 @@ pub struct SquashfsTable {
     pub level: Option<u32>,
     /// Bytes of a block, a power of two from 4096 to 1048576.
     pub block_size: Option<u32>,
+}
+
+/// `[tar]`
+#[derive(Clone, Default, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TarTable {
+    /// `zstd`, `xz` or `gzip`.
+    pub compression: Option<String>,
+    /// Level of the compressor.
+    pub level: Option<u32>,
+}
+
+/// `[oci]`
+#[derive(Clone, Default, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct OciTable {
+    /// `gzip` or `zstd`, of layers.
+    pub compression: Option<String>,
+    /// Level of the compressor.
+    pub level: Option<u32>,
+    /// The program that a container runs, with arguments that always go with it.
+    pub entrypoint: Vec<String>,
+    /// The arguments, or the program where there is no entrypoint, unless the user gives others.
+    pub command: Vec<String>,
+    /// `NAME=VALUE` of the program's environment.
+    pub environment: Vec<String>,
+    /// The program's working directory.
+    pub directory: Option<String>,
+    /// The program's user, as `USER`, `UID` or `UID:GID`.
+    pub user: Option<String>,
+    /// Labels of the image.
+    pub labels: std::collections::BTreeMap<String, String>,
 }
 
 /// `configs/repositories/NAME.toml`.

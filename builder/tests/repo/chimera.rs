@@ -524,8 +524,17 @@ impl Chimera {
         self.folder.path().join(name)
     }
 
-    /// `lycia build IMAGE` of this checkout's own definition.
+    /// `lycia build IMAGE` of this checkout's own definition, whose initramfs is made of the seed.
     fn build(&self, image: &str, output: &str) -> Command {
+        let mut command = self.build_root(image, output);
+        command
+            .arg("--mirror")
+            .arg(format!("seed:={}", self.path("tools").display()));
+        command
+    }
+
+    /// As [`Chimera::build`], of one that takes nothing from the seed.
+    fn build_root(&self, image: &str, output: &str) -> Command {
         let mut command = Command::new(LYCIA);
         command
             .env_remove("SOURCE_DATE_EPOCH")
@@ -536,8 +545,6 @@ impl Chimera {
             .args(["build", image])
             .arg("--mirror")
             .arg(format!("https://repo.chimera-linux.org={}", self.served.url))
-            .arg("--mirror")
-            .arg(format!("seed:={}", self.path("tools").display()))
             .arg("--trust")
             .arg(self.path("test.pub"))
             .arg("--trust")
@@ -737,4 +744,29 @@ fn the_other_allocator_needs_its_virtual_package() {
          base-full-core needs dinit-chimera 0.99.24-r0\n\
          dinit-chimera needs dinit 0.22.0-r0\n"
     );
+}
+
+#[test]
+fn the_tarball_and_the_container_image_of_chimera() {
+    let chimera = Chimera::new();
+    succeed(&mut chimera.build_root("chimera-bootstrap", "output"));
+    let path = chimera.path("output/chimera-bootstrap-x86_64.tar.gz");
+    let list = text(&succeed(tool("tar", "tar").arg("-tf").arg(&path)).stdout);
+    for name in [
+        "bin",
+        "usr/lib/libc.so",
+        "usr/lib/apk/db/installed",
+        "etc/apk/world",
+        "usr/bin/sh",
+    ] {
+        assert!(list.lines().any(|line| line == name), "no {name} in {list}");
+    }
+    let mut inspect = tool("skopeo", "skopeo");
+    let image = chimera.path("output/chimera-bootstrap-x86_64.oci.tar");
+    inspect
+        .args(["inspect", "--config"])
+        .arg(format!("oci-archive:{}", image.display()));
+    let config: serde_json::Value = serde_json::from_slice(&succeed(&mut inspect).stdout).unwrap();
+    assert_eq!(config["architecture"], "amd64");
+    assert_eq!(config["config"]["Cmd"][0], "/bin/sh");
 }
