@@ -18,7 +18,6 @@ pub mod grub;
 pub mod hashing;
 pub mod host;
 pub mod initramfs;
-pub mod kernels;
 pub mod lock;
 pub mod manifest;
 pub mod medium;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use lycia_apk::database::{self, Database};
 use lycia_apk::dependency;
-use lycia_apk::install::{Installation, Names, Unpacked};
+use lycia_apk::install::{Installation, Names, ScriptCall, Unpacked};
 use lycia_root::Listener;
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
 
 use crate::choice;
 use crate::definition::Image;
 use crate::error::{Context as _, Error, Explain as _, Kind, Result};
-use crate::kernels;
 use crate::overlay;
 use crate::packages::OpenRepository;
 
@@ -106,16 +105,12 @@ pub fn assemble(
         origins.insert(path, Origin::Package(package));
     }
 
-    // Before the triggers: module indexes are made of what it lays out.
-    for path in kernels::set_up(&mut tree, time)? {
-        origins.insert(path, Origin::Trigger("base-kernel".to_owned()));
-    }
-
+    let packages = &installed.database.packages;
+    let package = |name: &str| packages.iter().find(|package| package.info.name == name);
     let listeners: Vec<Listener> = installed
-        .database
-        .packages
+        .triggers
         .iter()
-        .filter(|package| !package.triggers.is_empty())
+        .filter_map(|call| package(&call.package))
         .map(|package| Listener {
             package: package.info.name.clone(),
             globs: package.triggers.clone(),
@@ -125,12 +120,6 @@ pub fn assemble(
     let report = lycia_root::run_triggers(&mut tree, &listeners, &options)
         .explain(Kind::Target, || "running the triggers".to_owned())?;
     warnings.extend(report.warnings);
-    for deferred in &report.deferred {
-        warnings.push(format!(
-            "the trigger of {} was not run: {}",
-            deferred.package, deferred.reason
-        ));
-    }
     for (path, trigger) in report.written {
         origins.insert(path, Origin::Trigger(trigger));
     }
@@ -152,6 +141,21 @@ pub fn assemble(
     for service in &image.services {
         lycia_root::services::enable(&mut tree, service, time)
             .explain(Kind::Input, || format!("enabling the service {service}"))?;
+    }
+    let deferred = deferred_triggers(&installed.database, &installed.triggers, &report.deferred);
+    let left = lycia_root::first_boot::install(&mut tree, &deferred, time)
+        .explain(Kind::Target, || "leaving triggers to the first boot".to_owned())?;
+    let when = match left {
+        Some(paths) => {
+            for path in paths {
+                origins.insert(path, Origin::Trigger("first-boot".to_owned()));
+            }
+            "runs at the first boot"
+        }
+        None => "was not run, and there is no dinit that would run it at the first boot",
+    };
+    for one in &report.deferred {
+        warnings.push(format!("the trigger of {} {when}: {}", one.package, one.reason));
     }
     let mut faults = Vec::new();
     for finding in lycia_root::services::check(&tree).findings {
@@ -205,6 +209,27 @@ pub fn beside(root: &Root, packages: Vec<Unpacked>) -> Result<Option<Tree>> {
     // Whoever owns them: files of an initramfs are root's.
     installation.finish(&Names::parse(b"root:x:0:0::/:/\n", b"root:x:0:\n"));
     Ok(Some(tree))
+}
+
+/// The calls of triggers of the packages named, with what they would run.
+fn deferred_triggers(
+    database: &Database,
+    calls: &[ScriptCall],
+    named: &[lycia_root::Deferred],
+) -> Vec<lycia_root::first_boot::Trigger> {
+    let wanted = |call: &&ScriptCall| named.iter().any(|one| one.package == call.package);
+    let trigger = |call: &ScriptCall| {
+        let mut packages = database.packages.iter();
+        let package = packages.find(|package| package.info.name == call.package)?;
+        let (_, script) = package.scripts.iter().find(|(kind, _)| *kind == call.kind)?;
+        Some(lycia_root::first_boot::Trigger {
+            package: call.package.clone(),
+            version: package.info.version.clone(),
+            script: script.clone(),
+            directories: call.arguments.clone(),
+        })
+    };
+    calls.iter().filter(wanted).filter_map(trigger).collect()
 }
 
 /// Writes what apk in the target carries on with.

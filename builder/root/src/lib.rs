@@ -8,10 +8,13 @@
 //! This crate never touches the host's file system, reads no clock and runs no program.
 
 mod accounts;
+mod busybox;
 pub mod certificates;
 pub mod depmod;
+pub mod first_boot;
 mod glob;
 pub mod hwdb;
+pub mod kernels;
 pub mod services;
 mod shadow;
 mod shells;
@@ -113,9 +116,9 @@ const NATIVE: &[&str] = &[
     "base-files",
     "base-kernel",
     "base-shells",
-    "busybox",
     "ca-certificates",
     "dinit-chimera",
+    "kmod",
     "sd-tools",
     "shadow",
     "udev",
@@ -123,6 +126,13 @@ const NATIVE: &[&str] = &[
 
 /// Packages whose triggers change nothing in an image: they talk to running daemons.
 const NOTHING_TO_DO: &[&str] = &["dbus", "dinit-dbus", "elogind", "polkit"];
+
+/// Whether what a package's trigger does is done here.
+fn is_native(tree: &Tree, package: &str) -> bool {
+    NATIVE.contains(&package)
+        || NOTHING_TO_DO.contains(&package)
+        || package == "busybox" && busybox::is_known(tree)
+}
 
 /// Runs every native trigger that this root has a use for, whoever asked for it, in the order in which they
 /// build on each other.
@@ -134,7 +144,7 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
     let mut report = Report::default();
     for listener in listeners {
         let name = listener.package.as_str();
-        if !NATIVE.contains(&name) && !NOTHING_TO_DO.contains(&name) {
+        if !is_native(tree, name) {
             report.deferred.push(Deferred {
                 package: name.to_owned(),
                 reason: format!(
@@ -168,6 +178,8 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
     record("ca-certificates", bundle.written);
     let hardware = hwdb::run(tree, time)?;
     record("hwdb", hardware.written);
+    record("base-kernel", kernels::run(tree, time)?);
+    record("busybox", busybox::run(tree, time)?);
     for version in depmod::kernels(tree)? {
         record("depmod", depmod::run(tree, &version, time)?);
     }

@@ -78,9 +78,10 @@ impl Priority {
         Ok(())
     }
 
-    /// Whether modules are looked for in a folder of that name.
+    /// Whether modules are looked for in a folder of that name. Chimera's kmod is told to leave out
+    /// `apk-dist`, whose files have their places elsewhere, and so it is where kmod is not installed.
     pub fn enters(&self, folder: &str) -> bool {
-        !matches!(folder, "build" | "source") && !self.exclude.iter().any(|name| name == folder)
+        !matches!(folder, "build" | "source" | "apk-dist") && !self.exclude.iter().any(|name| name == folder)
     }
 
     /// How much a module's file counts among those of its name: the larger, the more.
