@@ -1,5 +1,6 @@
 //! Building an image: definition, lock, packages, root, boot files, medium.
 
+use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, Base};
+use crate::blocks::Blocks;
 use crate::choice::{self, Open};
 use crate::definition::{Compression, Image, Output, Project};
 use crate::error::{Error, Explain as _, Kind, Result, io};
@@ -19,6 +21,7 @@ use crate::packages;
 use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
+use crate::unchanged::Inputs;
 use crate::{grub, initramfs, medium, oci};
 
 /// What is to be built, and how.
@@ -36,6 +39,8 @@ pub struct Options {
     pub locked: bool,
     /// What could not be done natively is an error.
     pub strict: bool,
+    /// Outputs are written again even where nothing changed.
+    pub force: bool,
     /// Threads.
     pub jobs: usize,
     /// The network is not touched.
@@ -45,10 +50,10 @@ pub struct Options {
 }
 
 /// A file that was written.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// What it is: `iso`, `tar`, `oci`, `manifest`, `lock` or `checksums`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Where.
     pub path: PathBuf,
     /// Bytes.
@@ -110,6 +115,17 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     io(std::fs::create_dir_all(&options.output), || {
         format!("making {}", options.output.display())
     })?;
+    let inputs = Inputs::of(&image, &lock, store, options)?;
+    if !options.force
+        && let Some(built) = inputs.built()
+    {
+        progress.say(&format!(
+            "unchanged    lycia, the definition, its overlays and {} packages are as at the last build; what it \
+             wrote stays",
+            lock.package.len()
+        ));
+        return Ok(built);
+    }
 
     let unpacked = packages::unpack(&chosen.root, &open.root, store, &client, progress, options.jobs)?;
     let beside = packages::unpack(
@@ -153,7 +169,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         }
     }
     let mut sums = Vec::new();
-    for file in files.iter().filter(|file| matches!(file.kind, "tar" | "oci")) {
+    for file in files.iter().filter(|file| matches!(&*file.kind, "tar" | "oci")) {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let path = options.output.join(format!("{name}.sha256"));
         sums.push(small("checksums", path, &format!("{}  {name}\n", file.sha256))?);
@@ -173,10 +189,12 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
             &lock.text(),
         )?);
     }
-    Ok(Built {
+    let built = Built {
         files,
         warnings: warnings.into_iter().chain(root.warnings).collect(),
-    })
+    };
+    inputs.remember(&built);
+    Ok(built)
 }
 
 /// A base with what differs from it.
@@ -224,7 +242,7 @@ fn tarball(
     file.finish()?;
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
     Ok(Written {
-        kind: "tar",
+        kind: "tar".into(),
         path,
         size,
         sha256,
@@ -252,7 +270,7 @@ fn container(
     file.finish()?;
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
     Ok(Written {
-        kind: "oci",
+        kind: "oci".into(),
         path,
         size,
         sha256,
@@ -263,7 +281,7 @@ fn container(
 fn small(kind: &'static str, path: PathBuf, text: &str) -> Result<Written> {
     write_whole(&path, text.as_bytes())?;
     Ok(Written {
-        kind,
+        kind: kind.into(),
         path,
         size: text.len() as u64,
         sha256: manifest::hex(&Sha256::digest(text.as_bytes())),
@@ -336,9 +354,15 @@ fn iso(
         jobs: options.jobs,
         ..squashfs::Options::default()
     };
-    let summary = squashfs::write(&root.tree, &squash_options, squash.file(), &|done, total| {
-        squashing.set(done, total)
-    })
+    let blocks = Blocks::open(store)?;
+    let known = Some(&blocks as &dyn squashfs::BlockStore);
+    let summary = squashfs::write_with(
+        &root.tree,
+        &squash_options,
+        squash.file(),
+        known,
+        &|done, total| squashing.set(done, total),
+    )
     .map_err(|error| {
         let kind = match &error {
             squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
@@ -346,7 +370,13 @@ fn iso(
         };
         Error::new(kind, error)
     })?;
-    squashing.finish(&format!("{:.1} MiB of squashfs", mebibytes(summary.bytes)));
+    let (hits, misses) = blocks.count();
+    squashing.finish(&format!(
+        "{:.1} MiB of squashfs, {hits} of {} blocks known",
+        mebibytes(summary.bytes),
+        hits + misses
+    ));
+    blocks.finish();
     let squash_pack = Pack::open(&squash.path(), summary.bytes)
         .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
     let squash_content = squash_pack
@@ -421,7 +451,7 @@ fn iso(
         write_whole(&path, text.as_bytes())?;
         let sha256 = manifest::hex(&Sha256::digest(text.as_bytes()));
         files.push(Written {
-            kind,
+            kind: kind.into(),
             path,
             size: text.len() as u64,
             sha256,
@@ -431,7 +461,7 @@ fn iso(
     files.insert(
         0,
         Written {
-            kind: "iso",
+            kind: "iso".into(),
             path,
             size,
             sha256,

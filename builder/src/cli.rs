@@ -130,6 +130,9 @@ pub struct BuildArgs {
     /// Fail where a script or trigger would have to wait for the first boot
     #[arg(long)]
     pub strict: bool,
+    /// Write the outputs again even where nothing changed
+    #[arg(long)]
+    pub force: bool,
     /// Print what was written as JSON
     #[arg(long)]
     pub json: bool,

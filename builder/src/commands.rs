@@ -93,6 +93,7 @@ impl Context {
             lock: args.lock.clone(),
             locked: args.locked,
             strict: args.strict,
+            force: args.force,
             jobs: self.jobs(),
             offline: self.global.offline,
             base: args.base.clone(),

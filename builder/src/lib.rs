@@ -5,6 +5,7 @@
 //! needs neither root nor a mount, a loop device, a namespace or a program of the target.
 
 pub mod archive;
+pub mod blocks;
 pub mod booted;
 pub mod build;
 pub mod choice;
@@ -29,4 +30,5 @@ pub mod repository;
 pub mod root;
 pub mod serve;
 pub mod store;
+pub mod unchanged;
 pub mod why;

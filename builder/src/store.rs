@@ -143,6 +143,15 @@ impl Aside {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
+    /// As [`Aside::finish`], under another name of the same folder.
+    ///
+    /// # Errors
+    /// As [`Aside::finish`].
+    pub fn finish_as(mut self, path: &Path) -> Result<()> {
+        self.path = path.to_owned();
+        self.finish()
+    }
+
     /// Syncs it and gives it its name, in place of a file that has it.
     ///
     /// # Errors
@@ -195,6 +204,16 @@ fn replace(path: &Path, link: impl Fn(&Path) -> rustix::io::Result<()>) -> std::
     std::fs::rename(&between, path).inspect_err(|_| {
         let _ = std::fs::remove_file(&between);
     })
+}
+
+impl std::io::Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 fn folder(path: &Path) -> &Path {

@@ -7,6 +7,8 @@
 
 #[path = "build/errors.rs"]
 mod errors;
+#[path = "build/incremental.rs"]
+mod incremental;
 #[path = "build/kill.rs"]
 mod kill;
 #[path = "build/live.rs"]

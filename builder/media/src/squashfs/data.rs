@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lycia_tree::{InodeId, Tree};
 
+use super::blocks::BlockStore;
 use super::layout::{BLOCK_RAW, put32, put64};
 use super::pipeline::{Block, Done, Outcome, Pipeline};
 use super::{Settings, SquashfsError};
@@ -65,6 +66,7 @@ pub(super) fn write<W: Write + Seek>(
     settings: &Settings,
     out: &mut W,
     at: u64,
+    known: Option<&dyn BlockStore>,
     progress: &dyn Fn(u64, u64),
 ) -> Result<(Stored, u64), SquashfsError> {
     let block_size = settings.block_size;
@@ -109,7 +111,7 @@ pub(super) fn write<W: Write + Seek>(
     };
     progress(0, total);
     std::thread::scope(|scope| {
-        let mut pipeline = Pipeline::new(scope, &settings.compressor, block_size, settings.jobs)?;
+        let mut pipeline = Pipeline::new(scope, &settings.compressor, block_size, settings.jobs, known)?;
         for (number, &bytes) in contents.iter().enumerate() {
             if bytes.is_empty() {
                 continue;
@@ -259,6 +261,9 @@ type Place = (u32, u32);
 /// The bytes of an end and where it is.
 type KnownTail<'t> = (&'t [u8], Place);
 
+/// Of the ends of files that come to lie in the second half of a fragment block, one in this many closes it.
+const ENDS: u32 = 8;
+
 /// Ends of files on their way into fragment blocks.
 struct Tails<'t> {
     /// The open block of each likeness and its number.
@@ -302,10 +307,17 @@ impl<'t> Tails<'t> {
         }
         let place = (*number, open.len() as u32);
         open.extend_from_slice(tail);
+        let sum = crc32fast::hash(tail);
         self.known
-            .entry((tail.len() as u32, crc32fast::hash(tail)))
+            .entry((tail.len() as u32, sum))
             .or_default()
             .push((tail, place));
+        // Where a block ends is for its contents to say, once it is half full: after a file that came, went or
+        // changed, the blocks soon are again those of the image before, whose compressed bytes are known.
+        if full.is_none() && open.len() > self.block_size / 2 && sum.is_multiple_of(ENDS) {
+            full = Some((*number, Arc::from(&open[..])));
+            open.clear();
+        }
         (place, full)
     }
 

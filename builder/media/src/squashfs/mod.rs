@@ -12,6 +12,7 @@
 //!
 //! [`Image`] reads images of any writer with gzip, xz or zstd, and trusts nothing that it reads.
 
+mod blocks;
 mod check;
 mod codec;
 mod data;
@@ -31,6 +32,7 @@ use std::thread::available_parallelism;
 use lycia_tree::{Follow, InodeId, Tree, display};
 use thiserror::Error;
 
+pub use blocks::{BlockKey, BlockStore, Known};
 pub use check::Report;
 use codec::Encoder;
 pub use image::{Entry, Image, ImageError, Limits, NAME_BYTES};
@@ -257,7 +259,22 @@ impl Options {
 pub fn write<W: Write + Seek>(
     tree: &Tree,
     options: &Options,
+    out: W,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Summary, SquashfsError> {
+    write_with(tree, options, out, None, progress)
+}
+
+/// As [`write`], taking blocks that were compressed before from `known` and giving it the others. The bytes are
+/// the same.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with<W: Write + Seek>(
+    tree: &Tree,
+    options: &Options,
     mut out: W,
+    known: Option<&dyn BlockStore>,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Summary, SquashfsError> {
     let settings = options.settings()?;
@@ -284,6 +301,7 @@ pub fn write<W: Write + Seek>(
         &settings,
         &mut out,
         start.len() as u64,
+        known,
         progress,
     )?;
     if stored.fragments == 0 {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
+use super::blocks::{BlockStore, Known, key};
 use super::codec::Encoder;
 use super::{Compressor, SquashfsError};
 
@@ -93,6 +94,7 @@ impl<'t, T> Pipeline<'t, T> {
         compressor: &Compressor,
         block_size: usize,
         jobs: usize,
+        known: Option<&'scope dyn BlockStore>,
     ) -> Result<Pipeline<'t, T>, SquashfsError>
     where
         't: 'scope,
@@ -103,7 +105,8 @@ impl<'t, T> Pipeline<'t, T> {
         for _ in 0..jobs {
             let queue = Arc::clone(&queue);
             let sender = sender.clone();
-            let mut encoder = Encoder::new(compressor).map_err(SquashfsError::compress("setting up"))?;
+            let compressor = *compressor;
+            let mut encoder = Encoder::new(&compressor).map_err(SquashfsError::compress("setting up"))?;
             std::thread::Builder::new()
                 .name("squashfs".to_owned())
                 .spawn_scoped(scope, move || {
@@ -112,8 +115,10 @@ impl<'t, T> Pipeline<'t, T> {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         let Ok((number, block)) = next else { break };
                         // A result must come whatever happens: the writer waits for it.
-                        let result = catch_unwind(AssertUnwindSafe(|| compress(&mut encoder, &block)))
-                            .unwrap_or_else(|_| Err(io::Error::other("the compressor panicked")));
+                        let result = catch_unwind(AssertUnwindSafe(|| {
+                            compress(&mut encoder, &compressor, &block, known)
+                        }))
+                        .unwrap_or_else(|_| Err(io::Error::other("the compressor panicked")));
                         if sender.send((number, result)).is_err() {
                             break;
                         }
@@ -192,13 +197,33 @@ impl<'t, T> Pipeline<'t, T> {
     }
 }
 
-fn compress(encoder: &mut Encoder, block: &Block<'_>) -> io::Result<Outcome> {
+fn compress(
+    encoder: &mut Encoder,
+    compressor: &Compressor,
+    block: &Block<'_>,
+    known: Option<&dyn BlockStore>,
+) -> io::Result<Outcome> {
     if let Block::File(bytes) = block
         && is_zero(bytes)
     {
         return Ok(Outcome::Hole);
     }
-    Ok(match encoder.encode(block.bytes())? {
+    let found = known.map(|store| (store, key(compressor, block.bytes())));
+    if let Some((store, key)) = &found {
+        match store.get(key) {
+            Some(Known::Raw) => return Ok(Outcome::Raw),
+            // One that is not smaller is no result of ours.
+            Some(Known::Packed(packed)) if packed.len() < block.bytes().len() => {
+                return Ok(Outcome::Packed(packed));
+            }
+            _ => {}
+        }
+    }
+    let packed = encoder.encode(block.bytes())?;
+    if let Some((store, key)) = &found {
+        store.put(key, packed);
+    }
+    Ok(match packed {
         Some(packed) => Outcome::Packed(packed.to_vec()),
         None => Outcome::Raw,
     })

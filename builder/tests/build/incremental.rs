@@ -1,0 +1,92 @@
+//! What did not change is not done again, and that does not show in any byte.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use crate::program::{LYCIA, read, succeed, text};
+use crate::small::Small;
+
+/// What a build into `output` with a store says.
+fn build_with(small: &Small, store: &str, output: &str, more: &[&str]) -> String {
+    let mut command = Command::new(LYCIA);
+    command
+        .env_remove("SOURCE_DATE_EPOCH")
+        .args(["build", "small", "--project"])
+        .arg(small.path("."))
+        .arg("--cache")
+        .arg(small.path(store))
+        .arg("--output")
+        .arg(small.path(output))
+        .args(more);
+    text(&succeed(&mut command).stderr)
+}
+
+fn build(small: &Small, output: &str, more: &[&str]) -> String {
+    build_with(small, "store", output, more)
+}
+
+/// How many of the blocks were known, and how many there were.
+fn blocks(said: &str) -> (u64, u64) {
+    let numbers = said
+        .split("squashfs, ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{said}"));
+    let mut words = numbers.split_whitespace();
+    let known = words.next().unwrap().parse().unwrap();
+    (known, words.nth(1).unwrap().parse().unwrap())
+}
+
+#[test]
+fn nothing_is_written_again_where_nothing_changed() {
+    let small = Small::new(1 << 20);
+    let first = build(&small, "out", &[]);
+    assert!(!first.contains("unchanged"), "{first}");
+    let iso = small.path("out/small-x86_64.iso");
+    let before = iso.metadata().unwrap();
+    let results = small.results(&small.path("out"));
+    let second = build(&small, "out", &[]);
+    assert!(second.contains("unchanged"), "{second}");
+    assert_eq!(iso.metadata().unwrap().ino(), before.ino());
+
+    // Asked for, or where an output is not what was written, all is written again, and the same.
+    assert!(!build(&small, "out", &["--force"]).contains("unchanged"));
+    std::fs::write(&iso, "someone was here").unwrap();
+    assert!(!build(&small, "out", &[]).contains("unchanged"));
+    std::fs::remove_file(small.path("out/small-x86_64.manifest.json")).unwrap();
+    assert!(!build(&small, "out", &[]).contains("unchanged"));
+    assert!(small.results(&small.path("out")) == results);
+
+    // Each kind of input counts.
+    for (path, content) in [
+        ("overlays/extra/etc/motd", "another day\n"),
+        ("overlays/extra/etc/new", "a new file\n"),
+    ] {
+        std::fs::write(small.path(path), content).unwrap();
+        assert!(!build(&small, "out", &[]).contains("unchanged"), "{path}");
+        assert!(build(&small, "out", &[]).contains("unchanged"), "{path}");
+    }
+    small.define("[live]\nlabel = \"OTHER\"\n");
+    assert!(!build(&small, "out", &[]).contains("unchanged"));
+}
+
+#[test]
+fn blocks_that_were_compressed_before_are_the_same_bytes() {
+    let small = Small::new(6 << 20);
+    let cold = blocks(&build(&small, "cold", &[]));
+    assert_eq!(cold.0, 0);
+    assert!(cold.1 > 40, "{cold:?}");
+    // Another folder, so that nothing is there to stay.
+    let warm = blocks(&build(&small, "warm", &[]));
+    assert_eq!(warm, (cold.1, cold.1));
+    let [cold_iso, warm_iso] = ["cold", "warm"].map(|name| small.results(&small.path(name)));
+    assert!(cold_iso == warm_iso);
+
+    // One file of an overlay: nearly all is known, and the bytes are those of a store that knows nothing.
+    std::fs::write(small.path("overlays/extra/etc/motd"), "another day\n").unwrap();
+    let changed = blocks(&build(&small, "changed", &[]));
+    assert!(changed.1 - changed.0 <= 3, "{changed:?}");
+    let said = build_with(&small, "empty-store", "fresh", &[]);
+    assert_eq!(blocks(&said).0, 0);
+    let image = |folder: &str| read(&small.path(folder).join("small-x86_64.iso"));
+    assert!(image("changed") == image("fresh"));
+}
