@@ -7,8 +7,8 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use lycia_media::squashfs::{self, Image, Limits, Options, Summary};
-use lycia_tree::{InodeId, Kind, Metadata, Node, Timestamp, Tree};
+use lycia_media::squashfs::{self, Bcj, Compressor, Image, Limits, Options, Summary};
+use lycia_tree::{Device, Follow, InodeId, Kind, Metadata, Node, Timestamp, Tree};
 
 pub const T0: Timestamp = Timestamp {
     seconds: 1_700_000_000,
@@ -257,4 +257,108 @@ pub fn text(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Every compressor, and levels that differ.
+pub const COMPRESSORS: [Compressor; 5] = [
+    Compressor::Zstd { level: 15 },
+    Compressor::Zstd { level: 3 },
+    Compressor::Gzip { level: 6 },
+    Compressor::Xz {
+        preset: 6,
+        bcj: Bcj::None,
+    },
+    Compressor::Xz {
+        preset: 6,
+        bcj: Bcj::X86,
+    },
+];
+
+/// Fast and with small blocks, so that small contents have many.
+pub fn quick() -> Options {
+    Options {
+        compressor: Compressor::Zstd { level: 3 },
+        block_size: 4096,
+        jobs: 2,
+        ..Options::default()
+    }
+}
+
+/// One of everything.
+pub fn menagerie() -> Tree {
+    let mut tree = root();
+    let mut put = |path: &str, metadata: Metadata, node: Node| {
+        tree.insert(path.as_bytes(), metadata, node).unwrap();
+    };
+    let device = |major, minor| Device { major, minor };
+    put("char", metadata(0o620), Node::CharDevice(device(5, 1)));
+    put("block", metadata(0o660), Node::BlockDevice(device(8, 300)));
+    put(
+        "large-numbers",
+        metadata(0),
+        Node::CharDevice(device(4095, 1_048_575)),
+    );
+    put("fifo", metadata(0o600), Node::Fifo);
+    put("socket", metadata(0o777), Node::Socket);
+    put("link", metadata(0o777), Node::Symlink(b"target".to_vec()));
+    put("long-link", metadata(0o777), Node::Symlink(vec![b'l'; 4095]));
+    put(
+        "setuid",
+        metadata(0o4755),
+        Node::Regular(b"program".as_slice().into()),
+    );
+    put("empty", metadata(0o644), Node::Regular(b"".as_slice().into()));
+    put(
+        "owned",
+        metadata(0o640).owned_by(4_000_000_000, 65_537),
+        Node::Regular(b"x".as_slice().into()),
+    );
+    let old = Metadata::new(0o644, Timestamp::from_seconds(-5));
+    put("before-1970", old, Node::Regular(b"old".as_slice().into()));
+    let new = Metadata::new(0o644, Timestamp::from_seconds(1 << 40));
+    put("after-2106", new, Node::Regular(b"new".as_slice().into()));
+    tree.make_directories(b"a/b/c", metadata(0o750)).unwrap();
+    tree.make_directory(b"sticky", metadata(0o1777)).unwrap();
+    for (name, len) in [("text", 300_000), ("a/b/c/small", 1000), ("a/tail", 140_000)] {
+        file(&mut tree, name, text(len as u64, len));
+    }
+    file(&mut tree, "noise", noise(1, 150_000));
+    let holes = [text(9, 200_000), vec![0; 500_000], text(10, 100)].concat();
+    file(&mut tree, "a/holes", holes);
+    file(&mut tree, "a/zeros", vec![0; 131_072 * 2]);
+    for (old, new) in [
+        ("text", "a/text-again"),
+        ("link", "a/link-again"),
+        ("char", "char-again"),
+        ("fifo", "a/b/fifo-again"),
+        ("socket", "socket-again"),
+        ("empty", "empty-again"),
+    ] {
+        let id = tree.resolve(old.as_bytes(), Follow::Parents).unwrap();
+        tree.link(id, new.as_bytes()).unwrap();
+    }
+    // Every kind with attributes, and attributes of every prefix.
+    for (number, path) in [
+        "/",
+        "char",
+        "fifo",
+        "socket",
+        "link",
+        "setuid",
+        "a",
+        "a/b/c/small",
+        "block",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = tree.resolve(path.as_bytes(), Follow::Parents).unwrap();
+        let xattrs = &mut tree.metadata_mut(id).xattrs;
+        xattrs.insert(b"security.capability".to_vec(), b"shared by many, once".to_vec());
+        xattrs.insert(b"user.number".to_vec(), vec![b'0' + number as u8]);
+        if number % 2 == 0 {
+            xattrs.insert(b"trusted.x".to_vec(), b"shared by many, once".to_vec());
+        }
+    }
+    tree
 }
