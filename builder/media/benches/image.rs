@@ -1,124 +1,127 @@
-//! ISO images against `xorriso -as mkisofs`, and compressed initramfs archives against `cpio | zstd`, on the same
-//! files in the same run: `cargo bench -p lycia-media --bench image [-- DIRECTORY [MEGABYTES]]`.
+//! ISO images against `xorriso -as mkisofs`, ESPs against `mkfs.vfat` and `mcopy`, compressed initramfs archives against
+//! `cpio | zstd` and `cpio | xz`, each on the same files in the same run:
 //!
-//! Takes up to MEGABYTES (200) of files below DIRECTORY (`/usr/lib`). Each job is done three times, ours and theirs in
-//! turn, and the best times are compared: below 1.00 we are faster.
+//! ```text
+//! cargo bench -p lycia-media --bench image -- [iso] [fat] [cpio] [--rounds N]
+//! ```
+//!
+//! The files are generated: about 200 MB, for the ESP about 50 MB. Each job is done by both in turn, and the best times are
+//! compared: below 1 we are faster. Memory is what a process has besides mapped files (`RssAnon`), sampled; of a pipe it is
+//! that of the shell, which says nothing.
 
 // A benchmark stops at what goes wrong.
 #![allow(clippy::unwrap_used)]
 
+mod material;
+
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use lycia_media::compress::Compression;
+use lycia_media::compress::{Branches, Compression};
 use lycia_media::cpio::{Options, Segments};
+use lycia_media::fat;
 use lycia_media::iso9660::{Boot, Image, VolumeTime};
-use lycia_tree::{Metadata, Pack, PackWriter, Timestamp, Tree};
+use lycia_tree::{Timestamp, Tree};
+use material::{Measured, SMALL, Sizes, compare, generate, measure, read_tree, run};
 
-const ROUNDS: usize = 3;
 const TIME: Timestamp = Timestamp {
     seconds: 1_600_000_000,
     nanoseconds: 0,
 };
+/// About 50 MB.
+const ESP: Sizes = Sizes {
+    files: 300,
+    parts: (60, 90),
+    most: (64 << 10, 400 << 10, 2 << 20),
+};
 
 fn main() {
-    // Cargo adds `--bench`.
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let from = PathBuf::from(arguments.next().unwrap_or_else(|| "/usr/lib".to_owned()));
-    let megabytes: u64 = arguments.next().map_or(200, |text| text.parse().unwrap());
-    let work = tempfile::tempdir().unwrap();
-    let copy = work.path().join("files");
-    let (tree, files, bytes) = collect(&from, &copy, work.path(), megabytes << 20);
-    println!(
-        "{files} files, {:.1} MB of {}",
-        bytes as f64 / 1e6,
-        from.display()
-    );
-    iso(&tree, &copy, work.path());
-    for level in [3, 12] {
-        initramfs(&tree, &copy, work.path(), level);
+    // `cargo test --benches` runs this too; there is nothing to test here.
+    if std::env::args().any(|word| word == "--test") {
+        return;
     }
-}
-
-/// Copies files of `from` to `copy`, where the other programs take them, and into a pack for our tree.
-fn collect(from: &Path, copy: &Path, work: &Path, limit: u64) -> (Tree, usize, u64) {
-    let mut tree = Tree::new(Metadata::new(0o755, TIME));
-    let mut pack = PackWriter::new(work).unwrap();
-    let mut places = Vec::new();
-    let mut bytes = 0;
-    let mut directories = vec![from.to_owned()];
-    fs::create_dir(copy).unwrap();
-    while let Some(directory) = directories.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else {
-            continue;
-        };
-        let mut entries: Vec<_> = entries.map(|entry| entry.unwrap()).collect();
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let kind = entry.file_type().unwrap();
-            let relative = entry.path().strip_prefix(from).unwrap().to_owned();
-            if kind.is_dir() {
-                directories.push(entry.path());
-            } else if kind.is_file() && bytes < limit {
-                let Ok(content) = fs::read(entry.path()) else {
-                    continue;
-                };
-                let target = copy.join(&relative);
-                fs::create_dir_all(target.parent().unwrap()).unwrap();
-                fs::write(&target, &content).unwrap();
-                let offset = pack.position();
-                pack.write_all(&content).unwrap();
-                places.push((relative, offset, content.len() as u64));
-                bytes += content.len() as u64;
-            }
+    let (mut jobs, mut rounds) = (Vec::new(), 3);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--bench" => {}
+            "--rounds" => rounds = words.next().unwrap().parse().unwrap(),
+            option if option.starts_with("--") => panic!("unknown option {option}"),
+            _ => jobs.push(word),
         }
     }
-    let path = pack.persist("pack").unwrap();
-    let pack = Pack::open(&path, bytes).unwrap();
-    for (relative, offset, len) in &places {
-        let path = format!("/{}", relative.display()).into_bytes();
-        let content = pack.range(*offset, *len).unwrap();
-        tree.write(&path, Metadata::new(0o644, TIME), content).unwrap();
+    let wants = |job: &str| jobs.is_empty() || jobs.iter().any(|wanted| wanted == job);
+    let scratch = tempfile::tempdir().unwrap();
+    let work = scratch.path();
+    let make = |name: &str, sizes: &Sizes| {
+        let directory = work.join(name);
+        generate(&directory, sizes);
+        let packs = work.join(format!("{name}-packs"));
+        fs::create_dir(&packs).unwrap();
+        let tree = read_tree(&directory, &packs);
+        (tree, directory)
+    };
+    if wants("fat") {
+        let (tree, directory) = make("esp", &ESP);
+        esp(&tree, &directory, work, rounds);
     }
-    (tree, places.len(), bytes)
+    if wants("iso") || wants("cpio") {
+        let (tree, directory) = make("files", &SMALL);
+        if wants("iso") {
+            iso(&tree, &directory, work, rounds);
+        }
+        if wants("cpio") {
+            for level in [3, 12] {
+                let pack = format!("zstd -q -{level} -T2");
+                initramfs(&tree, &directory, work, rounds, &Compression::zstd(level), &pack);
+            }
+            let xz = Compression::xz_for_kernel(Branches::None);
+            let pack = "xz --check=crc32 --lzma2=preset=6,dict=1MiB --block-size=16MiB -T2";
+            initramfs(&tree, &directory, work, rounds.min(1), &xz, pack);
+        }
+    }
 }
 
-fn best(times: &[Duration]) -> f64 {
-    times.iter().min().unwrap().as_secs_f64()
-}
-
-/// Does both jobs in turn and prints their best times, sizes and ratio.
-fn compare(name: &str, work: &Path, ours: impl Fn(File), theirs: impl Fn(&Path)) {
+/// Does both jobs in turn and prints how they compare.
+fn both(
+    name: &str,
+    work: &Path,
+    rounds: usize,
+    ours: impl Fn(File),
+    theirs: impl Fn(&Path) -> (&'static str, Command),
+) {
     let (our_path, their_path) = (work.join("ours"), work.join("theirs"));
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let started = Instant::now();
-        ours(File::create(&our_path).unwrap());
-        our_times.push(started.elapsed());
+    let (mut our, mut their) = (Measured::default(), Measured::default());
+    let mut program = "";
+    for _ in 0..rounds {
+        let _ = fs::remove_file(&our_path);
+        our.keep_best(measure(std::process::id(), || {
+            ours(
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .open(&our_path)
+                    .unwrap(),
+            );
+        }));
         let _ = fs::remove_file(&their_path);
-        let started = Instant::now();
-        theirs(&their_path);
-        their_times.push(started.elapsed());
+        let mut command;
+        (program, command) = theirs(&their_path);
+        their.keep_best(run(command.stderr(Stdio::null())));
     }
-    let size = |path: &Path| fs::metadata(path).unwrap().len();
-    println!(
-        "{name}: ours {:.2} s, {} bytes; theirs {:.2} s, {} bytes; time {:.2}, size {:.3}",
-        best(&our_times),
-        size(&our_path),
-        best(&their_times),
-        size(&their_path),
-        best(&our_times) / best(&their_times),
-        size(&our_path) as f64 / size(&their_path) as f64,
-    );
+    our.bytes = fs::metadata(&our_path).unwrap().len();
+    their.bytes = fs::metadata(&their_path).unwrap().len();
+    println!("{name}");
+    compare(("lycia-media", &our), (program, &their));
 }
 
-fn iso(tree: &Tree, copy: &Path, work: &Path) {
-    compare(
-        "ISO 9660 against xorriso",
+fn iso(tree: &Tree, copy: &Path, work: &Path, rounds: usize) {
+    both(
+        "ISO 9660",
         work,
+        rounds,
         |out| {
             let image = Image {
                 volume_id: "BENCH",
@@ -136,7 +139,8 @@ fn iso(tree: &Tree, copy: &Path, work: &Path) {
             image.plan().unwrap().write(out, &mut |_| ()).unwrap();
         },
         |path| {
-            let status = Command::new("xorriso")
+            let mut command = Command::new("xorriso");
+            command
                 .args([
                     "-as",
                     "mkisofs",
@@ -146,41 +150,63 @@ fn iso(tree: &Tree, copy: &Path, work: &Path) {
                     "-J",
                     "-joliet-long",
                     "-R",
-                    "-V",
-                    "BENCH",
-                    "-o",
                 ])
-                .args([path, copy])
-                .stderr(Stdio::null())
-                .status()
-                .expect("xorriso of the Debian package xorriso is needed");
-            assert!(status.success());
+                .args(["-V", "BENCH", "-o"])
+                .args([path, copy]);
+            ("xorriso", command)
         },
     );
 }
 
-fn initramfs(tree: &Tree, copy: &Path, work: &Path, level: i32) {
-    compare(
-        &format!("cpio, zstd -{level}, 2 threads, against cpio | zstd"),
+fn esp(tree: &Tree, copy: &Path, work: &Path, rounds: usize) {
+    const SIZE: u64 = 64 << 20;
+    both(
+        "FAT16 of 64 MiB",
         work,
+        rounds,
+        |mut out| {
+            out.set_len(SIZE).unwrap();
+            let volume = fat::Volume {
+                label: Some("ESP".to_owned()),
+                serial: 0x1234_5678,
+                time: TIME,
+                width: None,
+                size: SIZE,
+            };
+            fat::write(&mut out, 0, tree, &volume).unwrap();
+        },
+        |path| {
+            let script = "truncate -s 64M \"$2\" && mkfs.vfat --invariant -n ESP -F 16 \"$2\" >/dev/null && \
+                          mcopy -s -Q -i \"$2\" \"$1\"/* ::";
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", script, "sh"])
+                .args([copy, path])
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            ("mcopy", command)
+        },
+    );
+}
+
+fn initramfs(tree: &Tree, copy: &Path, work: &Path, rounds: usize, compression: &Compression, pack: &str) {
+    both(
+        &format!("cpio, {pack}"),
+        work,
+        rounds,
         |out| {
             let mut segments = Segments::new(out);
             segments
-                .compressed(tree, &Options::default(), &Compression::zstd(level), 2)
+                .compressed(tree, &Options::default(), compression, 2)
                 .unwrap();
             segments.finish().unwrap();
         },
         |path| {
             let script = format!(
-                "cd \"$1\" && find . -print0 | LC_ALL=C sort -z | cpio -o -0 -H newc --quiet | zstd -q -{level} -T2 -o \"$2\""
+                "cd \"$1\" && find . -print0 | LC_ALL=C sort -z | cpio -o -0 -H newc --quiet | {pack} > \"$2\""
             );
-            let status = Command::new("sh")
-                .args(["-c", &script, "sh"])
-                .args([copy, path])
-                .stderr(Stdio::null())
-                .status()
-                .expect("cpio and zstd of the Debian packages of that name are needed");
-            assert!(status.success());
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, "sh"]).args([copy, path]);
+            ("cpio |", command)
         },
     );
 }

@@ -8,7 +8,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use lycia_media::fat::{FatError, Volume, Width, fitting_size, image, write};
-use lycia_tree::{Content, Node, Timestamp, Tree};
+use lycia_tree::{Content, Follow, Node, Timestamp, Tree};
 use oracle::{TIME, put, root_owned, run};
 
 fn volume(size: u64, width: Option<Width>) -> Volume {
@@ -66,6 +66,20 @@ fn esp() -> Tree {
         );
     }
     tree.make_directories(b"/empty", root_owned(0o755)).unwrap();
+    // A file with several names becomes as many.
+    let id = tree.resolve(b"/EFI/BOOT/grub.cfg", Follow::All).unwrap();
+    for name in ["/EFI/BOOT/second.cfg", "/other place.cfg"] {
+        tree.link(id, name.as_bytes()).unwrap();
+    }
+    for (depth, name) in [(1, "sub"), (2, "Mixed Case"), (3, "deep")] {
+        let path = format!("/deep{}/{name}", "/down".repeat(depth));
+        put(
+            &mut tree,
+            &path,
+            root_owned(0o644),
+            file(vec![depth as u8; depth * 40_000]),
+        );
+    }
     tree
 }
 
@@ -75,7 +89,10 @@ fn cases() -> Vec<(Tree, Volume)> {
     for width in [None, Some(Width::Fat12), Some(Width::Fat16), Some(Width::Fat32)] {
         cases.push((tree.clone(), volume(fitting_size(&tree, width, 0), width)));
     }
-    cases.push((tree.clone(), volume(64 << 20, None)));
+    for size in [15 << 20, 16 << 20, 64 << 20, 520 << 20] {
+        cases.push((tree.clone(), volume(size, None)));
+    }
+    cases.push((Tree::new(root_owned(0o755)), volume(40 << 20, Some(Width::Fat32))));
     cases.push((Tree::new(root_owned(0o755)), volume(1 << 20, None)));
     cases
 }

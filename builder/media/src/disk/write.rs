@@ -1,6 +1,6 @@
 //! Writing a disk that was laid out.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::ops::Range;
 
 use super::{Content, DiskError, Plan};
@@ -25,7 +25,7 @@ impl Plan<'_> {
     /// When a FAT volume's files do not fit, or the disk refuses.
     pub fn write(
         &self,
-        disk: &mut (impl Read + Write + Seek),
+        disk: &mut (impl Write + Seek),
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), DiskError> {
         self.clear_table(disk)?;
@@ -66,7 +66,7 @@ impl Plan<'_> {
     /// When a FAT volume's files do not fit, or the disk refuses.
     pub fn write_partition(
         &self,
-        disk: &mut (impl Read + Write + Seek),
+        disk: &mut (impl Write + Seek),
         index: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), DiskError> {
@@ -96,8 +96,12 @@ impl Plan<'_> {
                     size: range.end - range.start,
                     ..volume.clone()
                 };
-                fat::write_sectors(disk, range.start, self.layout.sector_size, tree, &volume)
-                    .map_err(|source| DiskError::Fat { number, name, source })?;
+                let sector = self.layout.sector_size;
+                match self.layout.existing {
+                    Existing::Zeros => fat::write_sparse(disk, range.start, sector, tree, &volume),
+                    Existing::Unknown => fat::write_sectors(disk, range.start, sector, tree, &volume),
+                }
+                .map_err(|source| DiskError::Fat { number, name, source })?;
                 let bytes = tree
                     .walk()
                     .filter_map(|entry| entry.inode.content().map(lycia_tree::Content::len))
