@@ -1,0 +1,135 @@
+//! All triggers of a root together.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+use lycia_root::{Listener, Options, Report, RootError, run_triggers};
+use lycia_tree::{Follow, Metadata, Node, Timestamp, Tree};
+
+const TIME: Timestamp = Timestamp {
+    seconds: 1_700_000_000,
+    nanoseconds: 0,
+};
+
+fn listeners(names: &[&str]) -> Vec<Listener> {
+    names
+        .iter()
+        .map(|name| Listener {
+            package: (*name).to_owned(),
+            globs: vec![format!("/usr/share/{name}")],
+        })
+        .collect()
+}
+
+/// A root such as Chimera's packages leave it.
+fn root() -> Tree {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    let mut write = |path: &str, text: &str| {
+        tree.write(path.as_bytes(), Metadata::new(0o755, TIME), text.into())
+            .unwrap();
+    };
+    write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    write("etc/group", "root:x:0:\ntty:x:5:\n");
+    write("usr/bin/sh", "");
+    write("usr/lib/sysusers.d/dbus.conf", "u dbus - \"System bus\"\n");
+    write(
+        "usr/lib/tmpfiles.d/base.conf",
+        "d /var/lib/dbus 0750 dbus dbus -\nC /etc/hosts - - - - /usr/share/base/hosts\n",
+    );
+    write("usr/share/base/hosts", "127.0.0.1 localhost\n");
+    write("usr/lib/udev/hwdb.d/20-a.hwdb", "usb:*\n A=1\n");
+    write("usr/lib/modules/6.12.1/apk-dist/.apk-series", "linux-stable\n");
+    write("usr/lib/modules/6.12.1/apk-dist/modules.order", "");
+    write("usr/lib/modules/6.12.1/apk-dist/boot/vmlinuz-6.12.1", "image");
+    tree.make_directories(b"usr/lib/shells.d", Metadata::new(0o755, TIME))
+        .unwrap();
+    let link = Node::Symlink(b"/usr/bin/sh".to_vec());
+    tree.insert(b"usr/lib/shells.d/sh", Metadata::new(0o777, TIME), link)
+        .unwrap();
+    tree
+}
+
+fn run(tree: &mut Tree, names: &[&str], strict: bool) -> Result<Report, RootError> {
+    run_triggers(tree, &listeners(names), &Options { time: TIME, strict })
+}
+
+#[test]
+fn they_build_on_each_other() {
+    let mut tree = root();
+    let report = run(
+        &mut tree,
+        &["sd-tools", "dinit-chimera", "base-kernel", "udev", "dbus"],
+        true,
+    )
+    .unwrap();
+    assert_eq!(
+        report.ran,
+        [
+            "sysusers",
+            "tmpfiles",
+            "shells",
+            "shadow",
+            "hwdb",
+            "base-kernel",
+            "depmod",
+            "swclock"
+        ]
+    );
+    assert_eq!(
+        (report.deferred.len(), report.warnings.len()),
+        (0, 0),
+        "{report:?}"
+    );
+    // The folder is the user's whom another trigger made.
+    let inode = |path: &str| tree.inode(tree.resolve(path.as_bytes(), Follow::All).unwrap());
+    let folder = inode("var/lib/dbus");
+    assert_eq!((folder.mode(), folder.metadata.uid), (0o040750, 999));
+    assert_eq!(inode("var/lib/swclock/timestamp").metadata.mtime, TIME);
+    assert!(
+        tree.read(b"etc/shadow")
+            .unwrap()
+            .starts_with(b"dbus:!*:19675::::::\n")
+    );
+    // The indexes are those of the kernel that was put in place, and what was written is named.
+    assert!(tree.read(b"usr/lib/modules/6.12.1/modules.dep.bin").is_ok());
+    for path in [
+        "/etc/passwd",
+        "/etc/shells",
+        "/etc/hosts",
+        "/etc/udev/hwdb.bin",
+        "/boot/vmlinuz-6.12.1",
+    ] {
+        assert!(
+            report.written.iter().any(|(one, _)| one == path.as_bytes()),
+            "{path}: {report:?}"
+        );
+    }
+    // Only the clock is touched every time.
+    let again = run(&mut tree, &["sd-tools", "dinit-chimera"], true).unwrap();
+    assert_eq!(again.ran, ["swclock"]);
+}
+
+#[test]
+fn what_is_not_native_is_told_or_refused() {
+    let report = run(
+        &mut root(),
+        &["glib", "sd-tools", "mandoc-apropos", "busybox"],
+        false,
+    )
+    .unwrap();
+    let packages: Vec<&str> = report.deferred.iter().map(|one| one.package.as_str()).collect();
+    assert_eq!(packages, ["glib", "mandoc-apropos", "busybox"]);
+    assert!(
+        report.deferred[0].reason.contains("/usr/share/glib"),
+        "{report:?}"
+    );
+    let mut tree = root();
+    let error = run(&mut tree, &["glib", "sd-tools", "mandoc-apropos"], true).unwrap_err();
+    assert!(error.to_string().contains("glib, mandoc-apropos"), "{error}");
+    assert!(tree.read(b"etc/shadow").is_err(), "nothing was begun");
+}
+
+#[test]
+fn an_empty_root_has_nothing_to_do() {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    assert_eq!(run(&mut tree, &[], true).unwrap(), Report::default());
+}
