@@ -20,3 +20,5 @@ mod program;
 mod remote;
 #[path = "build/small.rs"]
 mod small;
+#[path = "repo/triggers.rs"]
+mod triggers;
