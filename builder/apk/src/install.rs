@@ -63,7 +63,7 @@ mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use lycia_tree::{Content, InodeId, Timestamp, Tree};
+use lycia_tree::{Content, Follow, InodeId, Timestamp, Tree};
 
 use crate::database::Database;
 use crate::metadata::{FileKind, Package, PackageInfo, ScriptKind};
@@ -117,6 +117,8 @@ pub struct Options<'a> {
     pub no_apk_new: bool,
     /// Remove changed files of protected directories with their package, too.
     pub purge: bool,
+    /// Let a package have a file of another that it does not replace (`--force-overwrite`) instead of failing.
+    pub overwrite: bool,
 }
 
 impl Options<'_> {
@@ -129,6 +131,7 @@ impl Options<'_> {
             present: &InTree,
             no_apk_new: false,
             purge: false,
+            overwrite: false,
         }
     }
 }
@@ -349,6 +352,29 @@ impl<'t> Installation<'t> {
         self.slots[slot].record.tag = tag;
         self.order.push(slot);
         Ok(())
+    }
+
+    /// Gives every directory that a package has the owner and mode of its record, whatever was done to it
+    /// (`fix --directory-permissions`).
+    pub fn restore_directories(&mut self) {
+        let owners: Vec<(Vec<u8>, usize, usize)> = self
+            .directories
+            .iter()
+            .filter_map(|(path, directory)| directory.owner.map(|(slot, at)| (path.clone(), slot, at)))
+            .filter(|(path, _, _)| path.len() > 1)
+            .collect();
+        for (path, slot, at) in owners {
+            let there = self.tree.find(&path, Follow::Parents).ok().flatten();
+            let Some(id) = there.filter(|id| self.tree.inode(*id).is_directory()) else {
+                continue;
+            };
+            if self.give(id, slot, at) {
+                let name = self.name(slot);
+                self.modified
+                    .insert(self.slots[slot].directories[at].path.clone());
+                self.note(&path, &name, ChangeKind::SetDirectory);
+            }
+        }
     }
 
     fn installed(&self, name: &str, doing: &'static str) -> Result<usize, InstallError> {

@@ -408,6 +408,18 @@ fn clashes_name_both_packages_and_leaving_ones_yield() {
         error.to_string(),
         "installing b: /usr/x belongs to a already, which b does not replace".replace("/usr/x", "usr/x")
     );
+    let mut forced = tree.clone();
+    let options = Options {
+        overwrite: true,
+        ..Options::new(T0)
+    };
+    let mut installation = Installation::over(&mut forced, database.clone(), options);
+    installation.add(b.clone()).unwrap();
+    assert_eq!(
+        installation.finish(&Names::default()).attribution[b"/usr/x".as_slice()],
+        "b"
+    );
+    assert_eq!(text(&forced, "usr/x"), "b");
     // b comes first, a goes afterwards: the file is b's.
     let mut tree = tree;
     let mut installation = Installation::over(&mut tree, database, Options::new(T0));
@@ -544,8 +556,15 @@ fn directories_get_what_the_strongest_claim_says_unless_they_were_changed() {
     let mut local = tree;
     let id = local.resolve(b"var/spool", Follow::All).unwrap();
     local.metadata_mut(id).mode = 0o711;
-    change(&mut local, database, &[], &[with("strong 2", 0o1777, 9)]).unwrap();
+    let done = change(&mut local, database, &[], &[with("strong 2", 0o1777, 9)]).unwrap();
     assert_eq!(mode(&local), 0o711);
+    let mut restore = Installation::over(&mut local, done.database, Options::new(T0));
+    restore.restore_directories();
+    assert_eq!(
+        shown(&restore.finish(&Names::default()).changes),
+        ["SetDirectory /var/spool"]
+    );
+    assert_eq!(mode(&local), 0o1777);
 }
 
 #[test]

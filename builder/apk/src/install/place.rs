@@ -221,6 +221,7 @@ impl Installation<'_> {
                     arrival.seen.insert(path, Seen::Elsewhere);
                     return Ok(());
                 }
+                None if self.options.overwrite => {}
                 None => {
                     return Err(InstallError::Clash {
                         package: arrival.name.clone(),

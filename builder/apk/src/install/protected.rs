@@ -1,6 +1,11 @@
 //! Which directories hold files that the administrator may have changed.
 
+use lycia_tree::{Follow, Tree};
+
 use crate::glob;
+
+/// Where further rules are, below the root.
+const DIRECTORY: &[u8] = b"etc/apk/protected_paths.d";
 
 /// Rules of protection: lines `[-+@!]glob`, the last one that matches a directory decides, and what is below
 /// has its parent's unless a rule says otherwise.
@@ -22,7 +27,27 @@ impl Default for ProtectedPaths {
 }
 
 impl ProtectedPaths {
-    /// Adds the lines of a file of `etc/apk/protected_paths.d` (or of `lib/apk/protected_paths.d`).
+    /// The rules of a root: what is always protected, and the files `*.list` of `etc/apk/protected_paths.d` by
+    /// name.
+    pub fn of(tree: &Tree) -> ProtectedPaths {
+        let mut rules = ProtectedPaths::default();
+        let folder = tree.find(DIRECTORY, Follow::All).ok().flatten();
+        for (name, id) in folder
+            .and_then(|id| tree.inode(id).entries())
+            .into_iter()
+            .flatten()
+        {
+            if name.ends_with(b".list")
+                && !name.starts_with(b".")
+                && let Some(content) = tree.inode(*id).content()
+            {
+                rules.add(content.bytes());
+            }
+        }
+        rules
+    }
+
+    /// Adds the lines of a file of `etc/apk/protected_paths.d`.
     pub fn add(&mut self, lines: &[u8]) {
         for line in lines.split(|&byte| byte == b'\n') {
             let (protects, glob) = match line {
@@ -73,6 +98,31 @@ impl ProtectedPaths {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_has_rules_of_its_own() {
+        let metadata = || lycia_tree::Metadata::new(0o644, lycia_tree::Timestamp::from_seconds(0));
+        let mut tree = Tree::new(metadata());
+        for (name, text) in [
+            ("10.list", "-etc\n"),
+            ("20.list", "+srv\n"),
+            (".30.list", "+var"),
+            ("40.off", "+opt"),
+        ] {
+            let path = format!("etc/apk/protected_paths.d/{name}");
+            tree.write(path.as_bytes(), metadata(), text.into()).unwrap();
+        }
+        let rules = ProtectedPaths::of(&tree);
+        for (directory, expected) in [
+            ("etc", false),
+            ("etc/apk", true),
+            ("srv/www", true),
+            ("var", false),
+            ("opt", false),
+        ] {
+            assert_eq!(rules.covers(directory.as_bytes()), expected, "{directory}");
+        }
+    }
 
     #[test]
     fn the_last_rule_decides_and_children_inherit() {

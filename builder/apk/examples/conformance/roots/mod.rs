@@ -106,12 +106,15 @@ fn judge(scenario: &Path) -> Result<Results, String> {
     let mut results = Vec::new();
     let mut before = Root::default();
     let mut edits = String::new();
+    let mut told = String::new();
     // An edit may have happened that no line tells of: before the first step, while the root was prepared.
     let mut edited = true;
     for step in &steps {
         let Some(words) = &step.words else {
             edits.push_str(&step.edit);
             edits.push(' ');
+            told.push_str(&step.edit);
+            told.push(' ');
             edited = true;
             continue;
         };
@@ -125,6 +128,7 @@ fn judge(scenario: &Path) -> Result<Results, String> {
             step,
             words,
             after: &after,
+            told: &told,
             all: &steps,
         };
         let result = run::judge(&setting, &before, &edits, edited);
