@@ -181,6 +181,9 @@ impl<'r, 'a> Reasons<'r, 'a> {
             }
         }
         if self.reasons.is_empty() {
+            self.reasons = self.late_comers();
+        }
+        if self.reasons.is_empty() {
             self.reasons
                 .push("the choices made for them contradict each other".into());
         }
@@ -296,6 +299,54 @@ impl<'r, 'a> Reasons<'r, 'a> {
             let peaceful = solver.is_unversioned(Some(mine)) && solver.is_unversioned(Some(holder));
             (holder.package != id && !peaceful).then_some((name, holder.package))
         })
+    }
+
+    /// Packages that were taken although a name of theirs had been given to another, or to nobody.
+    fn late_comers(&self) -> Vec<String> {
+        let solver = &self.attempt.solver;
+        let universe = self.universe();
+        let mut told = Vec::new();
+        for id in universe
+            .packages()
+            .filter(|id| solver.packages[id.index()].has_error)
+        {
+            for name in solver.names_of(id) {
+                let text = match solver.chosen(name) {
+                    Some(holder) if holder.package == id => continue,
+                    Some(holder) => format!(
+                        "{} and {} both provide {}",
+                        self.package(id),
+                        self.package(holder.package),
+                        self.name(name)
+                    ),
+                    None => {
+                        let forbids =
+                            |(other, wanted): (NameId, &Dependency)| other == name && wanted.op.is_conflict();
+                        let world = solver
+                            .world
+                            .iter()
+                            .find(|entry| entry.name == name && entry.dependency.op.is_conflict());
+                        let who = match world {
+                            Some(entry) => format!("world has {}", entry.dependency),
+                            None => {
+                                let mut all = universe.packages();
+                                all.find(|other| solver.depends(*other).any(forbids)).map_or_else(
+                                    || "it had been decided that nothing does".to_owned(),
+                                    |other| format!("{} has !{}", self.package(other), self.name(name)),
+                                )
+                            }
+                        };
+                        format!("{} provides {}, but {who}", self.package(id), self.name(name))
+                    }
+                };
+                told.push(text);
+                break;
+            }
+            if told.len() == MAX_REASONS {
+                break;
+            }
+        }
+        told
     }
 
     fn dependency(&self, origin: Origin) -> (NameId, &'a Dependency) {

@@ -33,6 +33,7 @@ mod selection;
 mod state;
 mod universe;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use thiserror::Error;
@@ -44,7 +45,7 @@ pub use self::request::{Command, Request};
 use self::state::{Exhausted, Flags, Solver};
 pub use self::universe::{MAX_REPOSITORIES, MAX_TAGS, PackageId, Universe, UniverseBuilder, UniverseError};
 use crate::metadata::Dependency;
-use crate::version;
+use crate::{dependency, version};
 
 /// Why there is no solution.
 #[derive(Clone, PartialEq, Eq, Error, Debug)]
@@ -72,6 +73,17 @@ pub enum SolveError {
     /// The request cannot be met.
     #[error(transparent)]
     Unsolvable(#[from] Box<Unsolvable>),
+    /// The set that apk would install does not hold together.
+    #[error(
+        "{whose} needs {dependency}, which what apk would install does not meet (its solver never takes a decision \
+         back); name a package in world that decides it"
+    )]
+    Inconsistent {
+        /// A package, or world.
+        whose: String,
+        /// What it needs or conflicts with.
+        dependency: String,
+    },
     /// The records are so entangled that solving was given up.
     #[error(
         "solving was given up after a very large number of steps: the packages relate to each other in a way \
@@ -161,16 +173,53 @@ const WORK_LIMIT: u64 = 1 << 28;
 
 /// Solves a world on an empty root and returns the packages in the order in which they are installed.
 ///
-/// Nothing may be installed in the universe.
+/// Nothing may be installed in the universe. In rare cases apk is content with a set that breaks a conflict
+/// (an unversioned provider that comes after its name was decided against); that is an error here.
 pub fn select(universe: &Universe, world: &[Dependency]) -> Result<Vec<Chosen>, SolveError> {
     let solution = solve(universe, &Request::satisfy(world.iter().cloned()))?;
-    let chosen = solution.changes.iter().filter_map(|change| change.new);
+    let chosen: Vec<PackageId> = solution.changes.iter().filter_map(|change| change.new).collect();
+    check(universe, world, &chosen)?;
     Ok(chosen
+        .into_iter()
         .map(|package| Chosen {
             package,
             repository: universe.repositories(package).next(),
         })
         .collect())
+}
+
+/// Whether everything that world and the chosen packages need is there, and nothing that they conflict with.
+fn check(universe: &Universe, world: &[Dependency], chosen: &[PackageId]) -> Result<(), SolveError> {
+    let mut by_name: HashMap<&str, Vec<PackageId>> = HashMap::new();
+    for &id in chosen {
+        let info = universe.info(id);
+        let names = info.provides.iter().map(|entry| entry.name.as_str());
+        for name in names.chain([info.name.as_str()]) {
+            by_name.entry(name).or_default().push(id);
+        }
+    }
+    let met = |wanted: &Dependency, by: Option<PackageId>| {
+        let mut answers = by_name.get(wanted.name.as_str()).into_iter().flatten();
+        match wanted.op.is_conflict() {
+            // A package's conflict does not speak of itself.
+            true => answers.all(|&id| Some(id) == by || dependency::is_met_by(wanted, universe.info(id))),
+            false => answers.any(|&id| dependency::is_met_by(wanted, universe.info(id))),
+        }
+    };
+    let broken = |whose: &str, wanted: &Dependency| SolveError::Inconsistent {
+        whose: whose.to_owned(),
+        dependency: wanted.to_string(),
+    };
+    if let Some(wanted) = world.iter().find(|wanted| !met(wanted, None)) {
+        return Err(broken("world", wanted));
+    }
+    for &id in chosen {
+        let info = universe.info(id);
+        if let Some(wanted) = info.depends.iter().find(|wanted| !met(wanted, Some(id))) {
+            return Err(broken(&info.name, wanted));
+        }
+    }
+    Ok(())
 }
 
 /// Solves a request.
@@ -281,5 +330,48 @@ impl<'a> Attempt<'a> {
             allowed >> tag & 1 != 0 && universe.tags[usize::from(*tag)].repositories & sources != 0
         };
         (0..universe.tags.len() as u8).find(fits).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dependency::{parse_list, parse_world};
+    use crate::metadata::PackageInfo;
+
+    /// apk's solver lets a package in that provides a name without version after the name was decided against.
+    #[test]
+    fn a_set_that_does_not_hold_together_is_told() {
+        let package = |name: &str, depends: &str, provides: &str| PackageInfo {
+            name: name.into(),
+            version: "1".into(),
+            depends: parse_list(depends).unwrap(),
+            provides: parse_list(provides).unwrap(),
+            ..PackageInfo::default()
+        };
+        let packages = [
+            package("b", "!v", "v"),
+            package("a", "", "v"),
+            package("c", "a>1 b", ""),
+        ];
+        let mut builder = UniverseBuilder::new(["x86_64"]);
+        builder.repository([None], packages).unwrap();
+        let universe = builder.finish().unwrap();
+        let ids: Vec<PackageId> = universe.packages().collect();
+        let check = |world: &str, chosen: &[usize]| {
+            let chosen: Vec<PackageId> = chosen.iter().map(|at| ids[*at]).collect();
+            check(&universe, &parse_world(world).unwrap(), &chosen).map_err(|error| error.to_string())
+        };
+        // Its own name does not count against it.
+        assert_eq!(check("b", &[0]), Ok(()));
+        for (world, chosen, expected) in [
+            ("b", &[0, 1][..], "b needs !v"),
+            ("a !b", &[1, 0], "world needs !b"),
+            ("c", &[1], "world needs c"),
+            ("c", &[1, 2], "c needs a>1"),
+        ] {
+            let problem = check(world, chosen).unwrap_err();
+            assert!(problem.starts_with(expected), "{problem}");
+        }
     }
 }
