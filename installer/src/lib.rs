@@ -9,8 +9,11 @@
 //! procfs and the links of udev.
 
 pub mod allocator;
+pub mod answers;
 pub mod plan;
 pub mod probe;
+pub mod secret;
 pub mod select;
 pub mod show;
+pub mod toml_file;
 pub mod usage;

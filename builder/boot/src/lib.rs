@@ -3,8 +3,11 @@
 //! Values in, values out: everything comes from a [`lycia_tree::Tree`] and goes into bytes or another tree. Nothing here opens a
 //! file, runs a program or reads a clock. The builder uses it for live media, the installer for disks.
 
+pub mod grub;
 pub mod initramfs;
 mod kernel;
+mod lzma;
+pub mod menu;
 
 use lycia_media::cpio::CpioError;
 use lycia_root::RootError;

@@ -1,0 +1,160 @@
+//! GRUB's menu of an installed system.
+
+use std::fmt::Write as _;
+
+/// An installed system, as its menu sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Installed<'a> {
+    /// What people read.
+    pub title: &'a str,
+    /// UUID of the root file system.
+    pub root_uuid: &'a str,
+    /// Versions of its kernels, the preferred one first; each has `/boot/vmlinuz-VERSION` and
+    /// `/boot/initramfs-VERSION.img`.
+    pub kernels: &'a [String],
+    /// Values of `console=`, the last one being `/dev/console`.
+    pub consoles: &'a [String],
+    /// Words for the kernel.
+    pub arguments: &'a str,
+    /// Seconds that the menu waits.
+    pub timeout: u32,
+}
+
+/// Path of a kernel's initramfs.
+#[must_use]
+pub fn initramfs_path(version: &str) -> String {
+    format!("boot/initramfs-{version}.img")
+}
+
+/// `ttyS0,115200` as the unit 0 and the speed.
+#[must_use]
+pub fn serial_unit(console: &str) -> Option<(u32, u32)> {
+    let (port, speed) = console.split_once(',').unwrap_or((console, "115200"));
+    let unit = port.strip_prefix("ttyS")?.parse().ok()?;
+    let digits: String = speed.chars().take_while(char::is_ascii_digit).collect();
+    Some((unit, digits.parse().ok()?))
+}
+
+/// A title inside quotes of GRUB's language.
+fn quoted(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && *c != '\'').collect()
+}
+
+/// `/boot/grub/grub.cfg`.
+#[must_use]
+pub fn text(system: &Installed<'_>) -> String {
+    let mut out = format!(
+        "# Written by lycia-install. `lycia-install boot-repair` writes it again.\nset default=0\nset timeout={}\n",
+        system.timeout
+    );
+    let serial = system.consoles.iter().find_map(|console| serial_unit(console));
+    if let Some((unit, speed)) = serial {
+        // UEFI firmware mirrors its console to a serial line by itself.
+        let _ = write!(
+            out,
+            "if [ \"$grub_platform\" = pc ]; then\n    if serial --unit={unit} --speed={speed}; then\n        \
+             terminal_input console serial\n        terminal_output console serial\n    fi\nfi\n"
+        );
+    }
+    let mut words = vec![format!("root=UUID={}", system.root_uuid), "ro".to_owned()];
+    words.extend(system.arguments.split_whitespace().map(str::to_owned));
+    words.extend(system.consoles.iter().map(|console| format!("console={console}")));
+    let words = words.join(" ");
+    for (at, version) in system.kernels.iter().enumerate() {
+        let title = if at == 0 {
+            system.title.to_owned()
+        } else {
+            format!("{} ({version})", system.title)
+        };
+        entry(
+            &mut out,
+            &title,
+            &format!("linux-{version}"),
+            version,
+            system.root_uuid,
+            &format!("{words} quiet"),
+        );
+        entry(
+            &mut out,
+            &format!("{} ({version}, verbose, one user)", system.title),
+            &format!("single-{version}"),
+            version,
+            system.root_uuid,
+            &format!("{words} loglevel=7 single"),
+        );
+    }
+    out.push_str(
+        "if [ \"$grub_platform\" = efi ]; then\n    \
+         if search --no-floppy --set=windows --file /EFI/Microsoft/Boot/bootmgfw.efi; then\n        \
+         menuentry 'Windows' --id windows {\n            chainloader ($windows)/EFI/Microsoft/Boot/bootmgfw.efi\n        }\n    fi\n    \
+         menuentry 'Firmware settings' --id firmware {\n        fwsetup\n    }\nfi\n",
+    );
+    out
+}
+
+fn entry(out: &mut String, title: &str, id: &str, version: &str, uuid: &str, words: &str) {
+    let _ = write!(
+        out,
+        "menuentry '{}' --id {id} {{\n    search --no-floppy --fs-uuid --set=root {uuid}\n    linux /boot/vmlinuz-{version} {words}\n    \
+         initrd /{}\n}}\n",
+        quoted(title),
+        initramfs_path(version)
+    );
+}
+
+/// What a core image runs first: it finds the root by its UUID, on whatever disk it is.
+#[must_use]
+pub fn early(root_uuid: &str) -> String {
+    format!("search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root)/boot/grub\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn menu(title: &str, consoles: &[String]) -> String {
+        text(&Installed {
+            title,
+            root_uuid: "01234567-89ab-cdef-0123-456789abcdef",
+            kernels: &["6.1.0".into(), "6.0.9".into()],
+            consoles,
+            arguments: "a=b  c",
+            timeout: 3,
+        })
+    }
+
+    #[test]
+    fn grub_understands_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("grub.cfg");
+        for (title, consoles) in [
+            ("Lycia", vec![]),
+            ("It's\n}", vec!["tty0".to_owned(), "ttyS0,115200".to_owned()]),
+        ] {
+            let text = menu(title, &consoles);
+            std::fs::write(&path, &text).unwrap();
+            let checked = Command::new("grub-script-check")
+                .arg(&path)
+                .output()
+                .expect("grub-script-check is missing: install the Debian package grub-common");
+            assert!(checked.status.success(), "{checked:?}\n{text}");
+            assert_eq!(
+                text.contains("serial --unit=0 --speed=115200"),
+                !consoles.is_empty()
+            );
+        }
+        let text = menu("Lycia", &["tty0".to_owned(), "ttyS0,115200".to_owned()]);
+        assert!(text.contains(
+            "linux /boot/vmlinuz-6.1.0 root=UUID=01234567-89ab-cdef-0123-456789abcdef ro a=b c console=tty0 console=ttyS0,115200 quiet\n"
+        ));
+        assert!(text.contains("menuentry 'Lycia (6.0.9)'"));
+    }
+
+    #[test]
+    fn serial_consoles() {
+        assert_eq!(serial_unit("ttyS1,9600n8"), Some((1, 9600)));
+        assert_eq!(serial_unit("ttyS1"), Some((1, 115_200)));
+        assert_eq!(serial_unit("hvc0"), None);
+    }
+}

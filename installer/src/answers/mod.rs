@@ -1,0 +1,705 @@
+//! Answers: what a person wants, typed in ([`typed::AnswersFile`]) and resolved ([`Answers`]).
+//!
+//! Resolving checks every key by itself and the keys against each other, and reports everything that is wrong at once.
+//! What only the machine or the medium can know (is there such a disk, such a package) is checked when the plan is made.
+
+mod check;
+pub mod typed;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::secret::{self, Hash, SecretError};
+use check::{check_groups, check_word};
+use typed::{AnswersFile, SCHEMA};
+
+/// Something that is wrong with a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The key, such as `disk.select`.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+/// Everything that is wrong with answers.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|problem| format!("{}: {}", problem.key, problem.what)).collect::<Vec<_>>().join("\n"))]
+pub struct Problems(pub Vec<Problem>);
+
+/// What happens to the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Everything on it goes.
+    Erase,
+    /// The largest free range is used; every partition stays.
+    Alongside,
+    /// These partitions go, and their place, with free space beside it, is used.
+    Replace(BTreeSet<u32>),
+    /// Partitions that are there are formatted; the table stays.
+    Partitions {
+        /// Number of the root.
+        root: u32,
+        /// Number of the EFI system partition; it is formatted.
+        esp: Option<u32>,
+        /// Number of the BIOS boot partition.
+        bios_boot: Option<u32>,
+        /// Number of the swap partition.
+        swap: Option<u32>,
+    },
+    /// A directory in which the new root's file systems are mounted.
+    Directory(PathBuf),
+}
+
+impl Layout {
+    /// The word for it in answers.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Layout::Erase => "erase",
+            Layout::Alongside => "alongside",
+            Layout::Replace(_) => "replace",
+            Layout::Partitions { .. } => "partitions",
+            Layout::Directory(_) => "directory",
+        }
+    }
+}
+
+/// Where to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disk {
+    /// What names the disk; none for [`Layout::Directory`].
+    pub select: Option<String>,
+    /// What happens to it.
+    pub layout: Layout,
+    /// Partition kept for `/home`.
+    pub home: Option<u32>,
+    /// Bytes of the EFI system partition.
+    pub esp_size: u64,
+    /// Bytes of the root; the rest if none.
+    pub root_size: Option<u64>,
+    /// Bytes of a swap partition.
+    pub swap_size: Option<u64>,
+}
+
+/// Where packages come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The medium.
+    Local,
+    /// Repositories.
+    Network {
+        /// Lines as in `/etc/apk/repositories`.
+        repositories: Vec<String>,
+        /// Files with public keys.
+        keys: Vec<PathBuf>,
+    },
+}
+
+/// What lets somebody log in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    /// Password; none is a locked one.
+    pub password: Option<Hash>,
+    /// Public keys for ssh.
+    pub ssh_keys: Vec<String>,
+}
+
+/// A user to make.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Login shell; the system's default if none.
+    pub shell: Option<String>,
+    /// Groups that must exist.
+    pub groups: Vec<String>,
+    /// Whether it may become root.
+    pub admin: bool,
+    /// How it logs in.
+    pub login: Login,
+}
+
+/// The network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// Asked for.
+    Dhcp,
+    /// Fixed.
+    Static {
+        /// Interface.
+        interface: String,
+        /// Its address.
+        address: IpAddr,
+        /// Bits of the network.
+        prefix: u8,
+        /// Default router.
+        gateway: Option<IpAddr>,
+        /// Name servers.
+        dns: Vec<IpAddr>,
+    },
+    /// None.
+    Off,
+}
+
+/// The serial console of the installed system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Serial {
+    /// What the running system uses, if it uses one.
+    AsNow,
+    /// None.
+    Off,
+    /// This one: `ttyS0,115200`.
+    On(String),
+}
+
+/// Resolved answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answers {
+    /// Where to.
+    pub disk: Disk,
+    /// Where from.
+    pub source: Source,
+    /// Kernel package; the medium's default if none.
+    pub kernel: Option<String>,
+    /// Package sets.
+    pub sets: Vec<String>,
+    /// World entries.
+    pub extra: Vec<String>,
+    /// Allocator; the default if none.
+    pub allocator: Option<String>,
+    /// Host name.
+    pub hostname: String,
+    /// Name below `/usr/share/zoneinfo`.
+    pub timezone: String,
+    /// Keyboard layout; the kernel's own if none.
+    pub keymap: Option<String>,
+    /// Locale.
+    pub locale: Option<String>,
+    /// The administrator.
+    pub root: Login,
+    /// Users.
+    pub users: Vec<User>,
+    /// Network.
+    pub network: Network,
+    /// Services to enable.
+    pub services: Vec<String>,
+    /// Seconds that the boot menu waits.
+    pub timeout: u32,
+    /// Serial console.
+    pub serial: Serial,
+    /// Words for the kernel.
+    pub arguments: String,
+    /// Serial number of the disk that may be written.
+    pub confirm_serial: Option<String>,
+    /// Hash of the plan that may be applied.
+    pub confirm_plan: Option<String>,
+}
+
+/// What reads passwords while answers are resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Secrets {
+    /// They are read and hashed.
+    Read,
+    /// They are only looked at: files must be there, descriptors are left alone. For checks.
+    Look,
+}
+
+const MIB: u64 = 1 << 20;
+/// Bytes of an EFI system partition where nothing else is said.
+pub const ESP_SIZE: u64 = 512 * MIB;
+/// Largest answers file that is read, in bytes.
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// `512 MiB`, `20GiB`, `2GB`, `1T` (T, G, M, K alone are binary) in bytes.
+///
+/// # Errors
+/// Says what forms there are.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim() {
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => {
+            return Err(format!(
+                "`{text}` is no size: write a whole number and a unit, as in `20 GiB` or `500 MB`"
+            ));
+        }
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no size"))?;
+    match number.checked_mul(factor) {
+        Some(0) => Err("a size of nothing".into()),
+        Some(size) => Ok(size),
+        None => Err(format!("`{text}` is too large")),
+    }
+}
+
+struct Resolver {
+    problems: Vec<Problem>,
+    secrets: Secrets,
+}
+
+impl Resolver {
+    fn wrong(&mut self, key: impl Into<String>, what: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.into(),
+            what: what.into(),
+        });
+    }
+
+    fn take<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|what| self.wrong(key, what)).ok()
+    }
+
+    fn size(&mut self, key: &str, text: Option<&str>) -> Option<u64> {
+        text.and_then(|text| self.take(key, parse_size(text)))
+    }
+
+    fn login(
+        &mut self,
+        key: &str,
+        hash: Option<&str>,
+        file: Option<&PathBuf>,
+        descriptor: Option<i32>,
+        ssh_keys: &[String],
+    ) -> Login {
+        let given =
+            usize::from(hash.is_some()) + usize::from(file.is_some()) + usize::from(descriptor.is_some());
+        if given > 1 {
+            self.wrong(
+                key,
+                "only one of password-hash, password-file and password-fd can be given",
+            );
+        }
+        let read: Option<Result<Hash, SecretError>> = if let Some(hash) = hash {
+            Some(Hash::parse(hash))
+        } else if let Some(file) = file {
+            Some(secret::from_file(file))
+        } else {
+            match (descriptor, self.secrets) {
+                (Some(number), Secrets::Read) => Some(secret::from_descriptor(number)),
+                _ => None,
+            }
+        };
+        let password = read.and_then(|read| self.take(key, read.map_err(|error| error.to_string())));
+        for (at, line) in ssh_keys.iter().enumerate() {
+            self.take(&format!("{key}.ssh-keys[{at}]"), check::ssh_key(line));
+        }
+        Login {
+            password,
+            ssh_keys: ssh_keys.to_vec(),
+        }
+    }
+
+    fn layout(&mut self, file: &AnswersFile) -> Layout {
+        let disk = &file.disk;
+        let layout = disk.layout.as_deref();
+        let stray = |resolver: &mut Self, key: &str, there: bool, wanted: &str| {
+            if there && layout != Some(wanted) {
+                resolver.wrong(
+                    format!("disk.{key}"),
+                    format!("it means nothing unless layout is `{wanted}`"),
+                );
+            }
+        };
+        stray(self, "replace", !disk.replace.is_empty(), "replace");
+        stray(self, "partitions", !disk.partitions.is_empty(), "partitions");
+        stray(self, "directory", disk.directory.is_some(), "directory");
+        match layout {
+            Some("erase") => Layout::Erase,
+            Some("alongside") => Layout::Alongside,
+            Some("replace") => {
+                if disk.replace.is_empty() {
+                    self.wrong("disk.replace", "name the partitions that go, by number");
+                }
+                Layout::Replace(disk.replace.iter().copied().collect())
+            }
+            Some("partitions") => {
+                const ROLES: [&str; 4] = ["root", "esp", "bios-boot", "swap"];
+                for role in disk
+                    .partitions
+                    .keys()
+                    .filter(|role| !ROLES.contains(&role.as_str()))
+                {
+                    let near = crate::toml_file::nearest(role, ROLES).map_or_else(
+                        || format!("there are {}", ROLES.join(", ")),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    self.wrong(
+                        format!("disk.partitions.{role}"),
+                        format!("there is no such role; {near}"),
+                    );
+                }
+                let mut seen = BTreeSet::new();
+                for (role, number) in &disk.partitions {
+                    if !seen.insert(*number) {
+                        self.wrong(
+                            format!("disk.partitions.{role}"),
+                            format!("partition {number} has another role already"),
+                        );
+                    }
+                }
+                let role = |name: &str| disk.partitions.get(name).copied();
+                if role("root").is_none() {
+                    self.wrong("disk.partitions.root", "say which partition becomes the root");
+                }
+                Layout::Partitions {
+                    root: role("root").unwrap_or(0),
+                    esp: role("esp"),
+                    bios_boot: role("bios-boot"),
+                    swap: role("swap"),
+                }
+            }
+            Some("directory") => {
+                let directory = disk.directory.clone().unwrap_or_default();
+                if !directory.is_absolute() {
+                    self.wrong(
+                        "disk.directory",
+                        "give the absolute path of the directory where the new root is mounted",
+                    );
+                }
+                Layout::Directory(directory)
+            }
+            other => {
+                let known = ["erase", "alongside", "replace", "partitions", "directory"];
+                let what = match other {
+                    None => format!("say what happens to the disk: {}", known.join(", ")),
+                    Some(word) => match crate::toml_file::nearest(word, known) {
+                        Some(near) => format!("there is no layout `{word}`; did you mean `{near}`?"),
+                        None => format!("there is no layout `{word}`; there are {}", known.join(", ")),
+                    },
+                };
+                self.wrong("disk.layout", what);
+                Layout::Erase
+            }
+        }
+    }
+
+    fn disk(&mut self, file: &AnswersFile) -> Disk {
+        let layout = self.layout(file);
+        let disk = &file.disk;
+        let select = disk.select.clone().filter(|select| !select.trim().is_empty());
+        match (&select, &layout) {
+            (None, Layout::Directory(_)) => {}
+            (None, _) => self.wrong(
+                "disk.select",
+                "name the disk: a name in /dev/disk/by-id, a serial number or a device node",
+            ),
+            (Some(_), Layout::Directory(_)) => {
+                self.wrong("disk.select", "it means nothing where layout is `directory`")
+            }
+            _ => {}
+        }
+        if let Some(home) = disk.home {
+            let goes = match &layout {
+                Layout::Erase => true,
+                Layout::Replace(numbers) => numbers.contains(&home),
+                Layout::Partitions {
+                    root,
+                    esp,
+                    bios_boot,
+                    swap,
+                } => [Some(*root), *esp, *bios_boot, *swap].contains(&Some(home)),
+                Layout::Alongside => false,
+                Layout::Directory(_) => true,
+            };
+            if goes {
+                self.wrong(
+                    "disk.home",
+                    format!("partition {home} cannot be kept under layout `{}`", layout.name()),
+                );
+            }
+        }
+        let esp_size = self
+            .size("disk.esp-size", disk.esp_size.as_deref())
+            .unwrap_or(ESP_SIZE);
+        if !(64 * MIB..=4096 * MIB).contains(&esp_size) {
+            self.wrong("disk.esp-size", "between 64 MiB and 4 GiB");
+        }
+        Disk {
+            select,
+            layout,
+            home: disk.home,
+            esp_size,
+            root_size: self.size("disk.root-size", disk.root_size.as_deref()),
+            swap_size: self.size("disk.swap-size", disk.swap_size.as_deref()),
+        }
+    }
+
+    fn network(&mut self, file: &AnswersFile) -> Network {
+        let table = &file.network;
+        let details = [
+            ("interface", table.interface.is_some()),
+            ("address", table.address.is_some()),
+            ("gateway", table.gateway.is_some()),
+            ("dns", !table.dns.is_empty()),
+        ];
+        let kind = table.kind.as_deref().unwrap_or("dhcp");
+        if kind != "static" {
+            for (key, there) in details {
+                if there {
+                    self.wrong(
+                        format!("network.{key}"),
+                        "it means nothing unless kind is `static`",
+                    );
+                }
+            }
+        }
+        match kind {
+            "dhcp" => Network::Dhcp,
+            "none" => Network::Off,
+            "static" => {
+                let interface = table.interface.clone().unwrap_or_default();
+                self.take("network.interface", check::interface(&interface));
+                let address = table.address.clone().unwrap_or_default();
+                let parsed = self.take("network.address", check::network_address(&address));
+                let mut ip = |key: &str, text: &str| {
+                    let parsed = text
+                        .parse::<IpAddr>()
+                        .map_err(|_| format!("`{text}` is no address"));
+                    self.take(key, parsed)
+                };
+                let gateway = table
+                    .gateway
+                    .as_deref()
+                    .and_then(|text| ip("network.gateway", text));
+                let dns = table
+                    .dns
+                    .iter()
+                    .filter_map(|text| ip("network.dns", text))
+                    .collect();
+                let (address, prefix) = parsed.unwrap_or((IpAddr::from([0, 0, 0, 0]), 0));
+                if gateway.is_some_and(|gateway| gateway.is_ipv4() != address.is_ipv4()) {
+                    self.wrong("network.gateway", "it is not of the same family as the address");
+                }
+                Network::Static {
+                    interface,
+                    address,
+                    prefix,
+                    gateway,
+                    dns,
+                }
+            }
+            other => {
+                self.wrong(
+                    "network.kind",
+                    format!("there is no kind `{other}`; there are dhcp, static, none"),
+                );
+                Network::Dhcp
+            }
+        }
+    }
+
+    fn source(&mut self, file: &AnswersFile) -> Source {
+        let table = &file.source;
+        match table.kind.as_deref() {
+            None | Some("local") => {
+                if !table.repositories.is_empty() || !table.keys.is_empty() {
+                    self.wrong("source.repositories", "it means nothing unless kind is `network`");
+                }
+                Source::Local
+            }
+            Some("network") => {
+                if table.repositories.is_empty() {
+                    self.wrong(
+                        "source.repositories",
+                        "name at least one, as in /etc/apk/repositories",
+                    );
+                }
+                Source::Network {
+                    repositories: table.repositories.clone(),
+                    keys: table.keys.clone(),
+                }
+            }
+            Some(other) => {
+                self.wrong(
+                    "source.kind",
+                    format!("there is no kind `{other}`; there are local, network"),
+                );
+                Source::Local
+            }
+        }
+    }
+}
+
+impl AnswersFile {
+    /// Reads an answers file, which is called `name` in messages.
+    ///
+    /// # Errors
+    /// When it is not TOML, has unknown keys, or another schema.
+    pub fn parse(text: &str, name: &str) -> Result<AnswersFile, crate::toml_file::TomlError> {
+        let file: AnswersFile = crate::toml_file::parse(text, name)?;
+        if file.schema != SCHEMA {
+            let what = if file.schema == 0 {
+                format!("it does not say its schema: begin it with `schema = {SCHEMA}`")
+            } else {
+                format!("it has schema {}, this program reads {SCHEMA}", file.schema)
+            };
+            return Err(crate::toml_file::TomlError {
+                name: name.to_owned(),
+                line: None,
+                what,
+                near: None,
+            });
+        }
+        Ok(file)
+    }
+
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a form in TOML.
+    pub fn text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Without anything that came from a password: for logs and the journal.
+    #[must_use]
+    pub fn without_secrets(&self) -> AnswersFile {
+        let mut file = self.clone();
+        file.root.password_hash = None;
+        for user in &mut file.user {
+            user.password_hash = None;
+        }
+        file
+    }
+
+    /// What the answers mean.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn resolve(&self, secrets: Secrets) -> Result<Answers, Problems> {
+        let mut resolver = Resolver {
+            problems: Vec::new(),
+            secrets,
+        };
+        let r = &mut resolver;
+        let disk = r.disk(self);
+        let source = r.source(self);
+        let network = r.network(self);
+        let hostname = self.system.hostname.clone().unwrap_or_else(|| "lycia".into());
+        r.take("system.hostname", check::hostname(&hostname));
+        let timezone = self.system.timezone.clone().unwrap_or_else(|| "UTC".into());
+        r.take("system.timezone", check::timezone(&timezone));
+        for (key, value) in [("keymap", &self.system.keymap), ("locale", &self.system.locale)] {
+            if let Some(value) = value {
+                r.take(&format!("system.{key}"), check_word(value));
+            }
+        }
+        for (at, entry) in self.packages.extra.iter().enumerate() {
+            let parsed = lycia_apk::dependency::parse_world_entry(entry);
+            r.take(
+                &format!("packages.extra[{at}]"),
+                parsed.map(drop).map_err(|error| error.to_string()),
+            );
+        }
+        for (at, service) in self.services.enable.iter().enumerate() {
+            r.take(&format!("services.enable[{at}]"), check_word(service));
+        }
+        let table = &self.root;
+        let root = r.login(
+            "root",
+            table.password_hash.as_deref(),
+            table.password_file.as_ref(),
+            table.password_fd,
+            &table.ssh_keys,
+        );
+        let mut users = Vec::new();
+        let mut names = BTreeSet::new();
+        for (at, table) in self.user.iter().enumerate() {
+            let key = format!("user[{at}]");
+            r.take(&format!("{key}.name"), check::user_name(&table.name));
+            if !names.insert(&table.name) {
+                r.wrong(
+                    format!("{key}.name"),
+                    format!("there are two users `{}`", table.name),
+                );
+            }
+            r.take(&format!("{key}.groups"), check_groups(&table.groups));
+            if let Some(shell) = &table.shell {
+                r.take(&format!("{key}.shell"), check::absolute(shell));
+            }
+            let login = r.login(
+                &key,
+                table.password_hash.as_deref(),
+                table.password_file.as_ref(),
+                table.password_fd,
+                &table.ssh_keys,
+            );
+            users.push(User {
+                name: table.name.clone(),
+                shell: table.shell.clone(),
+                groups: table.groups.clone(),
+                admin: table.admin,
+                login,
+            });
+        }
+        let logs_in = |login: &Login| login.password.is_some() || !login.ssh_keys.is_empty();
+        let by_descriptor =
+            self.root.password_fd.is_some() || self.user.iter().any(|user| user.password_fd.is_some());
+        if !by_descriptor && !logs_in(&root) && !users.iter().any(|user| logs_in(&user.login)) {
+            r.wrong(
+                "root",
+                "nobody could log in: give root or a user a password or an ssh key",
+            );
+        }
+        let serial = match self.boot.serial.as_deref() {
+            None => Serial::AsNow,
+            Some("none") => Serial::Off,
+            Some(console) => {
+                r.take("boot.serial", check::console(console));
+                Serial::On(console.to_owned())
+            }
+        };
+        let arguments = self.boot.arguments.clone().unwrap_or_default();
+        if arguments
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '\'' | '\\' | '$' | ';'))
+        {
+            r.wrong(
+                "boot.arguments",
+                "the boot menu cannot hold quotes, backslashes, `$` and `;`",
+            );
+        }
+        let timeout = self.boot.timeout.unwrap_or(3);
+        if timeout > 3600 {
+            r.wrong("boot.timeout", "at most 3600 seconds");
+        }
+        if !resolver.problems.is_empty() {
+            return Err(Problems(resolver.problems));
+        }
+        Ok(Answers {
+            disk,
+            source,
+            kernel: self.packages.kernel.clone(),
+            sets: self.packages.sets.clone(),
+            extra: self.packages.extra.clone(),
+            allocator: self.packages.allocator.clone(),
+            hostname,
+            timezone,
+            keymap: self.system.keymap.clone(),
+            locale: self.system.locale.clone(),
+            root,
+            users,
+            network,
+            services: self.services.enable.clone(),
+            timeout,
+            serial,
+            arguments,
+            confirm_serial: self.confirm.serial.clone(),
+            confirm_plan: self.confirm.plan.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
