@@ -10,6 +10,8 @@
 
 pub mod allocator;
 pub mod answers;
+pub mod device;
+pub mod found;
 pub mod plan;
 pub mod probe;
 pub mod secret;

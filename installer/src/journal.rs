@@ -1,0 +1,382 @@
+//! The journal: written to the target disk itself before anything else, so that it survives a power cut.
+//!
+//! It lies where the plan says, in a place that the plan gives up anyway and that no table or header occupies. In it are a copy of every table and header that
+//! will be written over, the hash of the plan, how far it was carried out, and the answers without their secrets. It stays after
+//! a finished installation: as long as nothing has grown over it, the old table can be brought back.
+//!
+//! Form: two header blocks of 4096 bytes that are written in turn, so that a torn write leaves the other; a JSON description; the copies, each on
+//! a boundary of 4096 bytes. Numbers are little-endian.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use lycia_media::partition::{gpt, mbr};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::device::{BlockDevice, Reading, Span};
+use crate::found::hex;
+use crate::plan::Plan;
+
+const MAGIC: &[u8; 8] = b"LYCIAJ01";
+const BLOCK: u64 = 4096;
+/// Where the description begins.
+const DESCRIPTION: u64 = 2 * BLOCK;
+/// Largest description that is read, in bytes.
+const DESCRIPTION_MAX: u64 = 512 << 10;
+const MIB: u64 = 1 << 20;
+/// How far below the end of a partition or a gap a journal is looked for, in MiB.
+const REACH: u64 = 160;
+/// Largest copy that is read at once, in bytes.
+const COPY_MAX: u64 = 1 << 30;
+
+/// How an installation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It was begun.
+    Applying,
+    /// It was finished.
+    Done,
+}
+
+/// A range that was copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Copy {
+    start: u64,
+    size: u64,
+    /// Where the copy is, from the journal's first byte.
+    at: u64,
+    sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    plan: String,
+    layout: String,
+    disk_size: u64,
+    journal: Span,
+    nonce: [u8; 16],
+    answers: String,
+    copies: Vec<Copy>,
+}
+
+/// What went wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk refuses.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A copy is not what it was.
+    #[error("the journal's copy of bytes {start} to {end} is damaged; nothing was written back")]
+    Damaged {
+        /// First byte.
+        start: u64,
+        /// Byte behind the last.
+        end: u64,
+    },
+    /// There is too much to copy.
+    #[error("the journal has no room for its description")]
+    Room,
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> JournalError {
+    move |source| JournalError::Io { doing, source }
+}
+
+/// A journal on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    description: Description,
+    description_len: u64,
+    description_hash: [u8; 32],
+    generation: u64,
+    state: State,
+    step: u32,
+}
+
+impl Journal {
+    /// Begins: copies what `plan` says into its journal. When this returns, everything is on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses. Nothing but the journal's own place was written then.
+    pub fn begin(
+        device: &mut dyn BlockDevice,
+        plan: &Plan,
+        nonce: [u8; 16],
+        answers: String,
+    ) -> Result<Journal, JournalError> {
+        let span = plan.journal();
+        let write = failed("writing the journal");
+        let read = failed("reading what the journal saves");
+        // An older journal in this place ends first.
+        device.zero(span.start, DESCRIPTION).map_err(&write)?;
+        device.flush().map_err(&write)?;
+        let mut copies = Vec::new();
+        let mut at = DESCRIPTION + DESCRIPTION_MAX;
+        for saved in &plan.draft().saved {
+            let mut hash = Sha256::new();
+            let mut done = 0;
+            let mut buffer = vec![0; MIB as usize];
+            while done < saved.size {
+                let count = (saved.size - done).min(MIB) as usize;
+                device.read_at(saved.start + done, &mut buffer[..count]).map_err(&read)?;
+                hash.update(&buffer[..count]);
+                if at + done + count as u64 > span.size {
+                    return Err(JournalError::Room);
+                }
+                device.write_at(span.start + at + done, &buffer[..count]).map_err(&write)?;
+                done += count as u64;
+            }
+            copies.push(Copy {
+                start: saved.start,
+                size: saved.size,
+                at,
+                sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            });
+            at = (at + saved.size).next_multiple_of(BLOCK);
+        }
+        let description = Description {
+            plan: plan.hash(),
+            layout: plan.draft().layout.to_owned(),
+            disk_size: plan.disk().size,
+            journal: span,
+            nonce,
+            answers,
+            copies,
+        };
+        let text = serde_json::to_vec(&description).map_err(|error| JournalError::Io {
+            doing: "writing the journal",
+            source: error.into(),
+        })?;
+        if text.len() as u64 > DESCRIPTION_MAX {
+            return Err(JournalError::Room);
+        }
+        device.write_at(span.start + DESCRIPTION, &text).map_err(&write)?;
+        device.flush().map_err(&write)?;
+        let mut journal = Journal {
+            description,
+            description_len: text.len() as u64,
+            description_hash: Sha256::digest(&text).into(),
+            generation: 0,
+            state: State::Applying,
+            step: 0,
+        };
+        journal.write_header(device)?;
+        Ok(journal)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let state: u32 = match self.state {
+            State::Applying => 1,
+            State::Done => 2,
+        };
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&self.step.to_le_bytes());
+        bytes.extend_from_slice(&self.description_len.to_le_bytes());
+        bytes.extend_from_slice(&self.description_hash);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        bytes.resize(BLOCK as usize, 0);
+        bytes
+    }
+
+    /// Writes the next header beside the one that holds; when it returns, the new one holds.
+    fn write_header(&mut self, device: &mut dyn BlockDevice) -> Result<(), JournalError> {
+        let write = failed("writing the journal");
+        self.generation += 1;
+        let at = self.description.journal.start + self.generation % 2 * BLOCK;
+        device.write_at(at, &self.header()).map_err(&write)?;
+        device.flush().map_err(&write)
+    }
+
+    fn read(device: &mut dyn BlockDevice, start: u64) -> Option<Journal> {
+        let mut newest: Option<(u64, State, u32, u64, [u8; 32])> = None;
+        let mut block = vec![0; BLOCK as usize];
+        for slot in 0..2 {
+            device.read_at(start + slot * BLOCK, &mut block).ok()?;
+            let word = |at: usize| Some(u32::from_le_bytes(block.get(at..at + 4)?.try_into().ok()?));
+            let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
+            if &block[..8] != MAGIC || crc32fast::hash(&block[..64]) != word(64)? {
+                continue;
+            }
+            let state = match word(16)? {
+                1 => State::Applying,
+                2 => State::Done,
+                _ => continue,
+            };
+            let hash: [u8; 32] = block[32..64].try_into().ok()?;
+            let found = (long(8)?, state, word(20)?, long(24)?, hash);
+            if newest.as_ref().is_none_or(|newest| newest.0 < found.0) {
+                newest = Some(found);
+            }
+        }
+        let (generation, state, step, length, hash) = newest?;
+        if length > DESCRIPTION_MAX {
+            return None;
+        }
+        let mut text = vec![0; length as usize];
+        device.read_at(start + DESCRIPTION, &mut text).ok()?;
+        if <[u8; 32]>::from(Sha256::digest(&text)) != hash {
+            return None;
+        }
+        let description: Description = serde_json::from_slice(&text).ok()?;
+        // A copy of the disk's bytes somewhere else is not this disk's journal.
+        let here = description.journal.start == start && description.disk_size == device.size();
+        let inside = description.copies.iter().all(|copy| {
+            let end = |start: u64| start.checked_add(copy.size);
+            end(copy.at).is_some_and(|end| end <= description.journal.size)
+                && end(copy.start).is_some_and(|end| end <= device.size())
+                && copy.size <= COPY_MAX
+        });
+        (here && inside).then_some(Journal {
+            description,
+            description_len: length,
+            description_hash: hash,
+            generation,
+            state,
+            step,
+        })
+    }
+
+    /// Looks for a journal on a disk: below every place where a plan may have put one, judged by the tables that can be read. Only
+    /// reads.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn find(device: &mut dyn BlockDevice) -> io::Result<Option<Journal>> {
+        let size = device.size();
+        let sector = device.sector();
+        let mut ends = BTreeSet::from([size]);
+        let mut first = [0; 512];
+        if size >= 512 {
+            device.read_at(0, &mut first)?;
+        }
+        if let Ok(table) = mbr::Mbr::decode(&first) {
+            for record in table.records.iter().flatten().filter(|record| record.kind != 0) {
+                let start = u64::from(record.first) * u64::from(sector);
+                ends.extend([start, start + u64::from(record.sectors) * u64::from(sector)]);
+            }
+        }
+        match gpt::Table::read(&mut Reading::new(device), sector) {
+            Ok((table, _)) => {
+                for partition in &table.partitions {
+                    ends.extend([partition.first * u64::from(sector), (partition.last + 1) * u64::from(sector)]);
+                }
+            }
+            Err(gpt::GptError::Io(error)) => return Err(error),
+            Err(_) => {}
+        }
+        let mut places = BTreeSet::new();
+        for end in ends.into_iter().filter(|end| *end <= size) {
+            let last = end / MIB;
+            places.extend((last.saturating_sub(REACH)..=last).map(|unit| unit * MIB));
+        }
+        let mut found: Option<Journal> = None;
+        let mut magic = [0; 8];
+        for place in places.into_iter().filter(|place| place + DESCRIPTION <= size) {
+            let mut begins = false;
+            for slot in 0..2 {
+                device.read_at(place + slot * BLOCK, &mut magic)?;
+                begins |= &magic == MAGIC;
+            }
+            if !begins {
+                continue;
+            }
+            if let Some(journal) = Journal::read(device, place) {
+                // One that is not finished matters more than an old finished one.
+                let better = found.as_ref().is_none_or(|old| old.state == State::Done);
+                if better {
+                    found = Some(journal);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// How the installation stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Number of the first step that is not known to be finished.
+    #[must_use]
+    pub fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// Hash of the plan.
+    #[must_use]
+    pub fn plan(&self) -> &str {
+        &self.description.plan
+    }
+
+    /// What the UUIDs are made from.
+    #[must_use]
+    pub fn nonce(&self) -> [u8; 16] {
+        self.description.nonce
+    }
+
+    /// The answers without their secrets, as TOML.
+    #[must_use]
+    pub fn answers(&self) -> &str {
+        &self.description.answers
+    }
+
+    /// Records that the steps before `step` are finished and on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn advance(&mut self, device: &mut dyn BlockDevice, step: u32) -> Result<(), JournalError> {
+        self.step = step;
+        self.write_header(device)
+    }
+
+    /// Records that everything is finished.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(&mut self, device: &mut dyn BlockDevice) -> Result<(), JournalError> {
+        self.state = State::Done;
+        self.write_header(device)
+    }
+
+    /// Writes every table and header back as it was and ends the journal. It can be repeated if it is interrupted. Contents of partitions that were
+    /// written over by new file systems do not come back.
+    ///
+    /// # Errors
+    /// When a copy is damaged (nothing was written then) or the disk refuses.
+    pub fn undo(self, device: &mut dyn BlockDevice) -> Result<(), JournalError> {
+        let start = self.description.journal.start;
+        let read = failed("reading the journal");
+        let write = failed("writing back what was saved");
+        let mut copies = Vec::new();
+        for copy in &self.description.copies {
+            let mut bytes = vec![0; copy.size as usize];
+            device.read_at(start + copy.at, &mut bytes).map_err(&read)?;
+            if hex(&bytes) != copy.sha256 {
+                return Err(JournalError::Damaged {
+                    start: copy.start,
+                    end: copy.start + copy.size,
+                });
+            }
+            copies.push((copy.start, bytes));
+        }
+        // The beginning of the disk comes last: the old table holds when everything that it names is there.
+        copies.sort_by_key(|(start, _)| std::cmp::Reverse(*start));
+        for (start, bytes) in copies {
+            device.write_at(start, &bytes).map_err(&write)?;
+            device.flush().map_err(&write)?;
+        }
+        device.zero(start, DESCRIPTION).map_err(&write)?;
+        device.flush().map_err(&write)
+    }
+}

@@ -1,0 +1,408 @@
+use super::layout::{Ways, lay_out};
+use super::*;
+use crate::answers::{self, ESP_SIZE, Layout};
+use crate::device::BlockDevice;
+use crate::device::fake::Fake;
+use crate::found::{Found, look};
+use crate::probe::{Disk, Transport};
+use lycia_media::partition::mbr::Mbr;
+use proptest::prelude::*;
+
+pub(crate) const BOTH: Ways = Ways {
+    bios: true,
+    uefi: true,
+};
+
+pub(crate) fn disk(size: u64, sector: u32) -> Disk {
+    Disk {
+        name: "sda".into(),
+        path: "/dev/sda".into(),
+        model: Some("Model".into()),
+        serial: Some("S1".into()),
+        by_id: vec!["ata-Model_S1".into()],
+        by_path: Vec::new(),
+        size,
+        logical_sector: sector,
+        physical_sector: 4096,
+        transport: Transport::Ata,
+        removable: false,
+        read_only: false,
+        optical: false,
+        running_medium: false,
+        used: Vec::new(),
+        partitions: Vec::new(),
+        refused: Vec::new(),
+    }
+}
+
+pub(crate) fn wanted(layout: Layout) -> answers::Disk {
+    answers::Disk {
+        select: Some("S1".into()),
+        layout,
+        home: None,
+        esp_size: ESP_SIZE,
+        root_size: None,
+        swap_size: None,
+    }
+}
+
+/// A disk with a GPT of partitions: start and size in MiB, and what is in them.
+pub(crate) fn with_partitions(size: u64, sector: u32, partitions: &[(u64, u64)]) -> Fake {
+    let mut fake = Fake::new(size, sector);
+    let mut table = gpt::Table::new(Guid::derive(b"old", "disk"), sector, size / u64::from(sector));
+    for (at, (start, length)) in partitions.iter().enumerate() {
+        let number = at as u32 + 1;
+        let unit = MIB / u64::from(sector);
+        table.partitions.push(gpt::Partition {
+            number,
+            kind: Guid::BASIC_DATA,
+            guid: Guid::derive(b"old", &format!("{number}")),
+            first: start * unit,
+            last: (start + length) * unit - 1,
+            attributes: 1 << 60,
+            name: format!("old {number}"),
+        });
+        // Something to be recognised by at both ends.
+        for offset in [start * MIB, (start + length) * MIB - 4096] {
+            fake.write_at(offset, &[number as u8 + 0x40; 4096]).unwrap();
+        }
+    }
+    fake.write_at(0, &Mbr::protective(size / u64::from(sector)).encode())
+        .unwrap();
+    fake.write_at(u64::from(sector), &table.primary().unwrap())
+        .unwrap();
+    fake.write_at(
+        table.backup_sector() * u64::from(sector),
+        &table.backup().unwrap(),
+    )
+    .unwrap();
+    fake
+}
+
+fn plan_of(fake: &mut Fake, wanted: &answers::Disk) -> Result<Plan, PlanError> {
+    let found = look(fake).unwrap();
+    lay_out(&disk(fake.size(), fake.sector()), &found, wanted, BOTH)?.check()
+}
+
+fn ranges(plan: &Plan) -> Vec<(u64, u64, Action)> {
+    plan.regions()
+        .iter()
+        .map(|one| (one.span.start, one.span.end(), one.action))
+        .collect()
+}
+
+#[test]
+fn an_empty_disk_is_erased_with_both_sector_sizes() {
+    let size: u64 = 8 << 30;
+    let plan = plan_of(&mut Fake::new(size, 512), &wanted(Layout::Erase)).unwrap();
+    let (sector, table) = (512, 34 * 512);
+    let journal = size - 5 * MIB;
+    assert_eq!(
+        ranges(&plan),
+        [
+            (0, sector, Action::Table),
+            (sector, 2 * sector, Action::Table),
+            (2 * sector, table, Action::Table),
+            (table, MIB, Action::Zero),
+            (MIB, 513 * MIB, Action::Fat32),
+            (513 * MIB, 514 * MIB, Action::BootLoader),
+            (514 * MIB, journal, Action::Ext4),
+            (journal, journal + 3 * MIB, Action::Journal),
+            (journal + 3 * MIB, size - MIB, Action::Zero),
+            (size - MIB, size - 33 * 512, Action::Zero),
+            (size - 33 * 512, size - 512, Action::Table),
+            (size - 512, size, Action::Table),
+        ]
+    );
+    let plan = plan_of(&mut Fake::new(size, 4096), &wanted(Layout::Erase)).unwrap();
+    assert!(
+        plan.partition(Role::BiosBoot).is_none(),
+        "BIOS cannot start from such disks"
+    );
+    assert_eq!(plan.partition(Role::Root).unwrap().span.start, 513 * MIB);
+}
+
+#[test]
+fn the_journal_keeps_off_old_headers() {
+    // An old partition that ends exactly where the new root does, and one that ends a little before.
+    let size: u64 = 8 << 30;
+    let mut fake = with_partitions(size, 512, &[(1, 8186), (8187, 4)]);
+    let plan = plan_of(&mut fake, &wanted(Layout::Erase)).unwrap();
+    let journal = plan.journal();
+    for saved in &plan.draft().saved {
+        assert!(!saved.overlaps(journal), "{saved:?} {journal:?}");
+    }
+    // Both edges of both are saved.
+    assert_eq!(plan.draft().lost.len(), 2);
+}
+
+#[test]
+fn free_space_alongside_keeps_every_partition() {
+    let mut fake = with_partitions(16 << 30, 512, &[(1, 2000), (10000, 500)]);
+    let plan = plan_of(&mut fake, &wanted(Layout::Alongside)).unwrap();
+    assert!(plan.draft().lost.is_empty());
+    let written: Vec<(u64, u64)> = ranges(&plan)
+        .into_iter()
+        .filter(|(_, _, action)| action.writes() && *action != Action::Table)
+        .map(|(start, end, _)| (start / MIB, end / MIB))
+        .collect();
+    assert!(
+        written.iter().all(|(start, end)| *start >= 2001 && *end <= 10000),
+        "{written:?}"
+    );
+    let numbers: Vec<(u32, Role)> = plan
+        .draft()
+        .partitions
+        .iter()
+        .map(|one| (one.number, one.role))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            (1, Role::Other),
+            (2, Role::Other),
+            (3, Role::Esp),
+            (4, Role::BiosBoot),
+            (5, Role::Root)
+        ]
+    );
+    let old = gpt::Table::read(&mut crate::device::Reading::new(&mut fake), 512)
+        .unwrap()
+        .0;
+    let new = plan.table(Some(&old), b"seed").unwrap().unwrap();
+    assert_eq!(new.partitions[..2], old.partitions[..]);
+    assert_eq!(new.guid, old.guid);
+}
+
+#[test]
+fn replacing_takes_the_place_and_the_space_beside_it() {
+    let mut fake = with_partitions(16 << 30, 512, &[(1, 2000), (2001, 4000), (6500, 500)]);
+    let mut wish = wanted(Layout::Replace([2].into()));
+    wish.home = Some(3);
+    // A home without a file system is none.
+    assert!(
+        plan_of(&mut fake, &wish)
+            .unwrap_err()
+            .to_string()
+            .contains("no file system")
+    );
+    wish.home = None;
+    let plan = plan_of(&mut fake, &wish).unwrap();
+    let root = plan.partition(Role::Root).unwrap();
+    assert_eq!((root.number, root.span.end()), (5, 6500 * MIB));
+    assert_eq!(plan.partition(Role::Esp).unwrap().number, 2);
+    assert!(plan.text().contains("old 2") && !plan.text().contains("old 3"));
+    assert!(
+        plan_of(&mut fake, &wanted(Layout::Replace([9].into())))
+            .unwrap_err()
+            .to_string()
+            .contains("no partition 9")
+    );
+}
+
+#[test]
+fn prepared_partitions_keep_the_table() {
+    let mut fake = with_partitions(16 << 30, 512, &[(1, 512), (513, 4000), (4600, 500)]);
+    let layout = Layout::Partitions {
+        root: 2,
+        esp: Some(1),
+        bios_boot: None,
+        swap: Some(3),
+    };
+    let plan = plan_of(&mut fake, &wanted(layout)).unwrap();
+    assert!(plan.region(Action::Table).is_none());
+    assert_eq!(plan.table(None, b"").unwrap(), None);
+    assert_eq!(plan.draft().lost.len(), 3);
+    assert!(plan.partition(Role::Root).unwrap().span.contains(plan.journal()));
+    let bios = Layout::Partitions { root: 2, esp: None, bios_boot: Some(3), swap: None };
+    let plan = plan_of(&mut fake, &wanted(bios)).unwrap();
+    assert_eq!(plan.region(Action::BootSector).unwrap().span, Span { start: 0, size: 512 });
+    assert_eq!(plan.draft().saved[0].start, 0);
+    let none = Layout::Partitions {
+        root: 2,
+        esp: None,
+        bios_boot: None,
+        swap: None,
+    };
+    assert!(plan_of(&mut fake, &wanted(none)).is_err());
+}
+
+#[test]
+fn a_root_of_a_given_size_leaves_the_rest() {
+    let mut fake = Fake::new(16 << 30, 512);
+    let mut wish = wanted(Layout::Erase);
+    wish.root_size = Some(3 << 30);
+    wish.swap_size = Some(1 << 30);
+    let plan = plan_of(&mut fake, &wish).unwrap();
+    assert_eq!(plan.partition(Role::Root).unwrap().span.size, 3 << 30);
+    assert_eq!(plan.region(Action::Ext4).unwrap().span.size, 3 << 30);
+    assert_eq!(plan.region(Action::Swap).unwrap().span.size, 1 << 30);
+    assert!(plan.journal().start > plan.partition(Role::Root).unwrap().span.end());
+}
+
+#[test]
+fn disks_that_will_not_do() {
+    let erase = wanted(Layout::Erase);
+    let empty = |fake: &mut Fake| look(fake).unwrap();
+    let mut small = Fake::new(1 << 29, 512);
+    let Err(PlanError::TooSmall { needed, .. }) = plan_of(&mut small, &erase) else {
+        panic!()
+    };
+    assert!(plan_of(&mut Fake::new(needed + 2 * MIB, 512), &erase).is_ok());
+    let found = empty(&mut Fake::new(8 << 30, 512));
+    assert!(matches!(
+        lay_out(&disk(8 << 30, 520), &found, &erase, BOTH),
+        Err(PlanError::Sector { sector: 520, .. })
+    ));
+    let mut used = disk(8 << 30, 512);
+    used.refused = vec!["in use: mounted on /".into()];
+    let refused = lay_out(&used, &found, &erase, BOTH).unwrap_err().to_string();
+    assert!(refused.contains("mounted on /"));
+    let bios = Ways {
+        bios: true,
+        uefi: false,
+    };
+    assert!(
+        lay_out(
+            &disk(8 << 30, 4096),
+            &empty(&mut Fake::new(8 << 30, 4096)),
+            &erase,
+            bios
+        )
+        .is_err()
+    );
+    // Partitions cannot be added to what is no GPT.
+    let message = plan_of(&mut Fake::new(8 << 30, 512), &wanted(Layout::Alongside))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("none") && message.contains("GPT only"),
+        "{message}"
+    );
+    let mut full = with_partitions(8 << 30, 512, &[(1, 8189)]);
+    assert!(plan_of(&mut full, &wanted(Layout::Alongside)).is_err());
+}
+
+#[test]
+fn the_hash_follows_what_matters() {
+    let found = look(&mut Fake::new(8 << 30, 512)).unwrap();
+    let plan = |disk: &Disk, found: &Found, wish: &answers::Disk| {
+        lay_out(disk, found, wish, BOTH).unwrap().check().unwrap()
+    };
+    let erase = wanted(Layout::Erase);
+    let base = disk(8 << 30, 512);
+    let hash = plan(&base, &found, &erase).hash();
+    let mut renamed = base.clone();
+    (renamed.name, renamed.path) = ("sdb".into(), "/dev/sdb".into());
+    assert_eq!(plan(&renamed, &found, &erase).hash(), hash);
+    for change in [
+        &(|disk: &mut Disk, _: &mut Found, _: &mut answers::Disk| disk.serial = Some("S2".into()))
+            as &dyn Fn(&mut Disk, &mut Found, &mut answers::Disk),
+        &|disk, _, _| disk.size += 512,
+        &|disk, _, _| disk.by_id.clear(),
+        &|_, found, _| found.digest.push('x'),
+        &|_, _, wish| wish.esp_size += MIB,
+        &|_, _, wish| wish.swap_size = Some(MIB),
+    ] {
+        let (mut disk, mut found, mut wish) = (base.clone(), found.clone(), erase.clone());
+        change(&mut disk, &mut found, &mut wish);
+        assert_ne!(plan(&disk, &found, &wish).hash(), hash);
+    }
+    let mut draft = plan(&base, &found, &erase).0;
+    draft.system = Some(System {
+        hostname: "a".into(),
+        ..System::default()
+    });
+    let first = draft.clone().check().unwrap();
+    if let Some(system) = &mut draft.system {
+        system.hostname = "b".into()
+    }
+    let second = draft.check().unwrap();
+    assert_ne!(first.hash(), second.hash());
+    assert!(first.text().contains(&first.hash()) && first.json().unwrap().contains(&first.hash()));
+    assert_eq!(first.short_name(), "sda");
+}
+
+#[test]
+fn a_wrong_draft_is_caught() {
+    let mut fake = with_partitions(8 << 30, 512, &[(1, 100)]);
+    let found = look(&mut fake).unwrap();
+    let alongside = wanted(Layout::Alongside);
+    let make = || lay_out(&disk(8 << 30, 512), &found, &alongside, BOTH).unwrap();
+    assert!(make().check().is_ok());
+    fn find(draft: &mut Draft, action: Action) -> &mut Region {
+        draft
+            .regions
+            .iter_mut()
+            .find(|region| region.action == action)
+            .unwrap()
+    }
+    for (number, spoil) in [
+        &(|draft: &mut Draft| find(draft, Action::Ext4).span.size -= 512) as &dyn Fn(&mut Draft),
+        &|draft| find(draft, Action::Keep).action = Action::Zero,
+        &|draft| draft.regions.truncate(9),
+        &|draft| find(draft, Action::Journal).action = Action::Keep,
+        &|draft| find(draft, Action::Fat32).partition = None,
+        &|draft| find(draft, Action::Fat32).partition = Some(1),
+        &|draft| draft.saved.clear(),
+        &|draft| {
+            let span = find(draft, Action::Journal).span;
+            draft.saved.push(span);
+        },
+        &|draft| draft.table = TableChange::Kept,
+        &|draft| draft.partitions.retain(|one| one.role != Role::Root),
+        &|draft| draft.partitions[1].number = 1,
+        &|draft| draft.disk.size += 4096,
+        &|draft| {
+            draft
+                .partitions
+                .iter_mut()
+                .filter(|one| one.role == Role::Esp)
+                .for_each(|one| one.span.start -= 512)
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut draft = make();
+        spoil(&mut draft);
+        assert!(matches!(draft.check(), Err(PlanError::Wrong { .. })), "{number}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn every_disk_has_a_checked_plan_or_an_error(
+        size in prop_oneof![any::<u64>(), 0u64..8 << 30],
+        large in any::<bool>(),
+        cuts in proptest::collection::btree_set(2u64..8000, 0..12),
+        choice in 0u8..4,
+        swap in proptest::option::of(1u64..4000),
+    ) {
+        let sector = if large { 4096 } else { 512 };
+        let cuts: Vec<u64> = cuts.into_iter().collect();
+        let pieces: Vec<(u64, u64)> = cuts.chunks_exact(2).map(|pair| (pair[0], pair[1] - pair[0])).collect();
+        let size = if choice == 0 && pieces.is_empty() { size } else { 8 << 30 };
+        let mut fake = if pieces.is_empty() { Fake::new(size, sector) } else { with_partitions(size, sector, &pieces) };
+        let found = look(&mut fake).unwrap();
+        let layout = match choice {
+            0 => Layout::Erase,
+            1 => Layout::Alongside,
+            2 => Layout::Replace([1].into()),
+            _ => Layout::Partitions { root: 1, esp: Some(2), bios_boot: None, swap: None },
+        };
+        let mut wish = wanted(layout);
+        wish.swap_size = swap.map(|mib| mib * MIB);
+        match lay_out(&disk(size, sector), &found, &wish, BOTH) {
+            Ok(draft) => {
+                let plan = draft.check();
+                prop_assert!(plan.is_ok(), "{plan:?}");
+                let old = match &found.table { found::Table::Gpt(table) => Some(table), _ => None };
+                prop_assert!(plan.unwrap().table(old, b"seed").is_ok());
+            }
+            Err(PlanError::Wrong { what, .. }) => prop_assert!(false, "{what}"),
+            Err(_) => {}
+        }
+    }
+}
