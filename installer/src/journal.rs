@@ -126,12 +126,16 @@ impl Journal {
             let mut buffer = vec![0; MIB as usize];
             while done < saved.size {
                 let count = (saved.size - done).min(MIB) as usize;
-                device.read_at(saved.start + done, &mut buffer[..count]).map_err(&read)?;
+                device
+                    .read_at(saved.start + done, &mut buffer[..count])
+                    .map_err(&read)?;
                 hash.update(&buffer[..count]);
                 if at + done + count as u64 > span.size {
                     return Err(JournalError::Room);
                 }
-                device.write_at(span.start + at + done, &buffer[..count]).map_err(&write)?;
+                device
+                    .write_at(span.start + at + done, &buffer[..count])
+                    .map_err(&write)?;
                 done += count as u64;
             }
             copies.push(Copy {
@@ -268,7 +272,10 @@ impl Journal {
         match gpt::Table::read(&mut Reading::new(device), sector) {
             Ok((table, _)) => {
                 for partition in &table.partitions {
-                    ends.extend([partition.first * u64::from(sector), (partition.last + 1) * u64::from(sector)]);
+                    ends.extend([
+                        partition.first * u64::from(sector),
+                        (partition.last + 1) * u64::from(sector),
+                    ]);
                 }
             }
             Err(gpt::GptError::Io(error)) => return Err(error),
@@ -329,6 +336,27 @@ impl Journal {
     #[must_use]
     pub fn answers(&self) -> &str {
         &self.description.answers
+    }
+
+    /// The saved first bytes of the disk; none if they were not to be written.
+    ///
+    /// # Errors
+    /// When the copy cannot be read or is damaged.
+    pub fn saved_head(&self, device: &mut dyn BlockDevice) -> Result<Option<Vec<u8>>, JournalError> {
+        let Some(copy) = self.description.copies.iter().find(|copy| copy.start == 0) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; copy.size as usize];
+        device
+            .read_at(self.description.journal.start + copy.at, &mut bytes)
+            .map_err(failed("reading the journal"))?;
+        if hex(&bytes) != copy.sha256 {
+            return Err(JournalError::Damaged {
+                start: copy.start,
+                end: copy.start + copy.size,
+            });
+        }
+        Ok(Some(bytes))
     }
 
     /// Records that the steps before `step` are finished and on the disk.

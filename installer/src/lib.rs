@@ -10,8 +10,10 @@
 
 pub mod allocator;
 pub mod answers;
+pub mod apply;
 pub mod device;
 pub mod found;
+pub mod journal;
 pub mod plan;
 pub mod probe;
 pub mod secret;

@@ -214,9 +214,17 @@ fn prepared_partitions_keep_the_table() {
     assert_eq!(plan.table(None, b"").unwrap(), None);
     assert_eq!(plan.draft().lost.len(), 3);
     assert!(plan.partition(Role::Root).unwrap().span.contains(plan.journal()));
-    let bios = Layout::Partitions { root: 2, esp: None, bios_boot: Some(3), swap: None };
+    let bios = Layout::Partitions {
+        root: 2,
+        esp: None,
+        bios_boot: Some(3),
+        swap: None,
+    };
     let plan = plan_of(&mut fake, &wanted(bios)).unwrap();
-    assert_eq!(plan.region(Action::BootSector).unwrap().span, Span { start: 0, size: 512 });
+    assert_eq!(
+        plan.region(Action::BootSector).unwrap().span,
+        Span { start: 0, size: 512 }
+    );
     assert_eq!(plan.draft().saved[0].start, 0);
     let none = Layout::Partitions {
         root: 2,

@@ -1,0 +1,523 @@
+//! Carrying a plan out.
+//!
+//! The order is fixed: the journal with its copies first, then file systems and the boot loader, then a look at what was written, and the
+//! table last. Every step writes the same bytes when it is repeated, so an interrupted run is resumed by repeating
+//! the step that was not finished, and undone by writing the copies back. Nothing outside of the plan's ranges can be
+//! written: the device is guarded.
+
+use std::io;
+
+use lycia_media::partition::mbr::{CODE_LEN, Mbr};
+use lycia_media::partition::{Guid, gpt};
+use lycia_media::{ext4, fat};
+use lycia_tree::{Timestamp, Tree};
+
+use crate::device::{BlockDevice, Guarded, Reading, Span, Window};
+use crate::found;
+use crate::journal::{Journal, JournalError, State};
+use crate::plan::{Action, Plan, TableChange};
+
+const MIB: u64 = 1 << 20;
+
+/// What the new file systems are known by. Everything follows from one random value, so that a resumed run makes
+/// the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    nonce: [u8; 16],
+}
+
+impl Identity {
+    /// From a random value.
+    #[must_use]
+    pub fn new(nonce: [u8; 16]) -> Identity {
+        Identity { nonce }
+    }
+
+    /// The random value.
+    #[must_use]
+    pub fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+
+    /// UUID of the root file system.
+    #[must_use]
+    pub fn root(&self) -> Guid {
+        Guid::derive(&self.nonce, "root file system")
+    }
+
+    /// UUID of the swap.
+    #[must_use]
+    pub fn swap(&self) -> Guid {
+        Guid::derive(&self.nonce, "swap")
+    }
+
+    /// Serial number of the EFI system partition.
+    #[must_use]
+    pub fn esp(&self) -> u32 {
+        let bytes = Guid::derive(&self.nonce, "EFI system partition").to_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    /// The serial number as blkid spells it: `ABCD-1234`.
+    #[must_use]
+    pub fn esp_text(&self) -> String {
+        let serial = self.esp();
+        format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)
+    }
+}
+
+/// What is written.
+pub struct Contents<'a> {
+    /// The root.
+    pub root: &'a Tree,
+    /// The EFI system partition.
+    pub esp: Option<&'a Tree>,
+    /// GRUB's core image for BIOS.
+    pub core: Option<&'a [u8]>,
+    /// Code of the boot sector.
+    pub boot_code: Option<[u8; CODE_LEN]>,
+    /// Label of the root file system.
+    pub label: &'a str,
+    /// The time of file systems.
+    pub time: Timestamp,
+}
+
+/// A step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Zeros at both ends of new partitions.
+    Wipe,
+    /// The EFI system partition.
+    Esp,
+    /// GRUB's core image.
+    BootLoader,
+    /// Swap.
+    Swap,
+    /// The root.
+    Root,
+    /// A look at what is there.
+    Verify,
+    /// The table and the boot sector.
+    Table,
+}
+
+impl Step {
+    /// All, in order.
+    pub const ALL: [Step; 7] = [
+        Step::Wipe,
+        Step::Esp,
+        Step::BootLoader,
+        Step::Swap,
+        Step::Root,
+        Step::Verify,
+        Step::Table,
+    ];
+
+    /// For people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Step::Wipe => "clear old headers",
+            Step::Esp => "EFI system partition",
+            Step::BootLoader => "boot loader",
+            Step::Swap => "swap",
+            Step::Root => "root file system",
+            Step::Verify => "check",
+            Step::Table => "partition table",
+        }
+    }
+}
+
+/// Why a plan was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The disk is not the one that was planned for.
+    #[error("{0}; nothing was written. Make a new plan")]
+    Changed(String),
+    /// Another installation was begun on this disk.
+    #[error(
+        "an installation on this disk was interrupted; `lycia-install resume` finishes it, `lycia-install undo` brings the old tables back"
+    )]
+    Interrupted,
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A step failed.
+    #[error(
+        "writing the {step}: {why}; `lycia-install resume` tries again, `lycia-install undo` brings the old tables back"
+    )]
+    Step {
+        /// Which.
+        step: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How far a step is: the step, bytes written, bytes expected (0 if that is not known).
+pub type Progress<'a> = &'a mut dyn FnMut(Step, u64, u64);
+
+/// Carries `plan` out on `device`. `identity` is drawn by the caller; where an interrupted run of the same plan is resumed, it is that of the journal.
+/// `answers` go into the journal and must hold no secret.
+///
+/// # Errors
+/// When the disk changed since the plan was made (nothing is written then), or it refuses; the journal then knows how far things are.
+pub fn apply(
+    device: &mut dyn BlockDevice,
+    plan: &Plan,
+    contents: &Contents<'_>,
+    identity: Identity,
+    answers: &str,
+    resumed: Option<Journal>,
+    progress: Progress<'_>,
+) -> Result<(), ApplyError> {
+    let disk = plan.disk();
+    if device.size() != disk.size || device.sector() != disk.logical_sector {
+        return Err(ApplyError::Changed(format!(
+            "{} has {} bytes in sectors of {}, the plan is for {} in sectors of {}",
+            disk.path,
+            device.size(),
+            device.sector(),
+            disk.size,
+            disk.logical_sector
+        )));
+    }
+    let mut guarded = Guarded::new(device, plan.writable());
+    let device: &mut dyn BlockDevice = &mut guarded;
+    let mut journal = match resumed {
+        Some(journal) if journal.plan() == plan.hash() && journal.nonce() == identity.nonce() => journal,
+        Some(_) => return Err(ApplyError::Interrupted),
+        None => {
+            let digest = found::digest(device)
+                .map_err(|error| ApplyError::Changed(format!("reading {}: {error}", disk.path)))?;
+            if digest != disk.digest {
+                return Err(ApplyError::Changed(format!(
+                    "the table of {} is not what it was when the plan was made",
+                    disk.path
+                )));
+            }
+            Journal::begin(device, plan, identity.nonce(), answers.to_owned())?
+        }
+    };
+    // Read once, before anything is written over: the table that partitions are added to.
+    let old = old_table(device, plan, &journal)?;
+    for (number, step) in Step::ALL.into_iter().enumerate().skip(journal.step() as usize) {
+        let failed = |why: String| ApplyError::Step {
+            step: step.words(),
+            why,
+        };
+        Runner {
+            device: &mut *device,
+            plan,
+            contents,
+            identity,
+            progress: &mut *progress,
+        }
+        .run(step, old.as_ref())
+        .map_err(failed)?;
+        device.flush().map_err(|error| failed(error.to_string()))?;
+        journal.advance(device, number as u32 + 1)?;
+    }
+    journal.finish(device)?;
+    Ok(())
+}
+
+/// The GPT that was there when the installation began: the disk's own until the last step, afterwards the journal's.
+fn old_table(
+    device: &mut dyn BlockDevice,
+    plan: &Plan,
+    journal: &Journal,
+) -> Result<Option<gpt::Table>, ApplyError> {
+    if plan.draft().table != TableChange::Edited {
+        return Ok(None);
+    }
+    let sector = device.sector();
+    let failed = |why: String| ApplyError::Step {
+        step: "partition table",
+        why,
+    };
+    let table = match journal.saved_head(device)? {
+        // The journal's copy has the header and the entries of an ordinary table.
+        Some(head) => gpt::Table::read(&mut Overlay { device, head, at: 0 }, sector),
+        None => gpt::Table::read(&mut Reading::new(device), sector),
+    };
+    table
+        .map(|(table, _)| Some(table))
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// A device whose first bytes are others.
+struct Overlay<'a> {
+    device: &'a mut dyn BlockDevice,
+    head: Vec<u8>,
+    at: u64,
+}
+
+impl io::Read for Overlay<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let head = self.head.len() as u64;
+        let count = if self.at < head {
+            let count = buffer.len().min((head - self.at) as usize);
+            let from = self.at as usize;
+            buffer[..count].copy_from_slice(&self.head[from..from + count]);
+            count
+        } else {
+            let mut reading = Reading::new(self.device);
+            io::Seek::seek(&mut reading, io::SeekFrom::Start(self.at))?;
+            io::Read::read(&mut reading, buffer)?
+        };
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl io::Seek for Overlay<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            io::SeekFrom::Start(at) => Some(at),
+            io::SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            io::SeekFrom::End(by) => self.device.size().checked_add_signed(by),
+        };
+        self.at = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+struct Runner<'a, 'p> {
+    device: &'a mut dyn BlockDevice,
+    plan: &'a Plan,
+    contents: &'a Contents<'a>,
+    identity: Identity,
+    progress: &'a mut (dyn FnMut(Step, u64, u64) + 'p),
+}
+
+type Ran = Result<(), String>;
+
+fn words(error: io::Error) -> String {
+    error.to_string()
+}
+
+impl Runner<'_, '_> {
+    fn span(&self, action: Action) -> Option<Span> {
+        self.plan.region(action).map(|region| region.span)
+    }
+
+    fn run(&mut self, step: Step, old: Option<&gpt::Table>) -> Ran {
+        (self.progress)(step, 0, 0);
+        match step {
+            Step::Wipe => self.wipe(),
+            Step::Esp => self.esp(),
+            Step::BootLoader => self.boot_loader(),
+            Step::Swap => self.swap(),
+            Step::Root => self.root(),
+            Step::Verify => self.verify(),
+            Step::Table => self.table(old),
+        }
+    }
+
+    fn wipe(&mut self) -> Ran {
+        let formatted = [Action::Fat32, Action::BootLoader, Action::Swap, Action::Ext4];
+        for region in self.plan.regions() {
+            let span = region.span;
+            if formatted.contains(&region.action) {
+                let edge = MIB.min(span.size);
+                self.device.zero(span.start, edge).map_err(words)?;
+                self.device.zero(span.end() - edge, edge).map_err(words)?;
+            } else if region.action == Action::Zero && region.partition.is_some() {
+                self.device.zero(span.start, span.size).map_err(words)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn esp(&mut self) -> Ran {
+        let Some(span) = self.span(Action::Fat32) else {
+            return Ok(());
+        };
+        let empty = Tree::new(lycia_tree::Metadata::new(0o755, self.contents.time));
+        let tree = self.contents.esp.unwrap_or(&empty);
+        let volume = fat::Volume {
+            label: Some("ESP".to_owned()),
+            serial: self.identity.esp(),
+            time: self.contents.time,
+            // FAT32 has at least 65,525 clusters, which are not smaller than sectors.
+            width: (span.size / u64::from(self.device.sector()) > 66_600).then_some(fat::Width::Fat32),
+            size: span.size,
+            sector_size: self.device.sector(),
+        };
+        let progress = &mut self.progress;
+        let mut done = 0;
+        let mut written = |count| {
+            done += count;
+            progress(Step::Esp, done, 0);
+        };
+        let mut window = Window::new(self.device, span, &mut written);
+        fat::write(&mut window, 0, tree, &volume).map_err(|error| error.to_string())
+    }
+
+    fn boot_loader(&mut self) -> Ran {
+        let (Some(span), Some(core)) = (self.span(Action::BootLoader), self.contents.core) else {
+            return Ok(());
+        };
+        if core.len() as u64 > span.size {
+            return Err(format!(
+                "the core image has {} bytes, its partition {}",
+                core.len(),
+                span.size
+            ));
+        }
+        self.device.write_at(span.start, core).map_err(words)
+    }
+
+    fn swap(&mut self) -> Ran {
+        let Some(span) = self.span(Action::Swap) else {
+            return Ok(());
+        };
+        let header = swap_header(span.size, self.identity.swap());
+        self.device.write_at(span.start, &header).map_err(words)
+    }
+
+    fn root(&mut self) -> Ran {
+        let Some(span) = self.span(Action::Ext4) else {
+            return Ok(());
+        };
+        let volume = ext4::Volume {
+            sector_size: self.device.sector(),
+            label: self.contents.label.bytes().take(ext4::LABEL_MAX).collect(),
+            existing: ext4::Existing::Unknown,
+            ..ext4::Volume::new(span.size, self.identity.root(), self.contents.time)
+        };
+        let layout = ext4::Plan::new(self.contents.root, &volume).map_err(|error| error.to_string())?;
+        let total: u64 = self
+            .contents
+            .root
+            .walk()
+            .filter_map(|entry| entry.inode.content().map(lycia_tree::Content::len))
+            .sum();
+        let progress = &mut self.progress;
+        let mut done = 0;
+        let mut shown = 0;
+        let mut written = |count| {
+            done += count;
+            if done - shown >= MIB {
+                shown = done;
+                progress(Step::Root, done.min(total), total);
+            }
+        };
+        let mut window = io::BufWriter::with_capacity(1 << 20, Window::new(self.device, span, &mut written));
+        layout
+            .write(&mut window, 0, &mut |_| ())
+            .map_err(|error| error.to_string())?;
+        window.into_inner().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Ran {
+        let mut expected = Vec::new();
+        if let Some(span) = self.span(Action::Ext4) {
+            expected.push((span, "ext4", self.identity.root().to_string()));
+        }
+        if let Some(span) = self.span(Action::Fat32) {
+            expected.push((span, "vfat", self.identity.esp_text()));
+        }
+        for (span, kind, uuid) in expected {
+            let read = found::file_system(self.device, span);
+            let right = read.as_ref().is_some_and(|read| {
+                read.kind == kind
+                    && read
+                        .uuid
+                        .as_deref()
+                        .is_some_and(|read| read.eq_ignore_ascii_case(&uuid))
+            });
+            if !right {
+                return Err(format!(
+                    "the disk does not give back the {kind} that was written from byte {}: {read:?}",
+                    span.start
+                ));
+            }
+        }
+        if let (Some(span), Some(core)) = (self.span(Action::BootLoader), self.contents.core) {
+            let mut bytes = vec![0; core.len()];
+            self.device.read_at(span.start, &mut bytes).map_err(words)?;
+            if bytes != core {
+                return Err("the disk does not give back the boot loader".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, old: Option<&gpt::Table>) -> Ran {
+        let disk = self.plan.disk();
+        let sector = u64::from(disk.logical_sector);
+        let seed = self.identity.nonce();
+        let table = self.plan.table(old, &seed).map_err(|error| error.to_string())?;
+        if let Some(table) = &table {
+            let backup = table.backup().map_err(|error| error.to_string())?;
+            let (entries, header) = backup.split_at(backup.len() - sector as usize);
+            let at = table.backup_sector() * sector;
+            self.device.write_at(at, entries).map_err(words)?;
+            self.device.flush().map_err(words)?;
+            self.device
+                .write_at(at + entries.len() as u64, header)
+                .map_err(words)?;
+            self.device.flush().map_err(words)?;
+            // The backup is whole; now the primary, entries first.
+            for region in self.plan.regions() {
+                if region.action == Action::Zero && region.partition.is_none() {
+                    self.device
+                        .zero(region.span.start, region.span.size)
+                        .map_err(words)?;
+                }
+            }
+            let primary = table.primary().map_err(|error| error.to_string())?;
+            let (header, entries) = primary.split_at(sector as usize);
+            self.device.write_at(2 * sector, entries).map_err(words)?;
+            self.device.flush().map_err(words)?;
+            self.device.write_at(sector, header).map_err(words)?;
+            self.device.flush().map_err(words)?;
+        }
+        if table.is_none() && self.span(Action::BootSector).is_none() {
+            return Ok(());
+        }
+        let mut first = vec![0; sector as usize];
+        self.device.read_at(0, &mut first).map_err(words)?;
+        if self.plan.draft().table == TableChange::New {
+            first.fill(0);
+            first[..512].copy_from_slice(&Mbr::protective(disk.size / sector).encode());
+        }
+        if let Some(code) = &self.contents.boot_code {
+            first[..CODE_LEN].copy_from_slice(code);
+        }
+        self.device.write_at(0, &first).map_err(words)
+    }
+}
+
+/// The header of a swap area of version 1 (Linux `include/linux/swap.h`, `union swap_header`), for pages of 4096 bytes.
+fn swap_header(size: u64, uuid: Guid) -> Vec<u8> {
+    let pages = u32::try_from(size / 4096).unwrap_or(u32::MAX);
+    let mut page = vec![0; 4096];
+    page[1024..1028].copy_from_slice(&1u32.to_le_bytes());
+    page[1028..1032].copy_from_slice(&(pages - 1).to_le_bytes());
+    page[1036..1052].copy_from_slice(&uuid.to_bytes());
+    page[1052..1056].copy_from_slice(b"swap");
+    page[4086..].copy_from_slice(b"SWAPSPACE2");
+    page
+}
+
+/// Brings the old tables and headers of a disk back. Whether there was anything to undo.
+///
+/// # Errors
+/// When the disk refuses or a copy is damaged. It can be tried again.
+pub fn undo(device: &mut dyn BlockDevice) -> Result<Option<State>, ApplyError> {
+    let journal = Journal::find(device).map_err(|source| JournalError::Io {
+        doing: "looking for a journal",
+        source,
+    })?;
+    let Some(journal) = journal else { return Ok(None) };
+    let state = journal.state();
+    journal.undo(device)?;
+    Ok(Some(state))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! The engine on disks in memory that fail or stop at every single write.
+
+use super::*;
+use crate::answers::{self, Layout};
+use crate::device::fake::{Fake, Fault};
+use crate::found::look;
+use crate::plan::layout::lay_out;
+use crate::plan::tests::{BOTH, disk, wanted, with_partitions};
+use lycia_media::partition::gpt;
+use lycia_tree::{Metadata, Tree};
+
+const TIME: Timestamp = Timestamp {
+    seconds: 1_700_000_000,
+    nanoseconds: 0,
+};
+const IDENTITY: Identity = Identity { nonce: [7; 16] };
+const ANSWERS: &str = "schema = 1\n";
+
+struct Case {
+    fake: Fake,
+    plan: Plan,
+    root: Tree,
+    esp: Tree,
+    core: Vec<u8>,
+}
+
+fn tree() -> Tree {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    for number in 0..20u32 {
+        let path = format!("usr/lib/{}/file{number}", number % 4);
+        let folder = format!("usr/lib/{}", number % 4);
+        tree.make_directories(folder.as_bytes(), Metadata::new(0o755, TIME))
+            .unwrap();
+        tree.write(
+            path.as_bytes(),
+            Metadata::new(0o644, TIME),
+            vec![number as u8; 3000 * number as usize].into(),
+        )
+        .unwrap();
+    }
+    tree
+}
+
+fn case(mut fake: Fake, layout: &answers::Disk) -> Case {
+    let found = look(&mut fake).unwrap();
+    let plan = lay_out(&disk(fake.size(), fake.sector()), &found, layout, BOTH)
+        .unwrap()
+        .check()
+        .unwrap();
+    fake.writes = 0;
+    let mut esp = Tree::new(Metadata::new(0o755, TIME));
+    esp.make_directories(b"EFI/BOOT", Metadata::new(0o755, TIME))
+        .unwrap();
+    esp.write(
+        b"EFI/BOOT/BOOTX64.EFI",
+        Metadata::new(0o644, TIME),
+        vec![9; 5000].into(),
+    )
+    .unwrap();
+    Case {
+        fake,
+        plan,
+        root: tree(),
+        esp,
+        core: vec![0xc0; 70_000],
+    }
+}
+
+/// Small partitions, so that hundreds of runs cost seconds.
+fn small(layout: Layout) -> answers::Disk {
+    answers::Disk {
+        esp_size: 64 << 20,
+        root_size: Some(600 << 20),
+        swap_size: Some(8 << 20),
+        ..wanted(layout)
+    }
+}
+
+impl Case {
+    fn run(&mut self, journal: Option<Journal>) -> Result<(), ApplyError> {
+        let contents = Contents {
+            root: &self.root,
+            esp: Some(&self.esp),
+            core: Some(&self.core),
+            boot_code: Some([0xb0; CODE_LEN]),
+            label: "root",
+            time: TIME,
+        };
+        apply(
+            &mut self.fake,
+            &self.plan,
+            &contents,
+            IDENTITY,
+            ANSWERS,
+            journal,
+            &mut |_, _, _| (),
+        )
+    }
+
+    /// What must be as it was after an undo: everything that was saved, and everything that the plan keeps.
+    fn untouchable(&self) -> Vec<Span> {
+        let kept = self
+            .plan
+            .regions()
+            .iter()
+            .filter(|region| !region.action.writes())
+            .map(|region| region.span);
+        self.plan.draft().saved.iter().copied().chain(kept).collect()
+    }
+}
+
+/// Compares ranges of two disks without looking at what neither has.
+fn same(a: &Fake, b: &Fake, ranges: &[Span]) -> Result<(), String> {
+    let pages: std::collections::BTreeSet<u64> =
+        a.content().into_keys().chain(b.content().into_keys()).collect();
+    for at in pages {
+        for range in ranges {
+            let start = at.max(range.start);
+            let end = (at + 4096).min(range.end());
+            if start < end && a.bytes(start, (end - start) as usize) != b.bytes(start, (end - start) as usize)
+            {
+                return Err(format!("bytes {start} to {end} differ"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole(fake: &Fake) -> Vec<Span> {
+    vec![Span {
+        start: 0,
+        size: fake.size(),
+    }]
+}
+
+fn cases() -> Vec<(&'static str, Case)> {
+    let gpt = || with_partitions(4 << 30, 512, &[(1, 300), (301, 900), (2500, 400)]);
+    vec![
+        ("empty", case(Fake::new(2 << 30, 512), &small(Layout::Erase))),
+        ("erase", case(gpt(), &small(Layout::Erase))),
+        ("alongside", case(gpt(), &small(Layout::Alongside))),
+        (
+            "replace",
+            case(
+                gpt(),
+                &answers::Disk {
+                    swap_size: None,
+                    ..small(Layout::Replace([2].into()))
+                },
+            ),
+        ),
+        (
+            "partitions",
+            case(
+                gpt(),
+                &wanted(Layout::Partitions {
+                    root: 2,
+                    esp: Some(1),
+                    bios_boot: Some(3),
+                    swap: None,
+                }),
+            ),
+        ),
+        (
+            "large sectors",
+            case(
+                with_partitions(4 << 30, 4096, &[(1, 300), (2500, 400)]),
+                &answers::Disk {
+                    esp_size: 300 << 20,
+                    ..small(Layout::Erase)
+                },
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn a_finished_disk_is_what_the_plan_says() {
+    for (name, mut case) in cases() {
+        let before = case.fake.clone();
+        case.run(None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let found = look(&mut case.fake).unwrap();
+        for partition in &case.plan.draft().partitions {
+            let there = found.partitions.iter().find(|one| one.number == partition.number);
+            assert_eq!(there.map(|one| one.span), Some(partition.span), "{name}");
+        }
+        let root = case.plan.region(Action::Ext4).unwrap().span;
+        let read = found::file_system(&mut case.fake, root).unwrap();
+        assert_eq!(
+            (read.kind, read.uuid),
+            ("ext4", Some(IDENTITY.root().to_string())),
+            "{name}"
+        );
+        // Kept ranges are byte for byte what they were.
+        let kept: Vec<Span> = case
+            .plan
+            .regions()
+            .iter()
+            .filter(|one| !one.action.writes())
+            .map(|one| one.span)
+            .collect();
+        same(&before, &case.fake, &kept).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let journal = Journal::find(&mut case.fake).unwrap().expect(name);
+        assert_eq!(
+            (journal.state(), journal.answers()),
+            (State::Done, ANSWERS),
+            "{name}"
+        );
+        // The old table can be brought back even now.
+        let ranges = case.untouchable();
+        assert_eq!(undo(&mut case.fake).unwrap(), Some(State::Done));
+        same(&before, &case.fake, &ranges).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(undo(&mut case.fake).unwrap(), None, "{name}");
+    }
+}
+
+/// Every write of every case, with one kind of fault.
+fn at_every_write(fault: fn(u64) -> Fault) -> usize {
+    let mut points = 0;
+    for (name, case) in cases() {
+        let mut whole_run = Case {
+            fake: case.fake.clone(),
+            plan: case.plan.clone(),
+            root: tree(),
+            esp: case.esp.clone(),
+            core: case.core.clone(),
+        };
+        whole_run.run(None).unwrap();
+        let writes = whole_run.fake.writes;
+        // All of the first and last, where journal and tables are written, and every thirty-first between.
+        let chosen = (1..=writes).filter(|at| *at <= 40 || *at + 40 > writes || at % 31 == 0);
+        for at in chosen {
+            points += 1;
+            let place = format!("{name}, write {at} of {writes}");
+            let mut stopped = Case {
+                fake: case.fake.clone(),
+                plan: case.plan.clone(),
+                root: case.root.clone(),
+                esp: case.esp.clone(),
+                core: case.core.clone(),
+            };
+            stopped.fake.fault = Some(fault(at));
+            assert!(stopped.run(None).is_err(), "{place}");
+            stopped.fake.revive();
+            let journal = Journal::find(&mut stopped.fake).unwrap();
+            let ranges = stopped.untouchable();
+            // Undone: every table, every header, everything that was kept is as it was.
+            let mut undone = stopped.fake.clone();
+            undo(&mut undone).unwrap_or_else(|error| panic!("{place}: {error}"));
+            same(&case.fake, &undone, &ranges).unwrap_or_else(|error| panic!("{place}, undone: {error}"));
+            // Resumed, or begun again where nothing but the journal's place was touched: as if nothing had happened.
+            match &journal {
+                // The very last write, of the header that says that all is done, may have got there.
+                Some(journal) => assert!(journal.state() == State::Applying || at == writes, "{place}"),
+                None => same(&case.fake, &stopped.fake, &ranges)
+                    .unwrap_or_else(|error| panic!("{place}, no journal: {error}")),
+            }
+            stopped
+                .run(journal)
+                .unwrap_or_else(|error| panic!("{place}, resumed: {error}"));
+            let journal = stopped.plan.journal();
+            let all = [
+                Span {
+                    start: 0,
+                    size: journal.start,
+                },
+                Span {
+                    start: journal.end(),
+                    size: case.fake.size() - journal.end(),
+                },
+            ];
+            same(&whole_run.fake, &stopped.fake, &all)
+                .unwrap_or_else(|error| panic!("{place}, resumed: {error}"));
+        }
+    }
+    points
+}
+
+#[test]
+fn a_disk_that_stops_at_any_write() {
+    let points = at_every_write(Fault::Stop);
+    assert!(points > 400, "{points}");
+}
+
+#[test]
+fn a_power_cut_at_any_write() {
+    let points = at_every_write(Fault::PowerCut);
+    assert!(points > 400, "{points}");
+}
+
+#[test]
+fn a_bad_sector_at_any_write() {
+    let points = at_every_write(Fault::Once);
+    assert!(points > 400, "{points}");
+}
+
+#[test]
+fn an_undo_that_is_interrupted_is_done_again() {
+    let mut case = cases().remove(1).1;
+    let before = case.fake.clone();
+    case.run(None).unwrap();
+    let ranges = case.untouchable();
+    for at in 1..20 {
+        let mut fake = case.fake.clone();
+        fake.writes = 0;
+        fake.fault = Some(Fault::PowerCut(at));
+        let first = undo(&mut fake);
+        fake.revive();
+        undo(&mut fake).unwrap();
+        same(&before, &fake, &ranges).unwrap_or_else(|error| panic!("{at}: {error}"));
+        if first.is_ok() {
+            assert!(at > 2);
+            return;
+        }
+    }
+    panic!("an undo of so few ranges ends");
+}
+
+#[test]
+fn a_changed_disk_is_refused_before_anything_is_written() {
+    let mut case = cases().remove(1).1;
+    case.fake.write_at(700, b"x").unwrap();
+    let before = case.fake.clone();
+    assert!(matches!(case.run(None), Err(ApplyError::Changed(_))));
+    same(&before, &case.fake, &whole(&before)).unwrap();
+    let mut other = cases().remove(2).1;
+    other.fake = Fake::new(5 << 30, 512);
+    assert!(matches!(other.run(None), Err(ApplyError::Changed(_))));
+    assert!(other.fake.content().is_empty());
+}
+
+#[test]
+fn the_journal_of_another_plan_is_not_resumed() {
+    let mut case = cases().remove(1).1;
+    case.fake.fault = Some(Fault::Stop(30));
+    assert!(case.run(None).is_err());
+    case.fake.revive();
+    let journal = Journal::find(&mut case.fake).unwrap();
+    assert!(journal.is_some());
+    let other = cases().remove(2).1;
+    case.plan = other.plan;
+    assert!(matches!(case.run(journal), Err(ApplyError::Interrupted)));
+}
+
+#[test]
+fn a_damaged_copy_is_not_written_back() {
+    let mut case = cases().remove(1).1;
+    case.run(None).unwrap();
+    let at = case.plan.journal().start + 600 * 1024;
+    let mut byte = case.fake.bytes(at, 1);
+    byte[0] ^= 1;
+    case.fake.write_at(at, &byte).unwrap();
+    let before = case.fake.clone();
+    assert!(matches!(
+        undo(&mut case.fake),
+        Err(ApplyError::Journal(JournalError::Damaged { .. }))
+    ));
+    same(&before, &case.fake, &whole(&before)).unwrap();
+}
+
+#[test]
+fn independent_programs_accept_the_disk() {
+    use std::io::Write as _;
+    use std::process::Command;
+    let directory = tempfile::tempdir().unwrap();
+    for (number, (name, mut case)) in cases().into_iter().enumerate() {
+        if name == "large sectors" {
+            continue;
+        }
+        case.run(None).unwrap();
+        let path = directory.path().join(format!("{number}.img"));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(case.fake.size()).unwrap();
+        for (at, page) in case.fake.content() {
+            use std::os::unix::fs::FileExt as _;
+            file.write_all_at(&page, at).unwrap();
+        }
+        let check = |program: &str, package: &str, arguments: &[&str], path: &std::path::Path| {
+            let output = Command::new(program).args(arguments).arg(path).output();
+            let output = output
+                .unwrap_or_else(|_| panic!("{program} is missing: install the Debian package {package}"));
+            assert!(output.status.success(), "{name}: {output:?}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let text = check("sgdisk", "gdisk", &["--verify"], &path);
+        assert!(text.contains("No problems found"), "{name}: {text}");
+        for (action, program, package, arguments) in [
+            (Action::Ext4, "e2fsck", "e2fsprogs", &["-f", "-n"][..]),
+            (Action::Fat32, "fsck.vfat", "dosfstools", &["-n"][..]),
+        ] {
+            let span = case.plan.region(action).unwrap().span;
+            let part = directory.path().join("part.img");
+            let mut out = std::fs::File::create(&part).unwrap();
+            out.set_len(span.size).unwrap();
+            for (at, page) in case.fake.content().range(span.start..span.end()) {
+                io::Seek::seek(&mut out, io::SeekFrom::Start(at - span.start)).unwrap();
+                out.write_all(page).unwrap();
+            }
+            check(program, package, arguments, &part);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn swap_is_known_to_others() {
+    let header = swap_header(8 << 20, IDENTITY.swap());
+    let found = lycia_init::superblock::identify(header.as_slice());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("swap");
+    std::fs::write(&path, &header).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(8 << 20)
+        .unwrap();
+    let output = std::process::Command::new("blkid")
+        .args(["-p", "-o", "export"])
+        .arg(&path)
+        .output();
+    let output = output.expect("blkid is missing: install the Debian package util-linux");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("TYPE=swap") && text.contains(&IDENTITY.swap().to_string()),
+        "{text} {found:?}"
+    );
+    assert_eq!(u32::from_le_bytes(header[1028..1032].try_into().unwrap()), 2047);
+    let _ = gpt::NAME_MAX;
+}
