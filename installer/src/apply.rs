@@ -236,51 +236,11 @@ fn old_table(
         step: "partition table",
         why,
     };
-    let table = match journal.saved_head(device)? {
-        // The journal's copy has the header and the entries of an ordinary table.
-        Some(head) => gpt::Table::read(&mut Overlay { device, head, at: 0 }, sector),
-        None => gpt::Table::read(&mut Reading::new(device), sector),
-    };
+    let mut original = journal.original(device)?;
+    let table = gpt::Table::read(&mut Reading::new(&mut original), sector);
     table
         .map(|(table, _)| Some(table))
         .map_err(|error| failed(error.to_string()))
-}
-
-/// A device whose first bytes are others.
-struct Overlay<'a> {
-    device: &'a mut dyn BlockDevice,
-    head: Vec<u8>,
-    at: u64,
-}
-
-impl io::Read for Overlay<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let head = self.head.len() as u64;
-        let count = if self.at < head {
-            let count = buffer.len().min((head - self.at) as usize);
-            let from = self.at as usize;
-            buffer[..count].copy_from_slice(&self.head[from..from + count]);
-            count
-        } else {
-            let mut reading = Reading::new(self.device);
-            io::Seek::seek(&mut reading, io::SeekFrom::Start(self.at))?;
-            io::Read::read(&mut reading, buffer)?
-        };
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl io::Seek for Overlay<'_> {
-    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            io::SeekFrom::Start(at) => Some(at),
-            io::SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            io::SeekFrom::End(by) => self.device.size().checked_add_signed(by),
-        };
-        self.at = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.at)
-    }
 }
 
 struct Runner<'a, 'p> {

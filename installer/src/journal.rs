@@ -338,25 +338,32 @@ impl Journal {
         &self.description.answers
     }
 
-    /// The saved first bytes of the disk; none if they were not to be written.
+    /// The disk as it was before the installation began, for reading.
     ///
     /// # Errors
-    /// When the copy cannot be read or is damaged.
-    pub fn saved_head(&self, device: &mut dyn BlockDevice) -> Result<Option<Vec<u8>>, JournalError> {
-        let Some(copy) = self.description.copies.iter().find(|copy| copy.start == 0) else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; copy.size as usize];
-        device
-            .read_at(self.description.journal.start + copy.at, &mut bytes)
-            .map_err(failed("reading the journal"))?;
-        if hex(&bytes) != copy.sha256 {
-            return Err(JournalError::Damaged {
-                start: copy.start,
-                end: copy.start + copy.size,
-            });
+    /// When a copy cannot be read or is damaged.
+    pub fn original<'a>(&self, device: &'a mut dyn BlockDevice) -> Result<Original<'a>, JournalError> {
+        let copies = self.copies(device)?;
+        Ok(Original { device, copies })
+    }
+
+    /// Every copy, checked.
+    fn copies(&self, device: &mut dyn BlockDevice) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {
+        let mut copies = Vec::new();
+        for copy in &self.description.copies {
+            let mut bytes = vec![0; copy.size as usize];
+            device
+                .read_at(self.description.journal.start + copy.at, &mut bytes)
+                .map_err(failed("reading the journal"))?;
+            if hex(&bytes) != copy.sha256 {
+                return Err(JournalError::Damaged {
+                    start: copy.start,
+                    end: copy.start + copy.size,
+                });
+            }
+            copies.push((copy.start, bytes));
         }
-        Ok(Some(bytes))
+        Ok(copies)
     }
 
     /// Records that the steps before `step` are finished and on the disk.
@@ -384,20 +391,8 @@ impl Journal {
     /// When a copy is damaged (nothing was written then) or the disk refuses.
     pub fn undo(self, device: &mut dyn BlockDevice) -> Result<(), JournalError> {
         let start = self.description.journal.start;
-        let read = failed("reading the journal");
         let write = failed("writing back what was saved");
-        let mut copies = Vec::new();
-        for copy in &self.description.copies {
-            let mut bytes = vec![0; copy.size as usize];
-            device.read_at(start + copy.at, &mut bytes).map_err(&read)?;
-            if hex(&bytes) != copy.sha256 {
-                return Err(JournalError::Damaged {
-                    start: copy.start,
-                    end: copy.start + copy.size,
-                });
-            }
-            copies.push((copy.start, bytes));
-        }
+        let mut copies = self.copies(device)?;
         // The beginning of the disk comes last: the old table holds when everything that it names is there.
         copies.sort_by_key(|(start, _)| std::cmp::Reverse(*start));
         for (start, bytes) in copies {
@@ -406,5 +401,42 @@ impl Journal {
         }
         device.zero(start, DESCRIPTION).map_err(&write)?;
         device.flush().map_err(&write)
+    }
+}
+
+/// A disk as it was: what was copied in place of what is there now. It cannot be written.
+pub struct Original<'a> {
+    device: &'a mut dyn BlockDevice,
+    copies: Vec<(u64, Vec<u8>)>,
+}
+
+impl BlockDevice for Original<'_> {
+    fn size(&self) -> u64 {
+        self.device.size()
+    }
+
+    fn sector(&self) -> u32 {
+        self.device.sector()
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.device.read_at(offset, buffer)?;
+        let end = offset + buffer.len() as u64;
+        for (start, bytes) in &self.copies {
+            let (from, to) = (offset.max(*start), end.min(start + bytes.len() as u64));
+            if from < to {
+                let source = &bytes[(from - start) as usize..(to - start) as usize];
+                buffer[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::Error::from(io::ErrorKind::PermissionDenied))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

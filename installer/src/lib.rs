@@ -1,23 +1,31 @@
-//! The installer: looks at the machine, computes a checked plan, and (not yet) carries it out.
+//! The installer: looks at the machine, computes a checked plan, and carries it out with a journal.
 //!
-//! * [`probe`] says which disks there are, what they are used for, and which may be installed to.
+//! * [`probe`] says which disks there are, what they are used for, and which may be installed to; [`found`] what is on one.
 //! * [`select`] finds exactly one disk by its identity.
-//! * [`plan`] computes what would be written where, down to the byte.
-//! * [`allocator`] says which memory allocator the C library of a root has.
+//! * [`answers`] is what a person wants, typed in and resolved; [`secret`] are its passwords.
+//! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
+//! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
+//! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
+//! * [`allocator`] says which memory allocator the C library of a root has, [`switch`] changes it.
 //!
-//! Nothing in this crate opens a disk, neither for reading nor for writing: everything comes from sysfs,
-//! procfs and the links of udev.
+//! Only [`apply`], [`journal`] and [`switch`] write, to the disk or root that was named and confirmed, and nothing outside of the ranges of the plan.
 
 pub mod allocator;
 pub mod answers;
 pub mod apply;
 pub mod device;
+pub mod engine;
 pub mod found;
 pub mod journal;
+pub mod kernel;
+pub mod medium;
 pub mod plan;
 pub mod probe;
 pub mod secret;
 pub mod select;
 pub mod show;
+pub mod source;
+pub mod switch;
+pub mod system;
 pub mod toml_file;
 pub mod usage;

@@ -244,6 +244,11 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
             stopped.fake.revive();
             let journal = Journal::find(&mut stopped.fake).unwrap();
             let ranges = stopped.untouchable();
+            // The plan can be made again from what the journal kept.
+            if let Some(journal) = &journal {
+                let now = look(&mut journal.original(&mut stopped.fake).unwrap()).unwrap();
+                assert_eq!(now, look(&mut case.fake.clone()).unwrap(), "{place}");
+            }
             // Undone: every table, every header, everything that was kept is as it was.
             let mut undone = stopped.fake.clone();
             undo(&mut undone).unwrap_or_else(|error| panic!("{place}: {error}"));

@@ -1,0 +1,131 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+Exit codes:
+  0  done
+  1  something could not be read or written
+  2  wrong usage or wrong answers
+  3  the selector matches no disk, or more than one
+  4  the disk cannot be used as planned
+  5  the parts of a root contradict each other (allocator)
+  6  packages cannot be had or do not fit
+  7  the plan was not confirmed; nothing was written
+  8  the disk was written and is not finished: resume or undo
+
+Example:
+  lycia-install plan --answers server.toml
+  lycia-install install --answers server.toml --confirm HASH";
+
+/// Installs the system that the running medium carries
+#[derive(Debug, Parser)]
+#[command(name = "lycia-install", version, after_help = AFTER, max_term_width = 80)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List disks, their use, firmware and memory
+    Probe {
+        #[command(flatten)]
+        views: ViewArgs,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check an answers file without looking at any disk
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Show what an installation would write where; writes nothing
+    Plan {
+        #[command(flatten)]
+        what: WhatArgs,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install as an answers file says
+    Install {
+        #[command(flatten)]
+        what: WhatArgs,
+        /// Agree to the plan with this hash, as `plan` shows it
+        #[arg(long, value_name = "HASH")]
+        confirm: Option<String>,
+        /// Stop after showing the plan
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Finish an installation that was interrupted; needs the same answers
+    Resume {
+        #[command(flatten)]
+        what: WhatArgs,
+        /// Agree to the plan with this hash, as `plan` shows it
+        #[arg(long, value_name = "HASH")]
+        confirm: Option<String>,
+    },
+    /// Bring back the partition table and headers that an installation wrote over
+    Undo {
+        /// The disk, as for `plan --disk`
+        #[arg(long, value_name = "SELECTOR")]
+        disk: String,
+        #[command(flatten)]
+        views: ViewArgs,
+        /// Do it without asking: the kernel's name of the disk
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+    },
+    /// Say which memory allocator a root has, or change it
+    Allocator {
+        /// The allocator to change to; without it nothing is changed
+        name: Option<String>,
+        /// The root directory
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Where the medium is mounted
+        #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
+        medium: PathBuf,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What is to be installed.
+#[derive(Debug, Args)]
+pub struct WhatArgs {
+    /// The answers file
+    #[arg(long, value_name = "FILE", required_unless_present = "disk", conflicts_with = "disk")]
+    pub answers: Option<PathBuf>,
+    /// Plan to erase this disk, without any other answers: a name in
+    /// /dev/disk/by-id or by-path, a serial number, or a device node
+    #[arg(long, value_name = "SELECTOR")]
+    pub disk: Option<String>,
+    /// Where the medium is mounted
+    #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
+    pub medium: PathBuf,
+    /// Folder for unpacked packages; needs room for all of them
+    #[arg(long, value_name = "DIR", default_value = "/run")]
+    pub scratch: PathBuf,
+    #[command(flatten)]
+    pub views: ViewArgs,
+}
+
+/// The kernel's views of the machine.
+#[derive(Debug, Clone, Args)]
+pub struct ViewArgs {
+    /// Read this in place of /sys
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sysfs: PathBuf,
+    /// Read this in place of /proc
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub proc: PathBuf,
+    /// Read this in place of /dev
+    #[arg(long, value_name = "DIR", default_value = "/dev")]
+    pub dev: PathBuf,
+}

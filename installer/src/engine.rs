@@ -1,0 +1,532 @@
+//! From answers to a finished disk: looks at the machine, plans, checks consent, writes.
+
+use std::path::{Path, PathBuf};
+
+use crate::answers::typed::AnswersFile;
+use crate::answers::{Answers, Layout, Network, Source};
+use crate::apply::{self, ApplyError, Contents, Identity, Step};
+use crate::device::BlockDevice;
+use crate::found::look;
+use crate::journal::{Journal, JournalError, State};
+use crate::medium::{FirmwareKind, Medium, MediumError};
+use crate::plan::layout::{Ways, lay_out};
+use crate::plan::{Action, Plan, PlanError, PlannedUser, System as PlannedSystem};
+use crate::probe::{Firmware, Machine};
+use crate::secret;
+use crate::select::{SelectError, select};
+use crate::source::{Chosen, Repositories, SourceError};
+use crate::system::{self, Parts, Places, SystemError, consoles};
+
+const MIB: u64 = 1 << 20;
+
+/// Why there is no installation.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The medium.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// The disk.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The layout.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The packages.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The system.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// Writing.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The disk cannot be read.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The disk.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The plan was not agreed to.
+    #[error("the plan was not confirmed: {0}. Nothing was written")]
+    NotConfirmed(String),
+    /// A resumed run is another one.
+    #[error(
+        "the plan that was interrupted on this disk was another one (its hash begins {was}, these answers give {now}): give the same answers, or `lycia-install undo`"
+    )]
+    OtherPlan {
+        /// Beginning of the hash in the journal.
+        was: String,
+        /// Beginning of the hash of these answers.
+        now: String,
+    },
+    /// Something that this program cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// A plan with everything that carrying it out needs.
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// The answers.
+    pub answers: Answers,
+    chosen: Vec<Chosen>,
+    repositories: Repositories,
+    world: Vec<String>,
+    consoles: Vec<String>,
+    medium: Medium,
+}
+
+/// What is heard of a running installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Packages: how many are unpacked, of how many, and the next.
+    Package(usize, usize, String),
+    /// The system is put together.
+    Assemble,
+    /// A step: bytes written, bytes expected (0 if not known).
+    Step(Step, u64, u64),
+}
+
+/// World of an installation.
+///
+/// # Errors
+/// When the medium does not have what the answers name.
+pub fn world(medium: &Medium, answers: &Answers) -> Result<Vec<String>, MediumError> {
+    let install = &medium.install;
+    let mut world = install.packages.clone();
+    world.push(medium.kernel(answers.kernel.as_deref())?.package.clone());
+    if answers.network != Network::Off {
+        world.extend(install.network_packages.iter().cloned());
+    }
+    for set in &answers.sets {
+        world.extend(medium.set(set)?.packages.iter().cloned());
+    }
+    world.extend(answers.extra.iter().cloned());
+    let allocators = &install.allocator;
+    if let Some(chosen) = medium.allocator(answers.allocator.as_deref())? {
+        // Packages of the other allocators must not hold them in.
+        let others: Vec<&String> = allocators
+            .iter()
+            .filter(|other| other.name != chosen.name)
+            .flat_map(|other| &other.packages)
+            .filter(|package| !chosen.packages.contains(package))
+            .collect();
+        world.retain(|entry| !others.contains(&entry));
+        world.extend(chosen.packages.iter().cloned());
+    }
+    world.sort();
+    world.dedup();
+    Ok(world)
+}
+
+fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
+    let has = |kind: FirmwareKind| {
+        medium
+            .install
+            .grub
+            .iter()
+            .any(|platform| platform.firmware == kind)
+    };
+    let running_bios = matches!(machine.firmware, Firmware::Bios);
+    // A disk of its own boots on either firmware; beside others only what this machine needs is touched.
+    let both = *layout == Layout::Erase || matches!(layout, Layout::Partitions { .. });
+    Ways {
+        bios: has(FirmwareKind::Bios) && (both || running_bios),
+        uefi: has(FirmwareKind::Uefi) && (both || !running_bios),
+    }
+}
+
+fn describe(
+    prepared_world: &[String],
+    chosen: &[Chosen],
+    repositories: &Repositories,
+    medium: &Medium,
+    answers: &Answers,
+    consoles: &[String],
+    plan: &Plan,
+) -> Result<PlannedSystem, MediumError> {
+    let login = |name: &str, groups: Vec<String>, shell: &str, login: &crate::answers::Login| PlannedUser {
+        name: name.to_owned(),
+        groups,
+        shell: shell.to_owned(),
+        password: login.password.is_some(),
+        ssh_keys: login.ssh_keys.len(),
+    };
+    let mut users = vec![login("root", Vec::new(), "/bin/sh", &answers.root)];
+    for user in &answers.users {
+        let mut groups = user.groups.clone();
+        if user.admin {
+            groups.push("wheel".to_owned());
+        }
+        users.push(login(
+            &user.name,
+            groups,
+            user.shell.as_deref().unwrap_or("/bin/sh"),
+            &user.login,
+        ));
+    }
+    let mut mounts = vec!["root  /  ext4".to_owned()];
+    let mut boot = Vec::new();
+    if plan.region(Action::Fat32).is_some() {
+        mounts.push("EFI system partition  /boot/efi  vfat".to_owned());
+        boot.push("UEFI: \\EFI\\BOOT on the EFI system partition (the fallback path)".to_owned());
+    }
+    if plan.region(Action::BootLoader).is_some() {
+        boot.push("BIOS: boot sector, core image in the BIOS boot partition".to_owned());
+    }
+    if let Some(home) = plan.partition(crate::plan::Role::Home) {
+        mounts.push(format!(
+            "partition {}  /home  {} (kept)",
+            home.number,
+            home.file_system.as_deref().unwrap_or("auto")
+        ));
+    }
+    if plan.region(Action::Swap).is_some() {
+        mounts.push("swap".to_owned());
+    }
+    let mut packages: Vec<String> = chosen
+        .iter()
+        .map(|one| format!("{}-{}", one.entry.name, one.entry.version))
+        .collect();
+    packages.sort();
+    let mut files = vec![
+        "/etc/hostname",
+        "/etc/machine-id (uninitialised)",
+        "/etc/fstab",
+        "/etc/localtime",
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/apk/world",
+        "/boot/grub/grub.cfg",
+        "/boot/initramfs-VERSION.img",
+    ];
+    if answers.keymap.is_some() {
+        files.push("keyboard layout");
+    }
+    if answers.locale.is_some() {
+        files.push("/etc/locale.conf");
+    }
+    if answers.network != Network::Dhcp {
+        files.push("/etc/dinit.d/udhcpc");
+    }
+    let mut arguments = vec![medium.install.boot.arguments.clone(), answers.arguments.clone()];
+    arguments.extend(consoles.iter().map(|console| format!("console={console}")));
+    arguments.retain(|word| !word.is_empty());
+    Ok(PlannedSystem {
+        title: medium.install.name.clone(),
+        source: repositories.names(),
+        world: prepared_world.to_vec(),
+        packages,
+        installed_size: chosen.iter().map(|one| one.entry.installed_size).sum(),
+        kernel: medium.kernel(answers.kernel.as_deref())?.package.clone(),
+        allocator: medium
+            .allocator(answers.allocator.as_deref())?
+            .map(|one| one.name.clone())
+            .unwrap_or_default(),
+        hostname: answers.hostname.clone(),
+        timezone: answers.timezone.clone(),
+        keymap: answers.keymap.clone(),
+        locale: answers.locale.clone(),
+        users,
+        network: match &answers.network {
+            Network::Dhcp => "DHCP".to_owned(),
+            Network::Off => "none".to_owned(),
+            Network::Static {
+                interface,
+                address,
+                prefix,
+                gateway,
+                ..
+            } => {
+                let via = gateway
+                    .map(|gateway| format!(" via {gateway}"))
+                    .unwrap_or_default();
+                format!("{interface} {address}/{prefix}{via}")
+            }
+        },
+        services: medium
+            .install
+            .services
+            .iter()
+            .chain(&answers.services)
+            .cloned()
+            .collect(),
+        mounts,
+        boot,
+        arguments: arguments.join(" "),
+        files: files.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// The repositories that the answers name.
+///
+/// # Errors
+/// When one cannot be had or no key signed it.
+pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, EngineError> {
+    let mut keys = medium.keys()?;
+    Ok(match &answers.source {
+        Source::Local => Repositories::local(&medium.packages(), &medium.install.arch, keys)?,
+        Source::Network {
+            repositories,
+            keys: more,
+        } => {
+            for path in more {
+                let name = path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                let pem = std::fs::read(path).map_err(|source| SourceError::Io {
+                    doing: "reading the key",
+                    place: path.display().to_string(),
+                    source,
+                })?;
+                keys.push((name, pem));
+            }
+            Repositories::network(repositories, &medium.install.arch, keys)?
+        }
+    })
+}
+
+/// Makes the plan. `device` is the disk that the answers select, opened for reading; where an interrupted run is to be resumed, `journal` is its journal, and
+/// the plan is made from the disk as it was.
+///
+/// # Errors
+/// When the answers do not fit the machine or the packages.
+pub fn prepare(
+    medium: &Medium,
+    machine: &Machine,
+    answers: &Answers,
+    command_line: &str,
+    device: &mut dyn BlockDevice,
+    journal: Option<&Journal>,
+) -> Result<Prepared, EngineError> {
+    let selector = answers.disk.select.as_deref().unwrap_or_default();
+    let disk = select(machine, selector)?;
+    let unreadable = |source| EngineError::Read {
+        path: disk.path.clone(),
+        source,
+    };
+    let found = match journal {
+        Some(journal) => {
+            let mut original = journal.original(device).map_err(ApplyError::Journal)?;
+            look(&mut original).map_err(unreadable)?
+        }
+        None => look(device).map_err(unreadable)?,
+    };
+    let ways = ways(medium, machine, &answers.disk.layout);
+    // Without packages first: what does not fit the disk needs no repository to be found out.
+    let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
+    let plan = draft.clone().check()?;
+    let repositories = repositories(medium, answers)?;
+    let world = world(medium, answers)?;
+    let chosen = repositories.solve(&world)?;
+    let consoles = consoles(answers, command_line);
+    let system = describe(&world, &chosen, &repositories, medium, answers, &consoles, &plan)?;
+    // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
+    let needed = system.installed_size / 4 * 5 + 64 * MIB;
+    if let Some(root) = plan.region(Action::Ext4)
+        && root.span.size / 20 * 19 < needed
+    {
+        return Err(PlanError::TooSmall {
+            place: "the root".to_owned(),
+            size: root.span.size,
+            needed: needed / 19 * 20,
+        }
+        .into());
+    }
+    draft.system = Some(system);
+    Ok(Prepared {
+        plan: draft.check()?,
+        answers: answers.clone(),
+        chosen,
+        repositories,
+        world,
+        consoles,
+        medium: medium.clone(),
+    })
+}
+
+/// How somebody agrees to a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Hash given on the command line.
+    pub hash: Option<String>,
+    /// Name of the disk that was typed.
+    pub typed: Option<String>,
+}
+
+impl Prepared {
+    /// Whether the plan was agreed to.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn confirm(&self, consent: &Consent) -> Result<(), EngineError> {
+        let hash = self.plan.hash();
+        let refuse = |why: String| Err(EngineError::NotConfirmed(why));
+        for given in [&consent.hash, &self.answers.confirm_plan].into_iter().flatten() {
+            return if *given == hash {
+                Ok(())
+            } else {
+                refuse(format!("the confirmed hash is {given}, the plan's is {hash}"))
+            };
+        }
+        if let Some(typed) = &consent.typed {
+            return if typed == self.plan.short_name() {
+                Ok(())
+            } else {
+                refuse(format!("`{typed}` is not `{}`", self.plan.short_name()))
+            };
+        }
+        match (&self.answers.confirm_serial, &self.plan.disk().serial) {
+            (Some(given), Some(serial)) if given == serial => Ok(()),
+            (Some(given), serial) => refuse(format!(
+                "confirm.serial is `{given}`, the disk's serial number is `{}`",
+                serial.as_deref().unwrap_or("(none)")
+            )),
+            (None, _) => refuse(format!("give --confirm {hash}, or confirm.serial in the answers")),
+        }
+    }
+
+    /// Carries the plan out: unpacks packages into `scratch`, puts the system together, writes the disk. Nothing is written to the disk before everything that will
+    /// be written is known.
+    ///
+    /// # Errors
+    /// Where something fails; the disk can then be resumed or undone, if it was touched at all.
+    pub fn execute(
+        &self,
+        file: &AnswersFile,
+        device: &mut dyn BlockDevice,
+        scratch: &Path,
+        journal: Option<Journal>,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Vec<String>, EngineError> {
+        let identity = match &journal {
+            Some(journal) => {
+                let (was, now) = (journal.plan(), self.plan.hash());
+                if was != now {
+                    let short = |hash: &str| hash.chars().take(12).collect();
+                    return Err(EngineError::OtherPlan {
+                        was: short(was),
+                        now: short(&now),
+                    });
+                }
+                Identity::new(journal.nonce())
+            }
+            None => {
+                let mut nonce = [0; 16];
+                secret::random(&mut nonce).map_err(|source| EngineError::Read {
+                    path: "the kernel's random numbers".to_owned(),
+                    source,
+                })?;
+                Identity::new(nonce)
+            }
+        };
+        let total = self.chosen.len();
+        let unpacked = self
+            .repositories
+            .unpack(&self.chosen, scratch, &mut |done, name| {
+                events(Event::Package(done, total, name.to_owned()))
+            })?;
+        events(Event::Assemble);
+        let places = Places::of(&self.plan, &identity);
+        let efi_image = self.efi_image()?;
+        let answers_text = file
+            .without_secrets()
+            .text()
+            .map_err(|error| EngineError::Unsupported(error.to_string()))?;
+        let records = [
+            ("var/log/lycia-install/plan.txt".to_owned(), self.plan.text()),
+            (
+                "var/log/lycia-install/answers.toml".to_owned(),
+                answers_text.clone(),
+            ),
+        ];
+        let system = system::assemble(
+            unpacked,
+            &Parts {
+                install: &self.medium.install,
+                answers: &self.answers,
+                world: &self.world,
+                keys: &self.repositories.key_files,
+                efi_image: efi_image.as_deref(),
+                consoles: &self.consoles,
+                places: &places,
+                records: &records,
+            },
+        )?;
+        let contents = Contents {
+            root: &system.root,
+            esp: system.esp.as_ref(),
+            core: system.core.as_deref(),
+            boot_code: system.boot_code,
+            label: "root",
+            time: system.time,
+        };
+        apply::apply(
+            device,
+            &self.plan,
+            &contents,
+            identity,
+            &answers_text,
+            journal,
+            &mut |step, done, total| events(Event::Step(step, done, total)),
+        )?;
+        Ok(system.warnings)
+    }
+
+    fn efi_image(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        if self.plan.region(Action::Fat32).is_none() {
+            return Ok(None);
+        }
+        let grub = self
+            .medium
+            .install
+            .grub
+            .iter()
+            .find(|platform| platform.firmware == FirmwareKind::Uefi);
+        let Some(name) = grub.and_then(|platform| platform.removable_name.as_ref()) else {
+            return Ok(None);
+        };
+        let path: PathBuf = self.medium.directory.join("EFI/BOOT").join(name);
+        let image = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
+        Ok(Some(image))
+    }
+}
+
+/// What erasing a disk would write where, for both kinds of firmware, before anything else is decided.
+///
+/// # Errors
+/// When the disk cannot be read or is not fit for it.
+pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Result<Plan, EngineError> {
+    let found = look(device).map_err(|source| EngineError::Read {
+        path: disk.path.clone(),
+        source,
+    })?;
+    let wanted = crate::answers::Disk {
+        select: None,
+        layout: Layout::Erase,
+        home: None,
+        esp_size: crate::answers::ESP_SIZE,
+        root_size: None,
+        swap_size: None,
+    };
+    Ok(lay_out(disk, &found, &wanted, Ways { bios: true, uefi: true })?.check()?)
+}
+
+/// The journal of an interrupted run on a disk, if there is one.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn interrupted(device: &mut dyn BlockDevice) -> Result<Option<Journal>, EngineError> {
+    let journal = Journal::find(device).map_err(|source| {
+        EngineError::Apply(ApplyError::Journal(JournalError::Io {
+            doing: "looking for a journal",
+            source,
+        }))
+    })?;
+    Ok(journal.filter(|journal| journal.state() == State::Applying))
+}

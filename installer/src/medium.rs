@@ -1,0 +1,303 @@
+//! The medium: what can be installed from it. `installer/MEDIUM.md` describes its files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::toml_file::{TomlError, nearest, parse};
+
+/// Version of `install.toml` that this program reads.
+pub const SCHEMA: u32 = 1;
+/// Where lycia-init mounts the medium.
+pub const MOUNT: &str = "/run/live/medium";
+/// Largest `install.toml` that is read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// `live/install.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Install {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Title in the boot menu.
+    pub name: String,
+    /// Architecture.
+    pub arch: String,
+    /// World of every installation.
+    pub packages: Vec<String>,
+    /// Added when the network is configured.
+    pub network_packages: Vec<String>,
+    /// Services enabled besides those that packages enable.
+    pub services: Vec<String>,
+    /// Kernels; the first is the default.
+    pub kernel: Vec<KernelTable>,
+    /// Package sets.
+    pub set: Vec<SetTable>,
+    /// GRUB platforms.
+    pub grub: Vec<GrubTable>,
+    /// The initramfs of the installed system.
+    pub initramfs: InitramfsTable,
+    /// Its boot menu.
+    pub boot: BootTable,
+    /// Its repositories.
+    pub repository: Vec<RepositoryTable>,
+    /// Allocators.
+    pub allocator: Vec<AllocatorTable>,
+}
+
+/// `[[kernel]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KernelTable {
+    /// Package.
+    pub package: String,
+    /// One line.
+    #[serde(default)]
+    pub summary: String,
+}
+
+/// `[[set]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SetTable {
+    /// Name.
+    pub name: String,
+    /// One line.
+    #[serde(default)]
+    pub summary: String,
+    /// World entries.
+    pub packages: Vec<String>,
+}
+
+/// `[[grub]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GrubTable {
+    /// As GRUB calls it.
+    pub platform: String,
+    /// How the firmware starts it.
+    pub firmware: FirmwareKind,
+    /// File name of an EFI image below `EFI/BOOT`.
+    pub removable_name: Option<String>,
+}
+
+/// What starts a boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirmwareKind {
+    /// PC BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// `[initramfs]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct InitramfsTable {
+    /// Loaded first; the kernel must have them.
+    pub modules: Vec<String>,
+    /// Taken if the kernel has them.
+    pub available_modules: Vec<String>,
+    /// Programs for emergencies.
+    pub programs: Vec<String>,
+}
+
+/// `[boot]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BootTable {
+    /// Words for the kernel.
+    pub arguments: String,
+}
+
+/// `[[repository]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RepositoryTable {
+    /// A line of `/etc/apk/repositories`.
+    pub line: String,
+}
+
+/// `[[allocator]]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AllocatorTable {
+    /// Name.
+    pub name: String,
+    /// One line.
+    pub summary: String,
+    /// Whether it is the default.
+    pub default: bool,
+    /// Added to world.
+    pub packages: Vec<String>,
+    /// What it does for security.
+    pub security: String,
+    /// How fast it is.
+    pub speed: String,
+    /// How much memory it takes.
+    pub memory: String,
+    /// Library to preload, by absolute path; empty for an allocator inside the C library.
+    pub preload: String,
+}
+
+/// Why a medium cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MediumError {
+    /// A file cannot be read.
+    #[error("reading {}: {source}; is the medium mounted there? With `toram` it is not: mount it, or name its place with --medium", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its description is wrong.
+    #[error(transparent)]
+    Description(#[from] TomlError),
+    /// Something that it does not have.
+    #[error("the medium has no {what} `{name}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+    Unknown {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The nearest that there is.
+        near: Option<String>,
+    },
+}
+
+/// A medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Medium {
+    /// Where it is mounted.
+    pub directory: PathBuf,
+    /// What can be installed from it.
+    pub install: Install,
+}
+
+fn find<'a, T>(
+    list: &'a [T],
+    name: &str,
+    what: &'static str,
+    of: impl Fn(&T) -> &str,
+) -> Result<&'a T, MediumError> {
+    list.iter()
+        .find(|one| of(one) == name)
+        .ok_or_else(|| MediumError::Unknown {
+            what,
+            name: name.to_owned(),
+            near: nearest(name, list.iter().map(&of)).map(str::to_owned),
+        })
+}
+
+impl Medium {
+    /// Reads the description of the medium in `directory`.
+    ///
+    /// # Errors
+    /// When it is not there or wrong.
+    pub fn open(directory: &Path) -> Result<Medium, MediumError> {
+        use io::Read as _;
+        let path = directory.join("live/install.toml");
+        let failed = |source| MediumError::Read {
+            path: path.clone(),
+            source,
+        };
+        let mut text = String::new();
+        std::fs::File::open(&path)
+            .map_err(failed)?
+            .take(LIMIT)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+        let name = path.display().to_string();
+        let install: Install = parse(&text, &name)?;
+        let wrong = |what: String| TomlError {
+            name: name.clone(),
+            line: None,
+            what,
+            near: None,
+        };
+        if install.schema != SCHEMA {
+            return Err(wrong(format!(
+                "it has schema {}, this program reads {SCHEMA}",
+                install.schema
+            ))
+            .into());
+        }
+        if install.arch.is_empty() || install.arch.contains('/') || install.kernel.is_empty() {
+            return Err(wrong("it names no architecture or no kernel".into()).into());
+        }
+        Ok(Medium {
+            directory: directory.to_owned(),
+            install,
+        })
+    }
+
+    /// The kernel package of that name, or the default.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn kernel(&self, name: Option<&str>) -> Result<&KernelTable, MediumError> {
+        match name {
+            Some(name) => find(&self.install.kernel, name, "kernel", |one| &one.package),
+            None => find(
+                &self.install.kernel,
+                &self.install.kernel[0].package,
+                "kernel",
+                |one| &one.package,
+            ),
+        }
+    }
+
+    /// The package set of that name.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn set(&self, name: &str) -> Result<&SetTable, MediumError> {
+        find(&self.install.set, name, "package set", |one| &one.name)
+    }
+
+    /// The allocator of that name, or the default; none on a medium that offers none.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn allocator(&self, name: Option<&str>) -> Result<Option<&AllocatorTable>, MediumError> {
+        let list = &self.install.allocator;
+        match name {
+            Some(name) => find(list, name, "allocator", |one| &one.name).map(Some),
+            None => Ok(list.iter().find(|one| one.default).or(list.first())),
+        }
+    }
+
+    /// The folder of the medium's packages.
+    #[must_use]
+    pub fn packages(&self) -> PathBuf {
+        self.directory.join("live/packages")
+    }
+
+    /// The public keys of the medium's packages: name and PEM text, by name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn keys(&self) -> Result<Vec<(String, Vec<u8>)>, MediumError> {
+        let folder = self.packages().join("keys");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| MediumError::Read { path, source }
+        };
+        let mut keys = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
+            let path = entry.map_err(failed(&folder))?.path();
+            if path.extension().is_some_and(|extension| extension == "pub") {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                keys.push((
+                    name.unwrap_or_default(),
+                    std::fs::read(&path).map_err(failed(&path))?,
+                ));
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+}

@@ -1,0 +1,490 @@
+//! The system that is installed: a tree computed from packages and answers, and what boots it.
+
+pub mod configure;
+
+use lycia_apk::database::{self, Database};
+use lycia_apk::dependency;
+use lycia_apk::install::{Installation, Names, Unpacked};
+use lycia_boot::{grub, initramfs, menu};
+use lycia_media::compress::Compression;
+use lycia_root::Listener;
+use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree};
+
+use crate::answers::{Answers, Serial};
+use crate::apply::Identity;
+use crate::medium::{FirmwareKind, Install};
+use crate::plan::{Action, Plan, Role};
+use configure::ConfigureError;
+
+/// Modules of GRUB's core image for BIOS; a platform need not have all of them.
+const CORE: &[&str] = &[
+    "biosdisk",
+    "part_gpt",
+    "part_msdos",
+    "ext2",
+    "search",
+    "search_fs_uuid",
+    "search_fs_file",
+    "search_label",
+    "normal",
+    "configfile",
+    "linux",
+    "echo",
+    "test",
+    "true",
+    "serial",
+    "terminal",
+    "gzio",
+    "loadenv",
+    "minicmd",
+    "reboot",
+    "halt",
+    "sleep",
+    "cat",
+    "ls",
+    "help",
+    "boot",
+    "regexp",
+];
+/// What the EFI image runs: the rest is a file beside it, which an upgrade can change.
+const EFI_EARLY: &str = "set prefix=$cmdpath\n";
+/// Level at which the initramfs is compressed: half the time of 12 for 5 % more bytes.
+const INITRAMFS_LEVEL: i32 = 6;
+
+/// Why the system could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// Packages do not fit each other.
+    #[error("assembling the root: {0}")]
+    Packages(String),
+    /// An answer does not fit the packages.
+    #[error(transparent)]
+    Configure(#[from] ConfigureError),
+    /// It could not be made bootable.
+    #[error("making it bootable: {0}")]
+    Boot(String),
+}
+
+fn packages(error: impl std::fmt::Display) -> SystemError {
+    SystemError::Packages(error.to_string())
+}
+
+fn boot(error: impl std::fmt::Display) -> SystemError {
+    SystemError::Boot(error.to_string())
+}
+
+/// The system.
+pub struct System {
+    /// The root.
+    pub root: Tree,
+    /// The EFI system partition.
+    pub esp: Option<Tree>,
+    /// GRUB's core image for BIOS.
+    pub core: Option<Vec<u8>>,
+    /// The code of the boot sector.
+    pub boot_code: Option<[u8; grub::BOOT_CODE]>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The time of everything that no package dates.
+    pub time: Timestamp,
+}
+
+/// Where the parts of the system will be.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// UUID of the root file system.
+    pub root_uuid: String,
+    /// Type of the root file system.
+    pub root_type: &'static str,
+    /// UUID of the EFI system partition.
+    pub esp_uuid: Option<String>,
+    /// UUID of the swap.
+    pub swap_uuid: Option<String>,
+    /// UUID and type of what becomes `/home`.
+    pub home: Option<(String, String)>,
+    /// First byte of the BIOS boot partition.
+    pub bios_boot: Option<u64>,
+}
+
+impl Places {
+    /// The places of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan, identity: &Identity) -> Places {
+        let home = plan.partition(Role::Home).and_then(|home| {
+            Some((
+                home.uuid.clone()?,
+                home.file_system.clone().unwrap_or_else(|| "auto".to_owned()),
+            ))
+        });
+        Places {
+            root_uuid: identity.root().to_string(),
+            root_type: "ext4",
+            esp_uuid: plan.region(Action::Fat32).map(|_| identity.esp_text()),
+            swap_uuid: plan.region(Action::Swap).map(|_| identity.swap().to_string()),
+            home,
+            bios_boot: plan.region(Action::BootLoader).map(|region| region.span.start),
+        }
+    }
+}
+
+/// What a system is put together from.
+pub struct Parts<'a> {
+    /// The medium's description.
+    pub install: &'a Install,
+    /// The answers.
+    pub answers: &'a Answers,
+    /// World.
+    pub world: &'a [String],
+    /// Public keys for the installed system: name and PEM text.
+    pub keys: &'a [(String, Vec<u8>)],
+    /// The medium's image of GRUB for UEFI.
+    pub efi_image: Option<&'a [u8]>,
+    /// Consoles, the last one being `/dev/console`.
+    pub consoles: &'a [String],
+    /// Where everything will be.
+    pub places: &'a Places,
+    /// What is kept of the installation: path and text, for root alone to read.
+    pub records: &'a [(String, String)],
+}
+
+/// Consoles of the installed system: the screen, and a serial line if one was asked for or is in use.
+#[must_use]
+pub fn consoles(answers: &Answers, command_line: &str) -> Vec<String> {
+    let serial = match &answers.serial {
+        Serial::Off => None,
+        Serial::On(console) => Some(console.clone()),
+        Serial::AsNow => command_line
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("console="))
+            .rfind(|console| !console.starts_with("tty0") && !console.is_empty())
+            .filter(|console| {
+                console.starts_with("ttyS") || console.starts_with("ttyAMA") || console.starts_with("hvc")
+            })
+            .map(str::to_owned),
+    };
+    match serial {
+        // The last one is where the kernel's messages and init's questions go: the line that is used now.
+        Some(serial) => vec!["tty0".to_owned(), serial],
+        None => vec![],
+    }
+}
+
+/// Puts the system together.
+///
+/// # Errors
+/// When packages clash, an answer does not fit them, or something that boots is missing.
+pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, SystemError> {
+    // The newest package dates what nobody dates: no clock is needed, and the clock may be wrong.
+    let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
+    let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
+    let mut tree = Tree::new(Metadata::new(0o755, time));
+    let (database, mut warnings) = install(&mut tree, unpacked, time)?;
+    write_database(&mut tree, &database, parts, time)?;
+    warnings.extend(configure::configure(&mut tree, parts, time)?);
+    let mut faults = Vec::new();
+    for finding in lycia_root::services::check(&tree).findings {
+        let line = format!("service check: {}: {}", finding.service, finding.message);
+        if finding.severity == lycia_root::services::Severity::Error {
+            faults.push(line);
+        } else {
+            warnings.push(line);
+        }
+    }
+    if !faults.is_empty() {
+        return Err(packages(faults.join("\n  ")));
+    }
+    for (path, text) in parts.records {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
+            .map_err(packages)?;
+        tree.write(path.as_bytes(), Metadata::new(0o600, time), text.as_str().into())
+            .map_err(packages)?;
+    }
+    let (esp, core, boot_code) = bootable(&mut tree, parts, time)?;
+    tree.clamp_times(time);
+    warnings.sort();
+    warnings.dedup();
+    Ok(System {
+        root: tree,
+        esp,
+        core,
+        boot_code,
+        warnings,
+        time,
+    })
+}
+
+/// Installs packages, makes the users, resolves owners and runs the native triggers.
+fn install(
+    tree: &mut Tree,
+    unpacked: Vec<Unpacked>,
+    time: Timestamp,
+) -> Result<(Database, Vec<String>), SystemError> {
+    let mut installation = Installation::new(tree, time);
+    for package in unpacked {
+        installation.add(package).map_err(packages)?;
+    }
+    // Owners are names; users that packages ask for exist once sysusers has run.
+    let mut warnings = lycia_root::sysusers::run(installation.tree(), time).map_err(packages)?;
+    let text = |tree: &Tree, path: &[u8]| tree.read(path).map(<[u8]>::to_vec).unwrap_or_default();
+    let names = Names::parse(
+        &text(installation.tree(), b"etc/passwd"),
+        &text(installation.tree(), b"etc/group"),
+    );
+    let installed = installation.finish(&names, true);
+    if let Some(unknown) = installed.unknown_owners.first() {
+        return Err(packages(unknown));
+    }
+    for (package, kind) in &installed.scripts {
+        warnings.push(format!(
+            "{package} has a {} script, which was not run",
+            kind.name()
+        ));
+    }
+    let listeners: Vec<Listener> = installed
+        .database
+        .packages
+        .iter()
+        .filter(|package| !package.triggers.is_empty())
+        .map(|package| Listener {
+            package: package.info.name.clone(),
+            globs: package.triggers.clone(),
+        })
+        .collect();
+    let options = lycia_root::Options { time, strict: false };
+    let report = lycia_root::run_triggers(tree, &listeners, &options).map_err(packages)?;
+    warnings.extend(report.warnings);
+    for deferred in &report.deferred {
+        warnings.push(format!(
+            "the trigger of {} was not run: {}",
+            deferred.package, deferred.reason
+        ));
+    }
+    Ok((installed.database, warnings))
+}
+
+/// Writes what apk in the installed system carries on with.
+fn write_database(
+    tree: &mut Tree,
+    database: &Database,
+    parts: &Parts<'_>,
+    time: Timestamp,
+) -> Result<(), SystemError> {
+    let world = parts
+        .world
+        .iter()
+        .map(|word| dependency::parse_world_entry(word))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(packages)?;
+    let folder = database::DIRECTORY;
+    let mut files: Vec<(String, u16, Vec<u8>)> = vec![
+        (
+            format!("{folder}/installed"),
+            0o644,
+            database.write_installed().map_err(packages)?,
+        ),
+        (format!("{folder}/triggers"), 0o644, database.write_triggers()),
+        (
+            format!("{folder}/scripts.tar.gz"),
+            0o644,
+            database.write_scripts(),
+        ),
+        (format!("{folder}/lock"), 0o600, Vec::new()),
+        (
+            "etc/apk/world".to_owned(),
+            0o644,
+            dependency::format_world(&world).into_bytes(),
+        ),
+        (
+            "etc/apk/arch".to_owned(),
+            0o644,
+            format!("{}\n", parts.install.arch).into_bytes(),
+        ),
+    ];
+    let lines = match &parts.answers.source {
+        crate::answers::Source::Network { repositories, .. } => repositories.clone(),
+        crate::answers::Source::Local => parts
+            .install
+            .repository
+            .iter()
+            .map(|one| one.line.clone())
+            .collect(),
+    };
+    if !lines.is_empty() {
+        files.push((
+            "etc/apk/repositories".to_owned(),
+            0o644,
+            format!("{}\n", lines.join("\n")).into_bytes(),
+        ));
+    }
+    for (name, pem) in parts.keys {
+        // A key that a package brings is the package's.
+        let packaged = format!("usr/lib/apk/keys/{name}");
+        if tree
+            .find(packaged.as_bytes(), Follow::All)
+            .map_err(packages)?
+            .is_none()
+        {
+            files.push((format!("etc/apk/keys/{name}"), 0o644, pem.clone()));
+        }
+    }
+    for (path, mode, bytes) in files {
+        tree.write(path.as_bytes(), Metadata::new(mode, time), Content::from(bytes))
+            .map_err(packages)?;
+    }
+    Ok(())
+}
+
+/// The files of a folder of the root.
+fn folder(tree: &Tree, path: &str) -> Result<grub::Files, SystemError> {
+    let Some(id) = tree.find(path.as_bytes(), Follow::All).map_err(boot)? else {
+        return Ok(grub::Files::new());
+    };
+    let entries = tree.inode(id).entries().into_iter().flatten();
+    let files = entries.filter_map(|(name, &id)| {
+        let name = std::str::from_utf8(name).ok()?;
+        Some((name.to_owned(), tree.inode(id).content()?.clone()))
+    });
+    Ok(files.collect())
+}
+
+/// A pattern of modules that may be missing: a plain name becomes a pattern that only it matches.
+fn optional(name: &str) -> String {
+    match name.chars().next() {
+        Some(first) if !name.contains(['*', '?', '[']) && first.is_ascii_alphanumeric() => {
+            format!("[{first}]{}", &name[1..])
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// The initramfs of a kernel of an installed root.
+///
+/// # Errors
+/// When the root lacks the init or a module that must be there.
+pub fn installed_initramfs(
+    tree: &Tree,
+    kernel: &str,
+    table: &crate::medium::InitramfsTable,
+    time: Timestamp,
+) -> Result<Vec<u8>, SystemError> {
+    let available: Vec<String> = table
+        .available_modules
+        .iter()
+        .map(|name| optional(name))
+        .collect();
+    let modules = table
+        .modules
+        .iter()
+        .chain(&available)
+        .map(String::as_str)
+        .collect();
+    let mut config =
+        String::from("# Initramfs of an installed system; the root comes from the command line.\n");
+    if !table.modules.is_empty() {
+        config.push_str(&format!("modules = {}\n", table.modules.join(" ")));
+    }
+    let recipe = initramfs::Recipe {
+        kernel,
+        config,
+        modules,
+        programs: table.programs.iter().map(String::as_str).collect(),
+        time,
+    };
+    let made = initramfs::tree(tree, &recipe).map_err(boot)?;
+    initramfs::archive(&made, &Compression::zstd(INITRAMFS_LEVEL)).map_err(boot)
+}
+
+type Bootable = (Option<Tree>, Option<Vec<u8>>, Option<[u8; grub::BOOT_CODE]>);
+
+fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Bootable, SystemError> {
+    let file = Metadata::new(0o644, time);
+    let kernels = lycia_boot::kernels(tree).map_err(boot)?;
+    if kernels.is_empty() {
+        return Err(boot("the packages have no /boot/vmlinuz-VERSION"));
+    }
+    let mut versions: Vec<String> = kernels.into_iter().map(|kernel| kernel.version).collect();
+    // The newest first.
+    versions.sort_by(|a, b| lycia_apk::version::compare(b, a).then_with(|| b.cmp(a)));
+    for version in &versions {
+        let archive = installed_initramfs(tree, version, &parts.install.initramfs, time)?;
+        let path = menu::initramfs_path(version);
+        // It has what the administrator sees only, and nothing secret.
+        tree.write(path.as_bytes(), file.clone(), archive.into())
+            .map_err(boot)?;
+    }
+    let root_uuid = parts.places.root_uuid.as_str();
+    let arguments = [
+        parts.install.boot.arguments.as_str(),
+        parts.answers.arguments.as_str(),
+    ]
+    .join(" ");
+    let text = menu::text(&menu::Installed {
+        title: &parts.install.name,
+        root_uuid,
+        kernels: &versions,
+        consoles: parts.consoles,
+        arguments: arguments.trim(),
+        timeout: parts.answers.timeout,
+    });
+    tree.write(b"boot/grub/grub.cfg", file.clone(), text.into())
+        .map_err(boot)?;
+    let (mut esp, mut core, mut boot_code) = (None, None, None);
+    for platform in &parts.install.grub {
+        let name = &platform.platform;
+        let files = folder(tree, &format!("usr/lib/grub/{name}"))?;
+        for (module, content) in &files {
+            if module.ends_with(".mod") || module.ends_with(".lst") {
+                tree.write(
+                    format!("boot/grub/{name}/{module}").as_bytes(),
+                    file.clone(),
+                    content.clone(),
+                )
+                .map_err(boot)?;
+            }
+        }
+        match platform.firmware {
+            FirmwareKind::Bios => {
+                let Some(start) = parts.places.bios_boot else {
+                    continue;
+                };
+                let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
+                let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
+                let first = start / grub::SECTOR as u64;
+                core = Some(
+                    grub::bios_core(&files, &modules, &menu::early(root_uuid), "/boot/grub", first)
+                        .map_err(boot)?,
+                );
+                boot_code = Some(grub::boot_code(&files, first).map_err(boot)?);
+            }
+            FirmwareKind::Uefi => {
+                if parts.places.esp_uuid.is_none() {
+                    continue;
+                }
+                let image = parts
+                    .efi_image
+                    .ok_or_else(|| boot(format!("the medium has no EFI image for {name}")))?;
+                let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
+                let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
+                let mut out = Tree::new(Metadata::new(0o755, time));
+                out.make_directories(b"EFI/BOOT", Metadata::new(0o755, time))
+                    .map_err(boot)?;
+                let config = format!("{}configfile $prefix/grub.cfg\n", menu::early(root_uuid));
+                for (path, content) in [
+                    (format!("EFI/BOOT/{removable}"), Content::from(image)),
+                    ("EFI/BOOT/grub.cfg".to_owned(), Content::from(config)),
+                ] {
+                    out.write(path.as_bytes(), file.clone(), content).map_err(boot)?;
+                }
+                esp = Some(out);
+            }
+        }
+    }
+    if core.is_none()
+        && esp.is_none()
+        && (parts.places.bios_boot.is_some() || parts.places.esp_uuid.is_some())
+    {
+        return Err(boot("no boot loader fits the plan"));
+    }
+    Ok((esp, core, boot_code))
+}

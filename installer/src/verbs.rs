@@ -1,0 +1,375 @@
+//! What the verbs of the command line do.
+
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lycia_installer::allocator;
+use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
+use lycia_installer::answers::{FILE_MAX, Layout, Problems, Secrets};
+use lycia_installer::apply::{self, ApplyError};
+use lycia_installer::device::Disk;
+use lycia_installer::engine::{self, Consent, EngineError, Event};
+use lycia_installer::journal::{Journal, State};
+use lycia_installer::medium::Medium;
+use lycia_installer::plan::PlanError;
+use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
+use lycia_installer::select::{SelectError, select};
+use lycia_installer::show;
+use lycia_installer::toml_file::TomlError;
+
+use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Answers(#[from] TomlError),
+    #[error("{}:\n{problems}", file.display())]
+    Problems { file: PathBuf, problems: Problems },
+    #[error(transparent)]
+    Allocator(#[from] allocator::AllocatorError),
+    #[error(transparent)]
+    Switch(#[from] lycia_installer::switch::SwitchError),
+    #[error("{doing} {}: {source}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("writing JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("writing the output: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Select(_) | Self::Engine(EngineError::Select(_)) => 3,
+            Self::Engine(EngineError::Plan(PlanError::Wrong { .. })) => 1,
+            Self::Engine(EngineError::Plan(_)) => 4,
+            Self::Engine(EngineError::Source(_) | EngineError::System(_)) => 6,
+            Self::Engine(EngineError::NotConfirmed(_)) | Self::Refused(_) => 7,
+            Self::Engine(EngineError::OtherPlan { .. }) => 8,
+            Self::Engine(EngineError::Apply(error)) => match error {
+                ApplyError::Changed(_) => 4,
+                _ => 8,
+            },
+            Self::Answers(_) | Self::Problems { .. } => 2,
+            Self::Engine(_) | Self::Probe(_) | Self::Allocator(_) | Self::Json(_) | Self::Output(_) | Self::File { .. } => 1,
+            Self::Switch(_) => 6,
+        }
+    }
+}
+
+fn views(args: &ViewArgs) -> Views {
+    Views {
+        sysfs: args.sysfs.clone(),
+        proc: args.proc.clone(),
+        dev: args.dev.clone(),
+    }
+}
+
+fn read_answers(path: &Path) -> Result<AnswersFile, Failure> {
+    let failed = |source| Failure::File {
+        doing: "reading",
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(AnswersFile::parse(&text, &path.display().to_string())?)
+}
+
+fn check(path: &Path) -> Result<String, Failure> {
+    let file = read_answers(path)?;
+    file.resolve(Secrets::Look).map_err(|problems| Failure::Problems {
+        file: path.to_owned(),
+        problems,
+    })?;
+    Ok(format!("{}: no problem found. What only the machine and the medium know is checked by `plan`.\n", path.display()))
+}
+
+/// The disk behind the machine's description.
+fn node(disk: &probe::Disk, views: &ViewArgs) -> PathBuf {
+    views.dev.join(&disk.name)
+}
+
+fn open_read(disk: &probe::Disk, views: &ViewArgs) -> Result<Disk, Failure> {
+    let path = node(disk, views);
+    Disk::open_read(&path, disk.logical_sector).map_err(|source| Failure::File {
+        doing: "opening",
+        path,
+        source,
+    })
+}
+
+fn open_write(disk: &probe::Disk, views: &ViewArgs) -> Result<Disk, Failure> {
+    let path = node(disk, views);
+    Disk::open_write(&path, disk.logical_sector).map_err(|source| Failure::File {
+        doing: "opening for writing",
+        path,
+        source,
+    })
+}
+
+/// The answers of a run: of a file, or those that `--disk` stands for.
+fn answers_of(what: &WhatArgs) -> Result<(AnswersFile, PathBuf), Failure> {
+    match (&what.answers, &what.disk) {
+        (Some(path), _) => Ok((read_answers(path)?, path.clone())),
+        (None, disk) => {
+            let mut file = AnswersFile {
+                schema: SCHEMA,
+                ..AnswersFile::default()
+            };
+            file.disk.select = disk.clone();
+            file.disk.layout = Some("erase".to_owned());
+            Ok((file, PathBuf::from("--disk")))
+        }
+    }
+}
+
+fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
+    let machine = probe(&views(&what.views))?;
+    if what.answers.is_none() {
+        // Only the disk: what erasing it would mean, before anything else is decided.
+        let disk = select(&machine, what.disk.as_deref().unwrap_or_default())?;
+        if !disk.offered() {
+            return Err(EngineError::Plan(PlanError::Refused {
+                path: disk.path.clone(),
+                why: disk.refused.clone(),
+            })
+            .into());
+        }
+        let mut device = open_read(disk, &what.views)?;
+        let plan = engine::erase_only(disk, &mut device)?;
+        return Ok(if json { plan.json()? + "\n" } else { plan.text() });
+    }
+    let (prepared, _) = prepared(what, &machine, Secrets::Read, None)?;
+    Ok(if json { prepared.plan.json()? + "\n" } else { prepared.plan.text() })
+}
+
+fn prepared(
+    what: &WhatArgs,
+    machine: &Machine,
+    secrets: Secrets,
+    journal: Option<&Journal>,
+) -> Result<(engine::Prepared, AnswersFile), Failure> {
+    let (file, path) = answers_of(what)?;
+    let answers = file
+        .resolve(secrets)
+        .map_err(|problems| Failure::Problems { file: path, problems })?;
+    if let Layout::Directory(_) = answers.disk.layout {
+        return Err(EngineError::Unsupported("the layout `directory` is not written yet: use another one".to_owned()).into());
+    }
+    let medium = Medium::open(&what.medium).map_err(EngineError::Medium)?;
+    let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
+    let mut device = open_read(disk, &what.views)?;
+    let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
+    let prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
+    Ok((prepared, file))
+}
+
+/// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
+struct Reporter {
+    terminal: bool,
+    stage: String,
+    began: Instant,
+    drawn: Instant,
+}
+
+impl Reporter {
+    fn new() -> Reporter {
+        let now = Instant::now();
+        Reporter {
+            terminal: std::io::stderr().is_terminal(),
+            stage: String::new(),
+            began: now,
+            drawn: now,
+        }
+    }
+
+    fn show(&mut self, stage: &str, done: u64, total: u64, words: &str) {
+        let fresh = stage != self.stage;
+        if fresh {
+            if self.terminal && !self.stage.is_empty() {
+                eprintln!();
+            }
+            self.stage = stage.to_owned();
+            self.began = Instant::now();
+            if !self.terminal {
+                eprintln!("{stage} …");
+            }
+        }
+        if !self.terminal || (!fresh && self.drawn.elapsed() < Duration::from_millis(200)) {
+            return;
+        }
+        self.drawn = Instant::now();
+        let percent = if total > 0 { format!(" {:>3} %", done.min(total) * 100 / total) } else { String::new() };
+        // What the stage took so far is the only ground for a guess, and a poor one in its first seconds.
+        let elapsed = self.began.elapsed().as_secs();
+        let left = if elapsed >= 3 && done > 0 && total > done {
+            format!(", {} s left", elapsed * (total - done) / done)
+        } else {
+            String::new()
+        };
+        let line: String = format!("{stage}{percent}{left} {words}").chars().take(79).collect();
+        eprint!("\r{line:<79}");
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Package(done, total, name) => self.show("unpacking packages", done as u64, total as u64, &name),
+            Event::Assemble => self.show("putting the system together", 0, 0, ""),
+            Event::Step(step, done, total) => self.show(&format!("writing: {}", step.words()), done, total, ""),
+        }
+    }
+
+    fn end(&mut self) {
+        if self.terminal && !self.stage.is_empty() {
+            eprintln!();
+        }
+    }
+}
+
+/// Asks for the disk's short name on a terminal; none where nobody is there.
+fn ask(name: &str) -> Result<Option<String>, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    eprint!("Type `{name}` to write this plan to the disk, anything else to stop: ");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(Some(line.trim().to_owned()))
+}
+
+fn install(what: &WhatArgs, confirm: Option<String>, dry_run: bool, resume: bool) -> Result<(), Failure> {
+    let machine = probe(&views(&what.views))?;
+    let journal = {
+        let (file, _) = answers_of(what)?;
+        let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
+        engine::interrupted(&mut open_read(disk, &what.views)?)?
+    };
+    match (&journal, resume) {
+        (Some(_), false) => return Err(EngineError::Apply(ApplyError::Interrupted).into()),
+        (None, true) => return Err(Failure::Refused("no interrupted installation was found on this disk; `install` begins one".to_owned())),
+        _ => {}
+    }
+    let (prepared, file) = prepared(what, &machine, Secrets::Read, journal.as_ref())?;
+    print_text(&prepared.plan.text())?;
+    if dry_run {
+        return Ok(());
+    }
+    let unattended = confirm.is_some() || prepared.answers.confirm_plan.is_some() || prepared.answers.confirm_serial.is_some();
+    let consent = Consent {
+        hash: confirm,
+        typed: if unattended { None } else { ask(prepared.plan.short_name())? },
+    };
+    prepared.confirm(&consent)?;
+    let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
+    let mut device = open_write(disk, &what.views)?;
+    let scratch = tempfile::Builder::new()
+        .prefix("lycia-install-")
+        .tempdir_in(&what.scratch)
+        .map_err(|source| Failure::File {
+            doing: "making a folder in",
+            path: what.scratch.clone(),
+            source,
+        })?;
+    let mut reporter = Reporter::new();
+    let result = prepared.execute(&file, &mut device, scratch.path(), journal, &mut |event| reporter.event(event));
+    reporter.end();
+    for warning in result? {
+        eprintln!("warning: {warning}");
+    }
+    if let Err(error) = lycia_installer::kernel::read_table_again(device.file()) {
+        eprintln!("warning: the kernel has not read the new table ({error}); it will at the next start");
+    }
+    eprintln!("installed on {}", disk.path);
+    Ok(())
+}
+
+fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String, Failure> {
+    let machine = probe(&views(view))?;
+    let disk = select(&machine, selector)?;
+    let journal = Journal::find(&mut open_read(disk, view)?).map_err(|source| Failure::File {
+        doing: "looking for a journal on",
+        path: node(disk, view),
+        source,
+    })?;
+    let Some(journal) = journal else {
+        return Ok(format!("no installation that could be undone was found on {}\n", disk.path));
+    };
+    let finished = journal.state() == State::Done;
+    eprintln!(
+        "This brings back the partition table and the headers that {} had before the installation. Contents that were written over stay lost{}.",
+        disk.path,
+        if finished { ", and the system that was installed can no longer be started" } else { "" }
+    );
+    let typed = match confirm {
+        Some(name) => Some(name.to_owned()),
+        None => ask(&disk.name)?,
+    };
+    if typed.as_deref() != Some(disk.name.as_str()) {
+        return Err(Failure::Refused(format!("not confirmed: give `--confirm {}`. Nothing was written", disk.name)));
+    }
+    let mut device = open_write(disk, view)?;
+    apply::undo(&mut device).map_err(EngineError::Apply)?;
+    let _ = lycia_installer::kernel::read_table_again(device.file());
+    Ok(format!("the old table of {} is back\n", disk.path))
+}
+
+fn print_text(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // A reader such as `head` has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::Output),
+    }
+}
+
+/// Carries out a verb; gives the exit code.
+pub fn run(cli: Cli) -> Result<u8, Failure> {
+    let mut code = 0;
+    let text = match cli.verb {
+        Verb::Probe { views: args, json } => {
+            let machine = probe(&views(&args))?;
+            if json { serde_json::to_string_pretty(&machine)? + "\n" } else { show::machine(&machine) }
+        }
+        Verb::Check { file } => check(&file)?,
+        Verb::Plan { what, json } => plan(&what, json)?,
+        Verb::Install { what, confirm, dry_run } => {
+            install(&what, confirm, dry_run, false)?;
+            String::new()
+        }
+        Verb::Resume { what, confirm } => {
+            install(&what, confirm, false, true)?;
+            String::new()
+        }
+        Verb::Undo { disk, views, confirm } => undo(&disk, &views, confirm.as_deref())?,
+        Verb::Allocator { name: Some(name), root, medium, .. } => {
+            let medium = Medium::open(&medium).map_err(EngineError::Medium)?;
+            let done = lycia_installer::switch::switch(&root, &medium, &name)?;
+            format!("{done}\n")
+        }
+        Verb::Allocator { name: None, root, json, .. } => {
+            let report = allocator::inspect(&root)?;
+            if !report.contradictions.is_empty() {
+                code = 5;
+            }
+            if json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() }
+        }
+    };
+    print_text(&text)?;
+    Ok(code)
+}
