@@ -88,7 +88,7 @@ fn is_libc_name(name: &str) -> bool {
     name == "musl"
         || matches!(
             name.strip_prefix("musl-"),
-            Some("mallocng" | "mimalloc" | "scudo" | "safety-override")
+            Some("mallocng" | "mimalloc" | "scudo" | "safety-override" | "safety-override-consent")
         )
 }
 
@@ -178,7 +178,9 @@ fn judge(world: &str, database: &str, library: Option<(&str, &[u8])>) -> Report 
             ));
         }
     }
-    if wants("musl-mallocng") && !wants("musl-safety-override") {
+    // The seed has a package that consents; Chimera takes a virtual one of the very name.
+    let consents = wants("musl-safety-override") || wants("musl-safety-override-consent");
+    if wants("musl-mallocng") && !consents {
         contradictions.push("musl-mallocng is in world without musl-safety-override, which it needs".into());
     }
     if library.is_some() && owner.is_none() && !database.is_empty() {

@@ -303,8 +303,8 @@ impl Runner<'_, '_> {
             // FAT32 has at least 65,525 clusters, which are not smaller than sectors.
             width: (span.size / u64::from(self.device.sector()) > 66_600).then_some(fat::Width::Fat32),
             size: span.size,
-            sector_size: self.device.sector(),
         };
+        let sector = self.device.sector();
         let progress = &mut self.progress;
         let mut done = 0;
         let mut written = |count| {
@@ -312,7 +312,7 @@ impl Runner<'_, '_> {
             progress(Step::Esp, done, 0);
         };
         let mut window = Window::new(self.device, span, &mut written);
-        fat::write(&mut window, 0, tree, &volume).map_err(|error| error.to_string())
+        fat::write_sectors(&mut window, 0, sector, tree, &volume).map_err(|error| error.to_string())
     }
 
     fn boot_loader(&mut self) -> Ran {

@@ -100,7 +100,12 @@ pub enum Verb {
 #[derive(Debug, Args)]
 pub struct WhatArgs {
     /// The answers file
-    #[arg(long, value_name = "FILE", required_unless_present = "disk", conflicts_with = "disk")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "disk",
+        conflicts_with = "disk"
+    )]
     pub answers: Option<PathBuf>,
     /// Plan to erase this disk, without any other answers: a name in
     /// /dev/disk/by-id or by-path, a serial number, or a device node

@@ -367,7 +367,8 @@ impl Prepared {
     pub fn confirm(&self, consent: &Consent) -> Result<(), EngineError> {
         let hash = self.plan.hash();
         let refuse = |why: String| Err(EngineError::NotConfirmed(why));
-        for given in [&consent.hash, &self.answers.confirm_plan].into_iter().flatten() {
+        // Where several hashes were given, the one of the command line counts.
+        if let Some(given) = consent.hash.as_ref().or(self.answers.confirm_plan.as_ref()) {
             return if *given == hash {
                 Ok(())
             } else {
@@ -514,7 +515,16 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         root_size: None,
         swap_size: None,
     };
-    Ok(lay_out(disk, &found, &wanted, Ways { bios: true, uefi: true })?.check()?)
+    Ok(lay_out(
+        disk,
+        &found,
+        &wanted,
+        Ways {
+            bios: true,
+            uefi: true,
+        },
+    )?
+    .check()?)
 }
 
 /// The journal of an interrupted run on a disk, if there is one.
@@ -530,3 +540,6 @@ pub fn interrupted(device: &mut dyn BlockDevice) -> Result<Option<Journal>, Engi
     })?;
     Ok(journal.filter(|journal| journal.state() == State::Applying))
 }
+
+#[cfg(test)]
+mod tests;

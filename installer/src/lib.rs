@@ -15,6 +15,8 @@ pub mod answers;
 pub mod apply;
 pub mod device;
 pub mod engine;
+#[cfg(test)]
+mod fixture;
 pub mod found;
 pub mod journal;
 pub mod kernel;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lycia_apk::database::Database;
 use lycia_apk::dependency;
 use lycia_apk::index::Index;
 use lycia_apk::install::Unpacked;
 use lycia_apk::keys::KeyRing;
-use lycia_apk::metadata::{FileKind, Package, PackageInfo};
+use lycia_apk::metadata::{Dependency, FileKind, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Layout, Repository};
-use lycia_apk::solver::{self, UniverseBuilder};
+use lycia_apk::solver::{self, Operation, Request, UniverseBuilder};
 use lycia_tree::{Content, Pack, PackWriter};
 
 /// Largest index, in bytes.
@@ -87,6 +88,17 @@ pub struct Chosen {
     /// What the index says.
     pub entry: PackageInfo,
     repository: usize,
+}
+
+/// A step of a change of a root.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A package comes, or takes the place of another version of itself.
+    Put(Box<Chosen>),
+    /// A package goes.
+    Remove(String),
+    /// A package stays.
+    Keep(String),
 }
 
 /// A client with limits on every wait.
@@ -257,6 +269,48 @@ impl Repositories {
             .collect()
     }
 
+    /// What has to change in a root so that it is what `world` says, in order.
+    ///
+    /// # Errors
+    /// When it cannot be had, with the reason in words.
+    pub fn changes(&self, installed: &Database, world: &[Dependency]) -> Result<Vec<Change>, SourceError> {
+        let unsolvable = |error: &dyn std::fmt::Display| SourceError::Unsolvable(error.to_string());
+        let mut universe = UniverseBuilder::new([self.arch.as_str()]);
+        for package in &installed.packages {
+            universe
+                .installed(package.info.clone(), package.tag.as_deref())
+                .map_err(|error| unsolvable(&error))?;
+        }
+        for one in &self.open {
+            let tags: Vec<Option<&str>> = one.repository.tags.iter().map(Option::as_deref).collect();
+            universe
+                .repository(tags, one.packages.iter().cloned())
+                .map_err(|error| unsolvable(&error))?;
+        }
+        let universe = universe.finish().map_err(|error| unsolvable(&error))?;
+        let solution = solver::solve(&universe, &Request::satisfy(world.iter().cloned()))
+            .map_err(|error| unsolvable(&error))?;
+        let mut out = Vec::new();
+        for change in solution.changes {
+            let name = |id| universe.info(id).name.clone();
+            out.push(match (change.operation, change.old, change.new) {
+                (Operation::Keep | Operation::Repin, _, Some(new)) => Change::Keep(name(new)),
+                (_, _, Some(new)) => {
+                    let repository = universe.repositories(new).next().ok_or_else(|| {
+                        SourceError::Unsolvable(format!("{} is in no repository", name(new)))
+                    })?;
+                    Change::Put(Box::new(Chosen {
+                        entry: universe.info(new).clone(),
+                        repository,
+                    }))
+                }
+                (_, Some(old), None) => Change::Remove(name(old)),
+                (_, None, None) => continue,
+            });
+        }
+        Ok(out)
+    }
+
     /// Fetches, verifies and unpacks packages; contents go into packs in `scratch`. `progress` hears the number done and the name of the next.
     ///
     /// # Errors
@@ -286,8 +340,7 @@ impl Repositories {
                     info: entry.clone(),
                     ..Package::default()
                 },
-                contents: Vec::new(),
-                tag: None,
+                ..Unpacked::default()
             });
         }
         let open = &self.open[one.repository];
@@ -342,7 +395,7 @@ impl Repositories {
             entry: entry.clone(),
             contents: contents(&pack, &sizes).map_err(|error| wrong(place())(&error))?,
             package: verified.package,
-            tag: None,
+            ..Unpacked::default()
         })
     }
 }

@@ -231,14 +231,15 @@ fn install(
         &text(installation.tree(), b"etc/passwd"),
         &text(installation.tree(), b"etc/group"),
     );
-    let installed = installation.finish(&names, true);
+    let installed = installation.finish(&names);
     if let Some(unknown) = installed.unknown_owners.first() {
         return Err(packages(unknown));
     }
-    for (package, kind) in &installed.scripts {
+    for script in &installed.scripts {
         warnings.push(format!(
-            "{package} has a {} script, which was not run",
-            kind.name()
+            "{} has a {} script, which was not run",
+            script.package,
+            script.kind.name()
         ));
     }
     let listeners: Vec<Listener> = installed

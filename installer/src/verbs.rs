@@ -66,7 +66,12 @@ impl Failure {
                 _ => 8,
             },
             Self::Answers(_) | Self::Problems { .. } => 2,
-            Self::Engine(_) | Self::Probe(_) | Self::Allocator(_) | Self::Json(_) | Self::Output(_) | Self::File { .. } => 1,
+            Self::Engine(_)
+            | Self::Probe(_)
+            | Self::Allocator(_)
+            | Self::Json(_)
+            | Self::Output(_)
+            | Self::File { .. } => 1,
             Self::Switch(_) => 6,
         }
     }
@@ -94,11 +99,15 @@ fn read_answers(path: &Path) -> Result<AnswersFile, Failure> {
 
 fn check(path: &Path) -> Result<String, Failure> {
     let file = read_answers(path)?;
-    file.resolve(Secrets::Look).map_err(|problems| Failure::Problems {
-        file: path.to_owned(),
-        problems,
-    })?;
-    Ok(format!("{}: no problem found. What only the machine and the medium know is checked by `plan`.\n", path.display()))
+    file.resolve(Secrets::Look)
+        .map_err(|problems| Failure::Problems {
+            file: path.to_owned(),
+            problems,
+        })?;
+    Ok(format!(
+        "{}: no problem found. What only the machine and the medium know is checked by `plan`.\n",
+        path.display()
+    ))
 }
 
 /// The disk behind the machine's description.
@@ -157,7 +166,11 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
         return Ok(if json { plan.json()? + "\n" } else { plan.text() });
     }
     let (prepared, _) = prepared(what, &machine, Secrets::Read, None)?;
-    Ok(if json { prepared.plan.json()? + "\n" } else { prepared.plan.text() })
+    Ok(if json {
+        prepared.plan.json()? + "\n"
+    } else {
+        prepared.plan.text()
+    })
 }
 
 fn prepared(
@@ -171,7 +184,10 @@ fn prepared(
         .resolve(secrets)
         .map_err(|problems| Failure::Problems { file: path, problems })?;
     if let Layout::Directory(_) = answers.disk.layout {
-        return Err(EngineError::Unsupported("the layout `directory` is not written yet: use another one".to_owned()).into());
+        return Err(EngineError::Unsupported(
+            "the layout `directory` is not written yet: use another one".to_owned(),
+        )
+        .into());
     }
     let medium = Medium::open(&what.medium).map_err(EngineError::Medium)?;
     let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
@@ -216,23 +232,33 @@ impl Reporter {
             return;
         }
         self.drawn = Instant::now();
-        let percent = if total > 0 { format!(" {:>3} %", done.min(total) * 100 / total) } else { String::new() };
+        let percent = (done.min(total) * 100)
+            .checked_div(total)
+            .map(|percent| format!(" {percent:>3} %"))
+            .unwrap_or_default();
         // What the stage took so far is the only ground for a guess, and a poor one in its first seconds.
         let elapsed = self.began.elapsed().as_secs();
-        let left = if elapsed >= 3 && done > 0 && total > done {
-            format!(", {} s left", elapsed * (total - done) / done)
-        } else {
-            String::new()
-        };
-        let line: String = format!("{stage}{percent}{left} {words}").chars().take(79).collect();
+        let left = (elapsed >= 3 && total > done)
+            .then(|| (elapsed * (total - done)).checked_div(done))
+            .flatten()
+            .map(|left| format!(", {left} s left"))
+            .unwrap_or_default();
+        let line: String = format!("{stage}{percent}{left} {words}")
+            .chars()
+            .take(79)
+            .collect();
         eprint!("\r{line:<79}");
     }
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Package(done, total, name) => self.show("unpacking packages", done as u64, total as u64, &name),
+            Event::Package(done, total, name) => {
+                self.show("unpacking packages", done as u64, total as u64, &name)
+            }
             Event::Assemble => self.show("putting the system together", 0, 0, ""),
-            Event::Step(step, done, total) => self.show(&format!("writing: {}", step.words()), done, total, ""),
+            Event::Step(step, done, total) => {
+                self.show(&format!("writing: {}", step.words()), done, total, "")
+            }
         }
     }
 
@@ -263,7 +289,11 @@ fn install(what: &WhatArgs, confirm: Option<String>, dry_run: bool, resume: bool
     };
     match (&journal, resume) {
         (Some(_), false) => return Err(EngineError::Apply(ApplyError::Interrupted).into()),
-        (None, true) => return Err(Failure::Refused("no interrupted installation was found on this disk; `install` begins one".to_owned())),
+        (None, true) => {
+            return Err(Failure::Refused(
+                "no interrupted installation was found on this disk; `install` begins one".to_owned(),
+            ));
+        }
         _ => {}
     }
     let (prepared, file) = prepared(what, &machine, Secrets::Read, journal.as_ref())?;
@@ -271,10 +301,16 @@ fn install(what: &WhatArgs, confirm: Option<String>, dry_run: bool, resume: bool
     if dry_run {
         return Ok(());
     }
-    let unattended = confirm.is_some() || prepared.answers.confirm_plan.is_some() || prepared.answers.confirm_serial.is_some();
+    let unattended = confirm.is_some()
+        || prepared.answers.confirm_plan.is_some()
+        || prepared.answers.confirm_serial.is_some();
     let consent = Consent {
         hash: confirm,
-        typed: if unattended { None } else { ask(prepared.plan.short_name())? },
+        typed: if unattended {
+            None
+        } else {
+            ask(prepared.plan.short_name())?
+        },
     };
     prepared.confirm(&consent)?;
     let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
@@ -288,7 +324,9 @@ fn install(what: &WhatArgs, confirm: Option<String>, dry_run: bool, resume: bool
             source,
         })?;
     let mut reporter = Reporter::new();
-    let result = prepared.execute(&file, &mut device, scratch.path(), journal, &mut |event| reporter.event(event));
+    let result = prepared.execute(&file, &mut device, scratch.path(), journal, &mut |event| {
+        reporter.event(event)
+    });
     reporter.end();
     for warning in result? {
         eprintln!("warning: {warning}");
@@ -309,20 +347,30 @@ fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String
         source,
     })?;
     let Some(journal) = journal else {
-        return Ok(format!("no installation that could be undone was found on {}\n", disk.path));
+        return Ok(format!(
+            "no installation that could be undone was found on {}\n",
+            disk.path
+        ));
     };
     let finished = journal.state() == State::Done;
     eprintln!(
         "This brings back the partition table and the headers that {} had before the installation. Contents that were written over stay lost{}.",
         disk.path,
-        if finished { ", and the system that was installed can no longer be started" } else { "" }
+        if finished {
+            ", and the system that was installed can no longer be started"
+        } else {
+            ""
+        }
     );
     let typed = match confirm {
         Some(name) => Some(name.to_owned()),
         None => ask(&disk.name)?,
     };
     if typed.as_deref() != Some(disk.name.as_str()) {
-        return Err(Failure::Refused(format!("not confirmed: give `--confirm {}`. Nothing was written", disk.name)));
+        return Err(Failure::Refused(format!(
+            "not confirmed: give `--confirm {}`. Nothing was written",
+            disk.name
+        )));
     }
     let mut device = open_write(disk, view)?;
     apply::undo(&mut device).map_err(EngineError::Apply)?;
@@ -344,11 +392,19 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     let text = match cli.verb {
         Verb::Probe { views: args, json } => {
             let machine = probe(&views(&args))?;
-            if json { serde_json::to_string_pretty(&machine)? + "\n" } else { show::machine(&machine) }
+            if json {
+                serde_json::to_string_pretty(&machine)? + "\n"
+            } else {
+                show::machine(&machine)
+            }
         }
         Verb::Check { file } => check(&file)?,
         Verb::Plan { what, json } => plan(&what, json)?,
-        Verb::Install { what, confirm, dry_run } => {
+        Verb::Install {
+            what,
+            confirm,
+            dry_run,
+        } => {
             install(&what, confirm, dry_run, false)?;
             String::new()
         }
@@ -357,17 +413,31 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             String::new()
         }
         Verb::Undo { disk, views, confirm } => undo(&disk, &views, confirm.as_deref())?,
-        Verb::Allocator { name: Some(name), root, medium, .. } => {
+        Verb::Allocator {
+            name: Some(name),
+            root,
+            medium,
+            ..
+        } => {
             let medium = Medium::open(&medium).map_err(EngineError::Medium)?;
             let done = lycia_installer::switch::switch(&root, &medium, &name)?;
             format!("{done}\n")
         }
-        Verb::Allocator { name: None, root, json, .. } => {
+        Verb::Allocator {
+            name: None,
+            root,
+            json,
+            ..
+        } => {
             let report = allocator::inspect(&root)?;
             if !report.contradictions.is_empty() {
                 code = 5;
             }
-            if json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() }
+            if json {
+                serde_json::to_string_pretty(&report)? + "\n"
+            } else {
+                report.text()
+            }
         }
     };
     print_text(&text)?;

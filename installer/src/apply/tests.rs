@@ -227,8 +227,8 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
         };
         whole_run.run(None).unwrap();
         let writes = whole_run.fake.writes;
-        // All of the first and last, where journal and tables are written, and every thirty-first between.
-        let chosen = (1..=writes).filter(|at| *at <= 40 || *at + 40 > writes || at % 31 == 0);
+        // All of the first and last, where journal and tables are written, and every sixty-first between.
+        let chosen = (1..=writes).filter(|at| *at <= 20 || *at + 20 > writes || at % 61 == 0);
         for at in chosen {
             points += 1;
             let place = format!("{name}, write {at} of {writes}");
@@ -284,19 +284,19 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
 #[test]
 fn a_disk_that_stops_at_any_write() {
     let points = at_every_write(Fault::Stop);
-    assert!(points > 400, "{points}");
+    assert!(points > 200, "{points}");
 }
 
 #[test]
 fn a_power_cut_at_any_write() {
     let points = at_every_write(Fault::PowerCut);
-    assert!(points > 400, "{points}");
+    assert!(points > 200, "{points}");
 }
 
 #[test]
 fn a_bad_sector_at_any_write() {
     let points = at_every_write(Fault::Once);
-    assert!(points > 400, "{points}");
+    assert!(points > 200, "{points}");
 }
 
 #[test]

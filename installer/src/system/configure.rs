@@ -151,12 +151,13 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
 
 fn timezone(writer: &mut Writer<'_>, zone: &str) -> Configured {
     const FOLDER: &str = "usr/share/zoneinfo";
-    if !writer.there(FOLDER)? && zone == "UTC" {
+    let path = format!("{FOLDER}/{zone}");
+    // Without any file the C library has UTC.
+    if zone == "UTC" && !writer.there(&path)? {
         return Ok(());
     }
-    let path = format!("{FOLDER}/{zone}");
     let file = writer.tree.find(path.as_bytes(), Follow::All)?;
-    if !file.is_some_and(|id| writer.tree.inode(id).content().is_some()) {
+    if file.is_none_or(|id| writer.tree.inode(id).content().is_none()) {
         let id = writer.tree.find(FOLDER.as_bytes(), Follow::All)?;
         let known: Vec<String> = id
             .map(|id| {

@@ -1,0 +1,402 @@
+//! Whole installations onto image files.
+
+use super::*;
+use crate::answers::Secrets;
+use crate::device::Disk;
+use crate::fixture::{Fixture, KERNEL, SCUDO};
+use crate::plan::Role;
+use crate::plan::tests::disk;
+use crate::probe::SCHEMA;
+use lycia_media::ext4::{Limits, Reader};
+use lycia_media::partition::gpt;
+use lycia_tree::{Follow, Tree};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+
+const ANSWERS: &str = r#"
+schema = 1
+[disk]
+select = "S1"
+layout = "erase"
+esp-size = "64 MiB"
+swap-size = "8 MiB"
+[packages]
+allocator = "scudo"
+[system]
+hostname = "box"
+timezone = "Europe/Prague"
+keymap = "us"
+locale = "C.UTF-8"
+[root]
+password-hash = "$6$rootsalt$roothash"
+[[user]]
+name = "ann"
+admin = true
+groups = ["audio"]
+password-hash = "$6$annsalt$annhash"
+ssh-keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ann"]
+[network]
+kind = "static"
+interface = "eth0"
+address = "192.0.2.7/24"
+gateway = "192.0.2.1"
+dns = ["192.0.2.53"]
+[services]
+enable = ["sshd"]
+[boot]
+serial = "ttyS0,115200"
+"#;
+
+struct Run {
+    fixture: Fixture,
+    image: tempfile::NamedTempFile,
+    machine: Machine,
+    file: AnswersFile,
+}
+
+fn run(text: &str) -> Run {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(2 << 30).unwrap();
+    let machine = Machine {
+        schema: SCHEMA,
+        firmware: Firmware::Bios,
+        memory: None,
+        disks: vec![disk(2 << 30, 512)],
+    };
+    Run {
+        fixture: Fixture::new(),
+        image,
+        machine,
+        file: AnswersFile::parse(text, "a").unwrap(),
+    }
+}
+
+impl Run {
+    fn prepare(&self) -> Result<Prepared, EngineError> {
+        let answers = self.file.resolve(Secrets::Read).unwrap();
+        let mut device = Disk::open_read(self.image.path(), 512).unwrap();
+        let journal = interrupted(&mut device).unwrap();
+        prepare(
+            &self.fixture.medium(),
+            &self.machine,
+            &answers,
+            "",
+            &mut device,
+            journal.as_ref(),
+        )
+    }
+
+    fn execute(&self, prepared: &Prepared) -> Vec<String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut device = Disk::open_write(self.image.path(), 512).unwrap();
+        let journal = interrupted(&mut device).unwrap();
+        let warnings = prepared
+            .execute(&self.file, &mut device, scratch.path(), journal, &mut |_| ())
+            .unwrap();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        warnings
+    }
+
+    fn root(&self, plan: &Plan) -> Tree {
+        let span = plan.region(Action::Ext4).unwrap().span;
+        let mut image = File::open(self.image.path()).unwrap();
+        image.seek(SeekFrom::Start(span.start)).unwrap();
+        let part = tempfile::NamedTempFile::new().unwrap();
+        // Sparse copies keep this fast.
+        let status = std::process::Command::new("dd")
+            .args(["bs=1M", "conv=sparse", "status=none"])
+            .arg(format!("if={}", self.image.path().display()))
+            .arg(format!("of={}", part.path().display()))
+            .arg(format!("skip={}", span.start >> 20))
+            .arg(format!("count={}", span.size >> 20))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        part.as_file().set_len(span.size).unwrap();
+        Reader::open(part.reopen().unwrap(), Limits::default())
+            .unwrap()
+            .tree()
+            .unwrap()
+    }
+}
+
+fn text(tree: &Tree, path: &str) -> String {
+    String::from_utf8_lossy(
+        tree.read(path.as_bytes())
+            .unwrap_or_else(|error| panic!("{path}: {error}")),
+    )
+    .into_owned()
+}
+
+fn mode(tree: &Tree, path: &str) -> (u16, u32, u32) {
+    let metadata = &tree
+        .inode(tree.resolve(path.as_bytes(), Follow::Parents).unwrap())
+        .metadata;
+    (metadata.mode, metadata.uid, metadata.gid)
+}
+
+#[test]
+fn an_installation_from_answers_to_disk() {
+    let run = run(ANSWERS);
+    let prepared = run.prepare().unwrap();
+    let shown = prepared.plan.text();
+    for part in [
+        "base-1-r0",
+        "ann (password, 1 ssh keys",
+        "allocator  scudo",
+        "eth0 192.0.2.7/24 via 192.0.2.1",
+        "console=ttyS0,115200",
+    ] {
+        assert!(
+            shown.contains(part) || prepared.plan.json().unwrap().contains(part),
+            "{part}: {shown}"
+        );
+    }
+    let before = std::fs::metadata(run.image.path()).unwrap().modified().unwrap();
+    assert!(prepared.confirm(&Consent::default()).is_err());
+    assert!(
+        prepared
+            .confirm(&Consent {
+                hash: Some("0".into()),
+                typed: None
+            })
+            .is_err()
+    );
+    assert!(
+        prepared
+            .confirm(&Consent {
+                hash: None,
+                typed: Some("sdb".into())
+            })
+            .is_err()
+    );
+    assert_eq!(
+        std::fs::metadata(run.image.path()).unwrap().modified().unwrap(),
+        before
+    );
+    prepared
+        .confirm(&Consent {
+            hash: None,
+            typed: Some("sda".into()),
+        })
+        .unwrap();
+    prepared
+        .confirm(&Consent {
+            hash: Some(prepared.plan.hash()),
+            typed: None,
+        })
+        .unwrap();
+    let warnings = run.execute(&prepared);
+    assert!(
+        warnings.iter().any(|warning| warning.contains("doas")),
+        "{warnings:?}"
+    );
+
+    let tree = run.root(&prepared.plan);
+    let identity_line = text(&tree, "etc/fstab");
+    let uuid = identity_line
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .strip_prefix("UUID=")
+        .unwrap()
+        .to_owned();
+    for (path, expected) in [
+        ("etc/hostname", "box\n"),
+        ("etc/keymap", "us\n"),
+        ("etc/locale.conf", "LANG=C.UTF-8\n"),
+        ("etc/machine-id", "uninitialized\n"),
+        ("etc/resolv.conf", "nameserver 192.0.2.53\n"),
+        (
+            "etc/apk/world",
+            "base\ngrub-i386-pc\ngrub-x86_64-efi\nkernel\nmusl\n",
+        ),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000:ann:/home/ann:/bin/sh\n",
+        ),
+        (
+            "etc/group",
+            "root:x:0:\nwheel:x:1:ann\naudio:x:3:ann\nusers:x:100:\nann:x:1000:\n",
+        ),
+    ] {
+        assert_eq!(text(&tree, path), expected, "{path}");
+    }
+    let shadow = text(&tree, "etc/shadow");
+    assert!(
+        shadow.contains("root:$6$rootsalt$roothash:") && shadow.contains("ann:$6$annsalt$annhash:"),
+        "{shadow}"
+    );
+    assert_eq!(
+        mode(&tree, "etc/shadow").0 & 0o077,
+        0o040 & mode(&tree, "etc/shadow").0
+    );
+    assert_eq!(mode(&tree, "home/ann"), (0o700, 1000, 1000));
+    assert_eq!(mode(&tree, "home/ann/.ssh/authorized_keys"), (0o600, 1000, 1000));
+    assert_eq!(mode(&tree, "home/ann/.profile"), (0o644, 1000, 1000));
+    assert_eq!(mode(&tree, "var/log/lycia-install/plan.txt").0, 0o600);
+    assert!(text(&tree, "etc/lycia/static-network.sh").contains("192.0.2.7/24 dev 'eth0'"));
+    let link = tree
+        .inode(tree.resolve(b"etc/localtime", Follow::Parents).unwrap())
+        .symlink()
+        .map(<[u8]>::to_vec);
+    assert_eq!(link.as_deref(), Some(&b"../usr/share/zoneinfo/Europe/Prague"[..]));
+    assert!(
+        tree.find(b"etc/dinit.d/boot.d/sshd", Follow::Parents)
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(tree.read(b"usr/lib/libc.so").unwrap(), SCUDO);
+    let menu = text(&tree, "boot/grub/grub.cfg");
+    assert!(
+        menu.contains(&format!(
+            "root=UUID={uuid} ro console=tty0 console=ttyS0,115200 quiet"
+        )),
+        "{menu}"
+    );
+    assert!(
+        tree.find(format!("boot/initramfs-{KERNEL}.img").as_bytes(), Follow::All)
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        tree.find(b"boot/grub/i386-pc/normal.mod", Follow::All)
+            .unwrap()
+            .is_some()
+    );
+
+    // No secret is anywhere but in the shadow file: not in the journal, the plan, the log.
+    let mut rest = Vec::new();
+    for path in [
+        "var/log/lycia-install/plan.txt",
+        "var/log/lycia-install/answers.toml",
+    ] {
+        rest.extend_from_slice(text(&tree, path).as_bytes());
+    }
+    let mut journal = vec![0; prepared.plan.journal().size as usize];
+    let mut image = File::open(run.image.path()).unwrap();
+    image
+        .seek(SeekFrom::Start(prepared.plan.journal().start))
+        .unwrap();
+    image.read_exact(&mut journal).unwrap();
+    rest.extend_from_slice(&journal);
+    rest.extend_from_slice(shown.as_bytes());
+    rest.extend_from_slice(prepared.plan.json().unwrap().as_bytes());
+    for secret in [&b"roothash"[..], b"annhash", b"rootsalt", b"annsalt"] {
+        assert!(!rest.windows(secret.len()).any(|window| window == secret));
+    }
+
+    // The boot sector leads to the core image, the fallback path to the same root.
+    let mut sector = [0; 512];
+    image.seek(SeekFrom::Start(0)).unwrap();
+    image.read_exact(&mut sector).unwrap();
+    let core = prepared.plan.region(Action::BootLoader).unwrap().span.start;
+    assert_eq!(
+        u64::from_le_bytes(sector[0x5c..0x64].try_into().unwrap()),
+        core / 512
+    );
+    let esp = prepared.plan.region(Action::Fat32).unwrap().span.start;
+    let output = std::process::Command::new("mtype")
+        .arg("-i")
+        .arg(format!("{}@@{esp}", run.image.path().display()))
+        .arg("::/EFI/BOOT/grub.cfg")
+        .output()
+        .expect("mtype is missing: install the Debian package mtools");
+    let config = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        config.contains(&uuid) && config.contains("configfile $prefix/grub.cfg"),
+        "{config}"
+    );
+    let (table, _) = gpt::Table::read(&mut image, 512).unwrap();
+    assert_eq!(table.partitions.len(), 4);
+    assert!(prepared.plan.partition(Role::Swap).is_some());
+}
+
+#[test]
+fn a_resumed_installation_makes_the_same_plan() {
+    let run = run(ANSWERS);
+    let prepared = run.prepare().unwrap();
+    // Begun, and stopped as soon as the journal was there.
+    let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+    Journal::begin(&mut device, &prepared.plan, [3; 16], String::new()).unwrap();
+    device.write_at(0, &[0xff; 4096]).unwrap();
+    let again = run.prepare().unwrap();
+    assert_eq!(again.plan.hash(), prepared.plan.hash());
+    run.execute(&again);
+    let mut device = Disk::open_read(run.image.path(), 512).unwrap();
+    assert!(interrupted(&mut device).unwrap().is_none());
+    // Other answers are another plan.
+    let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+    let mut other = run;
+    let prepared = other.prepare().unwrap();
+    Journal::begin(&mut device, &prepared.plan, [3; 16], String::new()).unwrap();
+    other.file.system.hostname = Some("other".into());
+    let prepared = other.prepare().unwrap();
+    let journal = interrupted(&mut device).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let result = prepared.execute(&other.file, &mut device, scratch.path(), journal, &mut |_| ());
+    assert!(matches!(result, Err(EngineError::OtherPlan { .. })));
+}
+
+#[test]
+fn what_the_packages_do_not_have_is_said() {
+    for (from, to, expected) in [
+        ("Europe/Prague", "Europe/Progue", "did you mean `Europe/Prague`?"),
+        ("keymap = \"us\"", "keymap = \"uz\"", "did you mean `us`?"),
+        (
+            "groups = [\"audio\"]",
+            "groups = [\"audia\"]",
+            "did you mean `audio`?",
+        ),
+        (
+            "enable = [\"sshd\"]",
+            "enable = [\"sshf\"]",
+            "did you mean `sshd`?",
+        ),
+    ] {
+        let run = run(&ANSWERS.replace(from, to));
+        let prepared = run.prepare().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+        let error = prepared
+            .execute(&run.file, &mut device, scratch.path(), None, &mut |_| ())
+            .unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        // Found out before the disk was touched.
+        assert_eq!(
+            std::fs::metadata(run.image.path())
+                .map(|m| std::os::unix::fs::MetadataExt::blocks(&m))
+                .unwrap(),
+            0
+        );
+    }
+    for (from, to, expected) in [
+        (
+            "allocator = \"scudo\"",
+            "allocator = \"scuda\"",
+            "did you mean `scudo`?",
+        ),
+        (
+            "allocator = \"scudo\"",
+            "kernel = \"kernal\"",
+            "did you mean `kernel`?",
+        ),
+        (
+            "allocator = \"scudo\"",
+            "extra = [\"nothing-of-that-name\"]",
+            "nothing-of-that-name",
+        ),
+        ("select = \"S1\"", "select = \"S2\"", "no disk matches"),
+        ("layout = \"erase\"", "layout = \"alongside\"", "GPT only"),
+    ] {
+        let error = run(&ANSWERS.replace(from, to))
+            .prepare()
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
