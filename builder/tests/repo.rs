@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![allow(dead_code, reason = "the modules are shared with other tests")]
 
+#[path = "repo/alpine.rs"]
+mod alpine;
 #[path = "repo/chimera.rs"]
 mod chimera;
 #[path = "repo/http.rs"]
