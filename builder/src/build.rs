@@ -12,7 +12,7 @@ use crate::archive::{self, Base};
 use crate::blocks::Blocks;
 use crate::choice::{self, Open};
 use crate::definition::{Compression, Image, Output, Project};
-use crate::error::{Error, Explain as _, Kind, Result, io};
+use crate::error::{Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::Client;
 use crate::hashing::Hashing;
 use crate::lock::Lock;
@@ -112,7 +112,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         required: options.locked,
     };
     let (lock, chosen) = choice::choose(project, &image, &open, store, &obeyed, &mut warnings)?;
-    io(std::fs::create_dir_all(&options.output), || {
+    writing(std::fs::create_dir_all(&options.output), || {
         format!("making {}", options.output.display())
     })?;
     let inputs = Inputs::of(&image, &lock, store, options)?;

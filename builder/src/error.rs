@@ -16,7 +16,7 @@ pub enum Kind {
     Verification,
     /// The packages asked for cannot be had together.
     Solver,
-    /// The build host lacks something: a tool, room on the disk, a permission, the network.
+    /// The build host lacks something: a tool, room on the disk, a place that can be written to, the network.
     Host,
     /// What was built is not right: the root, the medium or the booted guest.
     Target,
@@ -136,14 +136,30 @@ pub fn io_kind(error: &std::io::Error) -> Kind {
     }
 }
 
+/// Explains the error of making a place or writing to it: whatever it is, the machine does not take it there, and
+/// another place has to be given.
+pub fn writing<T>(result: std::io::Result<T>, doing: impl FnOnce() -> String) -> Result<T> {
+    let kind = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::Interrupted => Kind::Interrupted,
+        _ => Kind::Host,
+    };
+    result.map_err(|error| {
+        let explained = Error::new(kind(&error), &error).context(doing());
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => explained.hint(ROOM),
+            _ => explained.hint("give a directory that you may write to"),
+        }
+    })
+}
+
+const ROOM: &str = "free room on that file system, or give --output or --cache on another";
+
 /// Explains a system call's error, with the hint that fits it.
 pub fn io<T>(result: std::io::Result<T>, doing: impl FnOnce() -> String) -> Result<T> {
     result.map_err(|error| {
         let explained = Error::new(io_kind(&error), &error).context(doing());
         match error.kind() {
-            std::io::ErrorKind::StorageFull => {
-                explained.hint("free room on that file system, or give --output or --cache on another")
-            }
+            std::io::ErrorKind::StorageFull => explained.hint(ROOM),
             std::io::ErrorKind::PermissionDenied => explained.hint("give a directory that you may write to"),
             _ => explained,
         }

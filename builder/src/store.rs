@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Kind, Result, io};
+use crate::error::{Error, Kind, Result, io, writing};
 use crate::manifest::hex;
 
 /// A store.
@@ -43,7 +43,7 @@ impl Store {
                 )
                 .hint("give --cache DIR")
             })?;
-        io(std::fs::create_dir_all(&root), || {
+        writing(std::fs::create_dir_all(&root), || {
             format!("making the store {}", root.display())
         })?;
         let root = io(root.canonicalize(), || {
@@ -63,7 +63,7 @@ impl Store {
     /// When it cannot be made.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
-        io(std::fs::create_dir_all(&path), || {
+        writing(std::fs::create_dir_all(&path), || {
             format!("making {}", path.display())
         })?;
         Ok(path)
@@ -121,7 +121,7 @@ impl Aside {
             }
             // EISDIR is what kernels and file systems without it say.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-                let named = io(temporary().tempfile_in(folder), doing)?;
+                let named = writing(temporary().tempfile_in(folder), doing)?;
                 let (file, name) = named.into_parts();
                 Ok(Aside {
                     file,
@@ -129,7 +129,7 @@ impl Aside {
                     path: path.to_owned(),
                 })
             }
-            Err(error) => io(Err(error.into()), doing),
+            Err(error) => writing(Err(error.into()), doing),
         }
     }
 
@@ -168,7 +168,7 @@ impl Aside {
             format!("writing {}", self.path.display())
         })?;
         if let Some(named) = self.named {
-            return io(named.persist(&self.path).map_err(|error| error.error), || {
+            return writing(named.persist(&self.path).map_err(|error| error.error), || {
                 format!("naming {}", self.path.display())
             });
         }
@@ -177,8 +177,8 @@ impl Aside {
             rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)
         };
         match link(&self.path) {
-            Err(Errno::EXIST) => io(replace(&self.path, link), doing),
-            result => io(result.map_err(Into::into), doing),
+            Err(Errno::EXIST) => writing(replace(&self.path, link), doing),
+            result => writing(result.map_err(Into::into), doing),
         }
     }
 }

@@ -7,7 +7,7 @@ use lycia_apk::metadata::{Dependency, PackageInfo};
 use serde::Serialize;
 
 use crate::choice;
-use crate::definition::{Image, typed};
+use crate::definition::Image;
 use crate::error::{Error, Kind, Result};
 use crate::packages::{Chosen, OpenRepository};
 
@@ -274,7 +274,7 @@ fn absent(image: &Image, repositories: &[OpenRepository], packages: &[&PackageIn
         ));
     }
     let known = packages.iter().map(|one| one.name.as_str());
-    match typed::nearest(name, known) {
+    match lycia_seed::nearest(name, known) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("no repository of the image has it"),
     }

@@ -131,7 +131,7 @@ impl<T> IoContext<T> for io::Result<T> {
 }
 
 /// The nearest of `known` to `word`, when it is near enough to be a slip of the fingers.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1) + 1;
     known
         .into_iter()

@@ -35,8 +35,9 @@ mod tools;
 mod unpack;
 
 pub use archive::ArchiveUris;
-pub use error::{Result, SeedError};
+pub use error::{Result, SeedError, nearest};
 pub use plan::{RecipeStatus, State};
+pub use recipe::explain_toml;
 pub use report::{Event, Outcome, PackageReport, Progress, RecipeReport, Report, Stage};
 pub use step::Cancel;
 pub use store::Store;

@@ -294,8 +294,8 @@ impl Recipe {
     }
 }
 
-/// Turns serde's "unknown field" and "unknown variant" into a sentence with the nearest known key.
-pub(crate) fn explain_toml(message: &str) -> String {
+/// Turns what a TOML reader says of an unknown or missing key or value into a sentence with the nearest known one.
+pub fn explain_toml(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field")
         && let Some((word, known)) = quoted.split_first()
@@ -303,6 +303,14 @@ pub(crate) fn explain_toml(message: &str) -> String {
         return match nearest(word, known.iter().copied()) {
             Some(hint) => format!("unknown key `{word}`; did you mean `{hint}`?"),
             None => format!("unknown key `{word}`; known keys here: {}", known.join(", ")),
+        };
+    }
+    if message.starts_with("unknown variant")
+        && let Some((word, known)) = quoted.split_first()
+    {
+        return match nearest(word, known.iter().copied()) {
+            Some(hint) => format!("unknown value `{word}`; did you mean `{hint}`?"),
+            None => format!("unknown value `{word}`; known values here: {}", known.join(", ")),
         };
     }
     if message.starts_with("missing field")

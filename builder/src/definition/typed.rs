@@ -244,49 +244,8 @@ pub fn parse<T: serde::de::DeserializeOwned>(text: &str, path: &Path) -> Result<
             Some(line) => format!("{}, line {line}", path.display()),
             None => path.display().to_string(),
         };
-        let explained = Error::new(Kind::Input, error.message()).context(place);
-        match suggestion(error.message()) {
-            Some(key) => explained.hint(format!("did you mean `{key}`?")),
-            None => explained,
-        }
+        Error::new(Kind::Input, lycia_seed::explain_toml(error.message())).context(place)
     })
-}
-
-/// The known key that is nearest to the unknown one of serde's message.
-fn suggestion(message: &str) -> Option<String> {
-    let rest = message
-        .strip_prefix("unknown field `")
-        .or_else(|| message.strip_prefix("unknown variant `"))?;
-    let (unknown, rest) = rest.split_once('`')?;
-    let known = rest.split('`').skip(1).step_by(2);
-    nearest(unknown, known).map(str::to_owned)
-}
-
-/// The word of `known` that is nearest to `word`, if it is near at all.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1) + 1;
-    known
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edit distance (insertions, removals, replacements).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Names of the definitions of a kind, sorted.
@@ -318,10 +277,12 @@ pub fn file(configs: &Path, kind: &str, name: &str) -> Result<PathBuf> {
     }
     let names = names(configs, kind);
     let error = Error::new(Kind::Input, format!("there is no {}", path.display()));
-    Err(match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error.hint(format!("there are: {}", names.join(", "))),
-    })
+    Err(
+        match lycia_seed::nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("there are: {}", names.join(", "))),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -344,12 +305,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("line 3"), "{error}");
-    }
-
-    #[test]
-    fn the_nearest_word_is_near() {
-        assert_eq!(nearest("liev", ["live", "rescue"]), Some("live"));
-        assert_eq!(nearest("quite-other", ["live", "rescue"]), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -260,7 +260,7 @@ fn a_missing_program_is_named_with_its_package() {
 fn a_place_that_takes_no_output_is_refused() {
     let small = sound();
     let ended = run(small.build().args(["--output", "/proc/lycia-test"]));
-    judge(&ended, Kind::Input, &["/proc/lycia-test"]);
+    judge(&ended, Kind::Host, &["/proc/lycia-test", "that you may write to"]);
     small.write("file", "in the way\n");
     let ended = run(small.build().arg("--output").arg(small.path("file")));
     judge(&ended, Kind::Host, &["file"]);
@@ -273,7 +273,7 @@ fn a_place_that_takes_no_output_is_refused() {
         "build",
         "small",
     ]);
-    refused(&small, &mut command, Kind::Input, &["/proc/lycia-test"]);
+    refused(&small, &mut command, Kind::Host, &["/proc/lycia-test"]);
 }
 
 #[test]
