@@ -483,10 +483,13 @@ fn a_repository_of_the_second_version_makes_tarballs_and_containers() {
         "{said}"
     );
 
-    // One flipped byte anywhere is found.
+    // One flipped byte in what is signed is found.
     let path = alpine.path("www/alpine/latest-stable/main/x86_64/s6-1.0-r0.apk");
     let whole = read(&path);
-    for place in (0..whole.len()).step_by(whole.len() / 12) {
+    // The signature's own part vouches for itself: where it still says what it said, a flip there changes nothing.
+    let magic = |at: &usize| whole[*at..].starts_with(&[0x1f, 0x8b, 8, 0]);
+    let control = (1..whole.len()).find(magic).unwrap();
+    for place in (control..whole.len()).step_by((whole.len() - control) / 12) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x04;
         std::fs::write(&path, &bytes).unwrap();

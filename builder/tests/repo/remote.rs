@@ -90,7 +90,7 @@ fn a_build_over_http_is_the_same_again_offline_and_from_the_folder() {
         std::fs::remove_file(small.path(&format!("store/packages/{name}"))).unwrap();
     }
     refused(
-        &mut offline("offline"),
+        &mut offline("missing"),
         Kind::Host,
         &[
             "the store lacks 3 packages",
@@ -115,7 +115,7 @@ fn damage_in_the_store_is_mended_from_the_server() {
     let (small, served) = remote();
     succeed(&mut build(&small, &served, "first"));
     let folder = small.path("store/packages");
-    for place in [0.1, 0.5, 0.9] {
+    for (place, output) in [(0.1, "one"), (0.5, "two"), (0.9, "three")] {
         for name in names(&folder) {
             let path = folder.join(&name);
             let mut bytes = read(&path);
@@ -124,8 +124,8 @@ fn damage_in_the_store_is_mended_from_the_server() {
             std::fs::write(&path, &bytes).unwrap();
         }
         std::fs::remove_dir_all(small.path("store/packs")).unwrap();
-        succeed(&mut build(&small, &served, "again"));
-        assert!(small.results(&small.path("again")) == small.results(&small.path("first")));
+        succeed(&mut build(&small, &served, output));
+        assert!(small.results(&small.path(output)) == small.results(&small.path("first")));
     }
 }
 
