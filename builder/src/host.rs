@@ -78,6 +78,7 @@ pub const TEST: &[Need] = &[
     need("mke2fs", "e2fsprogs", "making file systems to be read"),
     need("e2fsck", "e2fsprogs", "checking ext4"),
     need("qemu-img", "qemu-utils", "checking disk images"),
+    need("fsck.erofs", "erofs-utils", "checking EROFS"),
     need("veritysetup", "cryptsetup-bin", "checking hash trees"),
     need("blkid", "util-linux", "comparing labels"),
     need(

@@ -1,4 +1,4 @@
-//! Writers and readers of media formats: cpio, tar, squashfs, ext4, FAT, GPT/MBR, whole disks, qcow2,
+//! Writers and readers of media formats: cpio, tar, squashfs, EROFS, ext4, FAT, GPT/MBR, whole disks, qcow2,
 //! ISO 9660, hash trees.
 //!
 //! Every writer takes a value (a [`lycia_tree::Tree`], a table of partitions) and what else the format
@@ -8,6 +8,7 @@
 pub mod compress;
 pub mod cpio;
 pub mod disk;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub mod iso9660;
