@@ -1,5 +1,6 @@
 //! Reading the database.
 
+use std::collections::HashMap;
 use std::io::Read as _;
 
 use base64::Engine as _;
@@ -46,6 +47,10 @@ impl Database {
         let mut database = Database {
             packages: read_installed(installed)?,
         };
+        let mut places = HashMap::with_capacity(database.packages.len());
+        for (place, package) in database.packages.iter().enumerate() {
+            places.entry(package.key()).or_insert(place);
+        }
         for (number, line) in triggers.split(|&byte| byte == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
@@ -57,18 +62,17 @@ impl Database {
             let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8"))?;
             let mut words = text.split(' ');
             let key = digest(words.next().unwrap_or_default()).ok_or_else(|| bad("no identity"))?;
-            let package = database
-                .packages
-                .iter_mut()
-                .find(|package| package.key() == key)
+            let place = places
+                .get(&key)
                 .ok_or_else(|| bad("no installed package has this identity"))?;
+            let package = &mut database.packages[*place];
             package.triggers = words.map(str::to_owned).collect();
         }
-        database.read_scripts(scripts)?;
+        database.read_scripts(scripts, &places)?;
         Ok(database)
     }
 
-    fn read_scripts(&mut self, archive: &[u8]) -> Result<(), ReadError> {
+    fn read_scripts(&mut self, archive: &[u8], places: &HashMap<[u8; 20], usize>) -> Result<(), ReadError> {
         if archive.is_empty() {
             return Ok(());
         }
@@ -112,12 +116,9 @@ impl Database {
             let kind = ScriptKind::from_name(kind).ok_or_else(|| bad("an unknown kind of script"))?;
             let key = front.rsplit_once(".X1").map(|(_, hex)| hex).unwrap_or_default();
             // Scripts of packages that are gone are left out, as apk does.
-            let owner = self
-                .packages
-                .iter_mut()
-                .find(|package| Digest(package.key().to_vec()).to_string() == key);
-            if let Some(package) = owner {
-                package.scripts.push((kind, content.to_vec()));
+            let key = hex(key).and_then(|key| <[u8; 20]>::try_from(key).ok());
+            if let Some(place) = key.and_then(|key| places.get(&key)) {
+                self.packages[*place].scripts.push((kind, content.to_vec()));
             }
         }
         Ok(())

@@ -85,7 +85,10 @@ fn parse(text: &[u8]) -> Result<Control, V2Error> {
             return Err(bad(format!("{} bytes, the limit is {TEXT_MAX}", line.len())));
         }
         let Some((key, value)) = line.split_once(" = ") else {
-            return Err(bad("not of the form \"key = value\"".into()));
+            match line.ends_with(" =") {
+                true => continue,
+                false => return Err(bad("not of the form \"key = value\"".into())),
+            }
         };
         let words = |list: &mut Vec<Dependency>| {
             let more = dependency::parse_list(value).map_err(|error| bad(error.to_string()))?;

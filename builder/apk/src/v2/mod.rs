@@ -79,8 +79,10 @@ pub(crate) fn is_v2(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Longest signature and longest list of signatures of a file, in bytes.
+/// Longest signature of a file, in bytes.
 const SIGNATURE_MAX: u64 = 64 << 10;
+/// All signatures of a file together, in bytes: they are read before anything is trusted.
+const SIGNATURES_MAX: u64 = 1 << 20;
 
 /// Reads the signatures in front of a file, if it has some; gives the rest of the bytes.
 fn signatures<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(Vec<V2Signature>, &'a [u8]), V2Error> {
@@ -88,6 +90,7 @@ fn signatures<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(Vec<V2Signature>,
     let mut member = gzip::Member::open(bytes, PART, limits)?;
     let mut archive = tar::Archive::new(&mut member, PART, limits);
     let mut found = Vec::new();
+    let mut total = 0;
     while let Some(entry) = archive.next()? {
         let Some(rest) = entry.name.strip_prefix(b".SIGN.") else {
             if found.is_empty() {
@@ -105,6 +108,14 @@ fn signatures<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(Vec<V2Signature>,
             return Err(V2Error::Limit {
                 what,
                 limit: SIGNATURE_MAX,
+            });
+        }
+        total += entry.size;
+        if total > SIGNATURES_MAX {
+            let what = format!("signatures of {total} bytes");
+            return Err(V2Error::Limit {
+                what,
+                limit: SIGNATURES_MAX,
             });
         }
         if found.len() == limits.signatures {

@@ -357,6 +357,23 @@ fn bounds_hold_and_are_named() {
     assert!(error.ends_with("beyond the limit of 1000"), "{error}");
 }
 
+#[test]
+fn signatures_are_bounded_before_anything_is_trusted() {
+    let many: Vec<u8> = (0..20)
+        .flat_map(|n| entry(&format!(".SIGN.RSA.key{n}"), &vec![0; 60_000]))
+        .collect();
+    let bytes = [gzip(&many), package(&tree(), "", &[])].concat();
+    let error = read(&bytes).map(|_| ()).unwrap_err().to_string();
+    assert!(error.ends_with("beyond the limit of 1048576"), "{error}");
+    let bytes = [
+        gzip(&entry(".SIGN.RSA.key", &vec![0; 70_000])),
+        package(&tree(), "", &[]),
+    ]
+    .concat();
+    let error = read(&bytes).map(|_| ()).unwrap_err().to_string();
+    assert!(error.ends_with("beyond the limit of 65536"), "{error}");
+}
+
 fn index(text: &str) -> Vec<u8> {
     let body = gzip(
         &[

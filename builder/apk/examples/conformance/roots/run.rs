@@ -40,6 +40,7 @@ struct Line {
     no_apk_new: bool,
     overwrite: bool,
     directories: bool,
+    simulated: bool,
     arch: Option<String>,
     repositories: Vec<String>,
 }
@@ -56,10 +57,8 @@ pub struct Outcome {
     pub user: Option<u32>,
 }
 
-const UNCHANGING: [&str; 12] = [
-    "info", "audit", "update", "list", "search", "query", "policy", "stats", "version", "fetch", "verify",
-    "cache",
-];
+/// The commands that change a root. Others are compared by what they leave as it was.
+const CHANGING: [&str; 4] = ["add", "del", "upgrade", "fix"];
 
 /// Options that say how something is shown or fetched.
 const IGNORED: [&str; 16] = [
@@ -91,6 +90,7 @@ fn line(words: &[String]) -> Result<Line, String> {
         no_apk_new: false,
         overwrite: false,
         directories: false,
+        simulated: false,
         arch: None,
         repositories: Vec::new(),
     };
@@ -111,6 +111,7 @@ fn line(words: &[String]) -> Result<Line, String> {
                 value()?;
             }
             "--initdb" => line.initdb = true,
+            "--simulate" | "-s" => line.simulated = true,
             "--no-scripts" => line.scripts = false,
             "--allow-untrusted" => line.untrusted = true,
             "--purge" => line.purge = true,
@@ -136,7 +137,7 @@ pub fn judge(setting: &Setting<'_>, before: &Root, edits: &str, edited: bool) ->
     };
     let mut start = before.clone();
     mentioned(&mut start, setting.after, edits);
-    if UNCHANGING.contains(&command.as_str()) {
+    if line.simulated || !CHANGING.contains(&command.as_str()) {
         return compare::same_database(&start, setting.after);
     }
     let rules: Vec<String> = match setting.told.contains("protected_paths") {
@@ -359,7 +360,7 @@ fn repositories(setting: &Setting<'_>, line: &Line, arch: &str) -> Vec<Repositor
             path if path.exists() => path,
             _ => own.join(arch).join("APKINDEX.tar.gz"),
         };
-        let beside = longest > as_one + arch.len();
+        let beside = main > 0 && longest > as_one + arch.len();
         let base_folder = if beside { own.join(arch) } else { own };
         base.push(Repository {
             tag: None,
