@@ -4,10 +4,12 @@
 //! modules beside them. The hook `00-setup-kernels` of base-kernel's trigger gives them further names one
 //! folder up (hard links), copies what is for `/boot` there, and leaves the stamp `.apk-stamp`.
 
+use std::collections::BTreeMap;
+
 use lycia_tree::{Content, Follow, Inode, Metadata, Node, Timestamp, Tree};
 
 use crate::RootError;
-use crate::glob::lookup;
+use crate::glob::{self, lookup};
 
 const FOLDER: &str = "usr/lib/modules";
 /// Most files of one kernel.
@@ -37,6 +39,45 @@ pub fn run(tree: &mut Tree, time: Timestamp) -> Result<Vec<Vec<u8>>, RootError> 
         written.push(tree.canonical(stamp.as_bytes(), Follow::All)?);
     }
     Ok(written)
+}
+
+/// Folders of the hooks that base-kernel's trigger runs for every kernel; a name in the first hides the same
+/// name in the second.
+const HOOKS: &[&str] = &["etc/kernel.d", "usr/lib/kernel.d"];
+/// Hooks whose work is done here or by who makes the image: kernels put in place and indexed, an initramfs and
+/// a boot loader of its own; old kernels, of which a new root has none.
+const DONE: &[&str] = &[
+    "00-setup-kernels.sh",
+    "05-prune-kernels.sh",
+    "49-depmod.sh",
+    "50-initramfs.sh",
+    "99-gen-systemd-boot.sh",
+    "99-gen-uboot.sh",
+    "99-grub.sh",
+    "99-rpi-kernel.sh",
+];
+/// Builds modules from the sources that it finds described.
+const BUILDER: &str = "10-ckms.sh";
+
+/// Hooks of the root that would do what nobody here does, by path.
+pub fn unknown_hooks(tree: &Tree) -> Vec<String> {
+    let mut names = BTreeMap::new();
+    for folder in HOOKS {
+        let entries = lookup(tree, folder.as_bytes(), Follow::All).and_then(|id| tree.inode(id).entries());
+        for name in entries.into_iter().flat_map(BTreeMap::keys) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            names.entry(name).or_insert(*folder);
+        }
+    }
+    let builds = glob::matching(tree, "/usr/src/*/ckms.ini").is_ok_and(|found| !found.is_empty());
+    let left = |name: &str| !DONE.contains(&name) && (name != BUILDER || builds);
+    let paths = names.into_iter().filter(|(name, folder)| {
+        let path = format!("{folder}/{name}");
+        let inode = lookup(tree, path.as_bytes(), Follow::All).map(|id| tree.inode(id));
+        let runs = inode.is_some_and(|inode| inode.content().is_some() && inode.metadata.mode & 0o111 != 0);
+        runs && left(name)
+    });
+    paths.map(|(name, folder)| format!("{folder}/{name}")).collect()
 }
 
 /// Gives what is below a folder names below another, or copies it there. What is there and the same stays.
@@ -130,6 +171,28 @@ mod tests {
         assert_eq!(tree.inode(image).mode(), 0o100600);
         assert!(at(&format!("{folder}/.apk-stamp")).is_some());
         assert!(run(&mut tree, TIME).unwrap().is_empty(), "twice is once");
+    }
+
+    #[test]
+    fn hooks_that_nobody_stands_for_are_named() {
+        let mut tree = tree(&[]);
+        let mut write = |path: &str, mode: u16| {
+            tree.write(path.as_bytes(), Metadata::new(mode, TIME), "".into())
+                .unwrap();
+        };
+        write("usr/lib/kernel.d/49-depmod.sh", 0o755);
+        write("usr/lib/kernel.d/10-ckms.sh", 0o755);
+        write("usr/lib/kernel.d/60-sign.sh", 0o755);
+        write("usr/lib/kernel.d/70-off.sh", 0o755);
+        write("etc/kernel.d/70-off.sh", 0o644);
+        write("etc/kernel.d/80-own", 0o755);
+        assert_eq!(
+            unknown_hooks(&tree),
+            ["usr/lib/kernel.d/60-sign.sh", "etc/kernel.d/80-own"]
+        );
+        tree.write(b"usr/src/zfs-2.3/ckms.ini", Metadata::new(0o644, TIME), "".into())
+            .unwrap();
+        assert_eq!(unknown_hooks(&tree)[0], "usr/lib/kernel.d/10-ckms.sh");
     }
 
     #[test]

@@ -154,9 +154,18 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
             });
         }
     }
-    if options.strict && !report.deferred.is_empty() {
-        return Err(RootError::NotNative(
-            report.deferred.into_iter().map(|one| one.package).collect(),
+    let mut hooks = Vec::new();
+    if listeners.iter().any(|listener| listener.package == "base-kernel") {
+        hooks = kernels::unknown_hooks(tree);
+    }
+    if options.strict && !(report.deferred.is_empty() && hooks.is_empty()) {
+        let packages = report.deferred.into_iter().map(|one| one.package);
+        let hooks = hooks.iter().map(|hook| format!("base-kernel ({hook})"));
+        return Err(RootError::NotNative(packages.chain(hooks).collect()));
+    }
+    for hook in hooks {
+        report.warnings.push(format!(
+            "{hook} was not run for the kernels; `/usr/lib/base-kernel/run-kernel-d` runs it in the system"
         ));
     }
     let time = options.time;

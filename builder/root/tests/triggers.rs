@@ -129,6 +129,23 @@ fn what_is_not_native_is_told_or_refused() {
 }
 
 #[test]
+fn hooks_for_kernels_are_told_or_refused() {
+    let mut tree = root();
+    let hook = b"usr/lib/kernel.d/60-sign.sh";
+    tree.write(hook, Metadata::new(0o755, TIME), "".into()).unwrap();
+    let report = run(&mut tree.clone(), &["base-kernel"], false).unwrap();
+    assert!(
+        report.warnings[0].contains("60-sign.sh was not run"),
+        "{report:?}"
+    );
+    let error = run(&mut tree, &["base-kernel"], true).unwrap_err().to_string();
+    assert!(
+        error.contains("base-kernel (usr/lib/kernel.d/60-sign.sh)"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_empty_root_has_nothing_to_do() {
     let mut tree = Tree::new(Metadata::new(0o755, TIME));
     assert_eq!(run(&mut tree, &[], true).unwrap(), Report::default());
