@@ -7,7 +7,7 @@ mod oracle;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use lycia_media::fat::{FatError, Volume, Width, fitting_size, image, write};
+use lycia_media::fat::{FatError, Limits, ReadError, Reader, Volume, Width, fitting_size, image, write};
 use lycia_tree::{Content, Follow, Node, Timestamp, Tree};
 use oracle::{TIME, put, root_owned, run};
 
@@ -271,4 +271,96 @@ fn times_are_moved_into_what_fat_knows() {
             assert!(listing.contains(expected), "{listing}");
         }
     });
+}
+
+fn read_back(bytes: &[u8]) -> Result<Tree, ReadError> {
+    let limits = Limits {
+        entries: 1000,
+        bytes: 8 << 20,
+    };
+    Reader::open(Cursor::new(bytes), limits)?.tree()
+}
+
+#[test]
+fn our_reader_reads_it() {
+    for (tree, volume) in cases() {
+        let bytes = image(&tree, &volume).unwrap();
+        let reader = Reader::open(Cursor::new(&bytes), Limits::default()).unwrap();
+        let summary = reader.summary();
+        assert_eq!(summary.label, volume.label);
+        assert_eq!((summary.serial, summary.size), (volume.serial, volume.size));
+        assert!(volume.width.is_none_or(|width| width == summary.width));
+        let found = read_back(&bytes).unwrap();
+        let mut entries = found.walk();
+        for wanted in tree.walk() {
+            let entry = entries.next().unwrap();
+            assert_eq!(entry.path, wanted.path);
+            assert_eq!(entry.inode.content(), wanted.inode.content());
+            if wanted.path != b"/" {
+                assert_eq!(entry.inode.metadata.mtime, wanted.inode.metadata.mtime);
+            }
+        }
+        assert!(entries.next().is_none());
+    }
+}
+
+#[test]
+fn volumes_of_mkfs_are_read() {
+    for (size, width, sector) in [
+        ("1M", "12", "512"),
+        ("20M", "16", "512"),
+        ("40M", "32", "512"),
+        ("300M", "32", "4096"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fat.img");
+        let path = path.to_str().unwrap();
+        run("coreutils", "truncate", &["-s", size, path], b"");
+        run(
+            "dosfstools",
+            "mkfs.vfat",
+            &["-F", width, "-S", sector, "-n", "MADE", "-i", "12345678", path],
+            b"",
+        );
+        run(
+            "mtools",
+            "mmd",
+            &["-i", path, "::/A", "::/A/lower", "::/A/a long directory name"],
+            b"",
+        );
+        let content = vec![0x5a; 100_001];
+        run(
+            "mtools",
+            "mcopy",
+            &["-i", path, "-", "::/A/a long directory name/File.bin"],
+            &content,
+        );
+        run("mtools", "mcopy", &["-i", path, "-", "::/\u{fc}ber.txt"], b"text");
+        let bytes = std::fs::read(path).unwrap();
+        let reader = Reader::open(Cursor::new(&bytes), Limits::default()).unwrap();
+        assert_eq!(reader.summary().label.as_deref(), Some("MADE"));
+        assert_eq!(reader.summary().serial, 0x1234_5678);
+        let tree = read_back(&bytes).unwrap();
+        assert_eq!(tree.read("/\u{fc}ber.txt".as_bytes()).unwrap(), b"text");
+        assert!(tree.read(b"/A/a long directory name/File.bin").unwrap() == content);
+        assert!(tree.find(b"/A/lower", Follow::All).unwrap().is_some());
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn damage_does_no_harm(
+        places in proptest::collection::vec((0usize..100_000, proptest::prelude::any::<u8>()), 1..12),
+        boot in proptest::collection::vec((11usize..60, proptest::prelude::any::<u8>()), 0..3),
+        cut in proptest::option::of(0usize..2_000_000),
+    ) {
+        let mut bytes = image(&esp(), &volume(8 << 20, None)).unwrap();
+        for (at, byte) in places.into_iter().chain(boot) {
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut);
+        }
+        let _ = read_back(&bytes);
+    }
 }

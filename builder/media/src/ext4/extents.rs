@@ -94,3 +94,62 @@ fn fill(node: &mut [u8], entries: &[(u32, [u8; ENTRY])], most: usize, depth: u16
         slot.copy_from_slice(entry);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::{get16, get32};
+    use super::*;
+
+    /// The extents that a node leads to, as Linux goes down.
+    fn walk(node: &[u8], depth: u16, blocks: &[(u64, Vec<u8>)], found: &mut Vec<Extent>) {
+        assert_eq!((get16(node, 0), get16(node, 6)), (MAGIC, depth));
+        for entry in node[ENTRY..].chunks_exact(ENTRY).take(get16(node, 2).into()) {
+            if depth == 0 {
+                found.push(Extent {
+                    logical: get32(entry, 0),
+                    physical: u64::from(get32(entry, 8)) | u64::from(get16(entry, 6)) << 32,
+                    len: get16(entry, 4).into(),
+                });
+                continue;
+            }
+            let place = u64::from(get32(entry, 4)) | u64::from(get16(entry, 8)) << 32;
+            let below = blocks.iter().find(|block| block.0 == place).unwrap();
+            assert_eq!(
+                get32(&below.1, ENTRY),
+                get32(entry, 0),
+                "the first block of the file below"
+            );
+            walk(&below.1, depth - 1, blocks, found);
+        }
+    }
+
+    #[test]
+    fn trees_of_every_depth_lead_to_every_extent() {
+        for (count, block_size, blocks, depth) in [
+            (0, 1024, 0, 0),
+            (4, 1024, 0, 0),
+            (5, 1024, 1, 1),
+            (84 * 4, 1024, 4, 1),
+            (84 * 4 + 1, 1024, 6, 2),
+            (84 * 84 * 4 + 1, 1024, 337 + 5 + 1, 3),
+            (340 * 4 + 1, 4096, 6, 2),
+        ] {
+            let extents: Vec<Extent> = (0..count)
+                .map(|at| Extent {
+                    logical: at * 3,
+                    physical: 0x12_0000_0000 + u64::from(at) * 5,
+                    len: 2,
+                })
+                .collect();
+            assert_eq!(index_blocks(extents.len(), block_size), blocks, "{count}");
+            let places: Vec<u64> = (0..blocks).map(|at| 0x34_0000_0000 + at * 7).collect();
+            let sums = Sums::new(&[7; 16], true);
+            let (root, written) = tree(&extents, &places, block_size, sums);
+            assert_eq!(written.len() as u64, blocks);
+            assert_eq!(get16(&root, 6), depth);
+            let mut found = Vec::new();
+            walk(&root, depth, &written, &mut found);
+            assert_eq!(found, extents);
+        }
+    }
+}

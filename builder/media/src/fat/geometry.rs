@@ -3,9 +3,9 @@
 use super::Width;
 
 /// Most clusters of each width, and the least of the wider ones: readers tell the widths apart by these.
-const MOST_12: u64 = 4084;
-const MOST_16: u64 = 65_524;
-const MOST_32: u64 = 0x0fff_fff4;
+pub(super) const MOST_12: u64 = 4084;
+pub(super) const MOST_16: u64 = 65_524;
+pub(super) const MOST_32: u64 = 0x0fff_fff4;
 /// Copies of the allocation table.
 pub(super) const TABLES: u64 = 2;
 /// Bytes of a directory entry.
