@@ -227,6 +227,9 @@ pub fn unpack(
     progress: &Progress,
     jobs: usize,
 ) -> Result<Vec<Unpacked>> {
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
     let downloads = store.folder("packages")?;
     let packs = store.folder("packs")?;
     let mut sources = Vec::with_capacity(chosen.len());
