@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,7 +43,12 @@ fn theirs(conf: &str) -> (Vec<String>, bool) {
         .env("SOURCE_DATE_EPOCH", TIME.seconds.to_string())
         .output()
         .unwrap();
-    let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap_or_default();
+    let read = |path: &str| {
+        let path = root.path().join(path);
+        // The reference takes all rights from files of passwords.
+        let _ = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600));
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
     // Where Debian has nologin is not where Chimera has it.
     let nologin = |text: String| text.replace("/usr/sbin/nologin", "/usr/bin/nologin");
     let files = ["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"];
