@@ -21,6 +21,9 @@
 //! that a package brings, and then [`Present::digest`] is asked. What was not changed is not in the list of
 //! changes, so that an empty content is never written anywhere.
 //!
+//! [`Installation::carry_out`] makes the changes that the solver decided, with an example of a whole switch of
+//! packages; this is one upgrade by hand:
+//!
 //! ```
 //! use lycia_apk::database::Database;
 //! use lycia_apk::install::{ChangeKind, Installation, Names, Options, Unpacked};
@@ -59,6 +62,7 @@ mod owners;
 mod place;
 mod protected;
 mod remove;
+mod solution;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

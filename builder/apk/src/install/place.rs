@@ -254,7 +254,7 @@ impl Installation<'_> {
         let (source, digest) = source;
         let fate = self.fate(&canonical, arrival.previous, holder_of, (digest, kind), protected);
         let holder = self.holder(slot, &path, &entry.acl, arrival.names);
-        let seen = self.carry_out(arrival, &canonical, (entry, &holder, &path), source, digest, fate)?;
+        let seen = self.settle(arrival, &canonical, (entry, &holder, &path), source, digest, fate)?;
         arrival.seen.insert(path, seen);
         if holder_of.is_some() {
             self.lose(&canonical);
@@ -309,7 +309,7 @@ impl Installation<'_> {
     }
 
     /// Puts a file where it belongs. `source` is a node or the inode (and path) of a first name.
-    fn carry_out(
+    fn settle(
         &mut self,
         arrival: &Arrival<'_>,
         canonical: &[u8],

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use lycia_apk::database::Database;
 use lycia_apk::dependency::parse_world;
 use lycia_apk::index::{self, Index};
-use lycia_apk::install::{Installation, Installed, Names, Options, Owners, ProtectedPaths, Unpacked};
+use lycia_apk::install::{
+    InstallError, Installation, Installed, Names, Options, Owners, ProtectedPaths, Unpacked,
+};
 use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Dependency, Digest, Package, PackageInfo};
 use lycia_apk::package::{self, Contents, Expect, Format, Trust};
-use lycia_apk::solver::{Operation, Universe, UniverseBuilder, solve};
+use lycia_apk::solver::{PackageId, Universe, UniverseBuilder, solve};
 use lycia_tree::{Timestamp, Tree};
 
 use super::recorded::{Corpus, Digests, Entry, Kind, Repository, Root, regular_files};
@@ -472,35 +474,12 @@ fn attempt(setting: &Setting<'_>, line: &Line, start: &Root, rules: &[String]) -
         ..Options::new(Timestamp::from_seconds(0))
     };
     let mut installation = Installation::over(&mut tree, database, options);
-    let universe = &supply.universe;
     if line.directories {
         installation.restore_directories();
     }
-    let leaving = solution
-        .changes
-        .iter()
-        .filter(|change| change.old != change.new)
-        .filter_map(|change| change.old);
-    installation.leaving(leaving.map(|id| universe.info(id).name.as_str()));
-    for change in &solution.changes {
-        let failed = |error: lycia_apk::install::InstallError| error.to_string();
-        match (change.operation, change.new, change.old) {
-            (Operation::Remove, _, Some(old)) => {
-                installation.remove(&universe.info(old).name).map_err(failed)?
-            }
-            (Operation::Keep | Operation::Repin, Some(new), _) => {
-                installation
-                    .keep(&universe.info(new).name, change.tag.clone())
-                    .map_err(failed)?;
-            }
-            (_, Some(new), _) => {
-                let mut unpacked = supply.unpack(new)?;
-                unpacked.tag.clone_from(&change.tag);
-                installation.add(unpacked).map_err(failed)?;
-            }
-            _ => return Err("a change of nothing".into()),
-        }
-    }
+    installation
+        .carry_out(&supply.universe, &solution, |id| supply.unpack(id))
+        .map_err(|Refused(problem)| problem)?;
     let mut installed = installation.finish(&Names::default());
     for package in &mut installed.database.packages {
         let text = format!("{}-{}.", package.info.name, package.info.version);
@@ -558,8 +537,21 @@ fn named_file(path: &PathBuf, keys: &KeyRing, trust: Trust) -> Result<(PackageIn
     Ok((info, entry))
 }
 
+/// Why a package cannot be had or installed.
+struct Refused(String);
+
+impl From<InstallError> for Refused {
+    fn from(error: InstallError) -> Self {
+        Refused(error.to_string())
+    }
+}
+
 impl Supply {
-    fn unpack(&self, id: lycia_apk::solver::PackageId) -> Result<Unpacked, String> {
+    fn unpack(&self, id: PackageId) -> Result<Unpacked, Refused> {
+        self.package(id).map_err(Refused)
+    }
+
+    fn package(&self, id: PackageId) -> Result<Unpacked, String> {
         let info = self.universe.info(id);
         let alone = Unpacked {
             entry: info.clone(),
