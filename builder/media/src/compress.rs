@@ -364,6 +364,39 @@ pub fn compress(bytes: &[u8], compression: &Compression, threads: u32) -> Result
     encoder.finish().map_err(encode)
 }
 
+/// Compresses everything that `input` gives to `out`, as a raw disk image becomes `.img.gz`, and gives the output back with the
+/// number of bytes read. `threads` as in [`Encoder::new`]; `progress` gets the number of bytes read since its last call.
+///
+/// # Errors
+/// When the settings are out of the format's range, or either side refuses.
+pub fn stream<W: Write>(
+    input: &mut impl Read,
+    out: W,
+    compression: &Compression,
+    threads: u32,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, u64), CompressError> {
+    let encode = |source| CompressError::Encode {
+        format: compression.format().map_or("nothing", Format::name),
+        source,
+    };
+    let mut encoder = Encoder::new(out, compression, threads)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut total = 0;
+    loop {
+        let read = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(encode(error)),
+        };
+        encoder.write_all(&buffer[..read]).map_err(encode)?;
+        total += read as u64;
+        progress(read as u64);
+    }
+    Ok((encoder.finish().map_err(encode)?, total))
+}
+
 /// Unpacks the gzip, xz or zstd stream that `bytes` consist of, to at most `limit` bytes.
 ///
 /// # Errors
@@ -502,6 +535,24 @@ mod tests {
                 assert_eq!(Format::detect(&packed), compression.format());
                 assert_eq!(decompress(&packed, len as u64).unwrap(), bytes, "{compression:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_the_same_as_bytes_at_once() {
+        let bytes = sample(2_500_000);
+        for compression in [
+            Compression::None,
+            Compression::Gzip { level: 1 },
+            Compression::zstd(1),
+        ] {
+            let mut read = 0;
+            let (streamed, total) = stream(&mut &bytes[..], Vec::new(), &compression, 2, &mut |len| {
+                read += len
+            })
+            .unwrap();
+            assert_eq!((total, read), (bytes.len() as u64, bytes.len() as u64));
+            assert!(streamed == compress(&bytes, &compression, 1).unwrap());
         }
     }
 
