@@ -50,6 +50,26 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Ask for everything on this terminal, then install
+    Ask {
+        /// Begin with the answers of this file
+        #[arg(long, value_name = "FILE")]
+        answers: Option<PathBuf>,
+        /// Where the answers are saved to, readable by you alone
+        #[arg(long, value_name = "FILE", default_value = "answers.toml")]
+        save: PathBuf,
+        /// Only text, line by line: for speech, braille and logs
+        #[arg(long)]
+        plain: bool,
+        /// Where the medium is mounted
+        #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
+        medium: PathBuf,
+        /// Folder for unpacked packages; needs room for all of them
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        scratch: PathBuf,
+        #[command(flatten)]
+        views: ViewArgs,
+    },
     /// Install as an answers file says
     Install {
         #[command(flatten)]

@@ -6,6 +6,7 @@
 //! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
 //! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
 //! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
+//! * [`ui`] asks for answers on a terminal.
 //! * [`allocator`] says which memory allocator the C library of a root has, [`switch`] changes it.
 //!
 //! Only [`apply`], [`journal`] and [`switch`] write, to the disk or root that was named and confirmed, and nothing outside of the ranges of the plan.
@@ -30,4 +31,5 @@ pub mod source;
 pub mod switch;
 pub mod system;
 pub mod toml_file;
+pub mod ui;
 pub mod usage;

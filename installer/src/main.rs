@@ -1,5 +1,6 @@
 //! `lycia-install`: see the library for what it does.
 
+mod ask;
 mod cli;
 mod verbs;
 

@@ -77,7 +77,7 @@ impl Failure {
     }
 }
 
-fn views(args: &ViewArgs) -> Views {
+pub(crate) fn views(args: &ViewArgs) -> Views {
     Views {
         sysfs: args.sysfs.clone(),
         proc: args.proc.clone(),
@@ -85,7 +85,7 @@ fn views(args: &ViewArgs) -> Views {
     }
 }
 
-fn read_answers(path: &Path) -> Result<AnswersFile, Failure> {
+pub(crate) fn read_answers(path: &Path) -> Result<AnswersFile, Failure> {
     let failed = |source| Failure::File {
         doing: "reading",
         path: path.to_owned(),
@@ -280,7 +280,12 @@ fn ask(name: &str) -> Result<Option<String>, Failure> {
     Ok(Some(line.trim().to_owned()))
 }
 
-fn install(what: &WhatArgs, confirm: Option<String>, dry_run: bool, resume: bool) -> Result<(), Failure> {
+pub(crate) fn install(
+    what: &WhatArgs,
+    confirm: Option<String>,
+    dry_run: bool,
+    resume: bool,
+) -> Result<(), Failure> {
     let machine = probe(&views(&what.views))?;
     let journal = {
         let (file, _) = answers_of(what)?;
@@ -400,6 +405,14 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         }
         Verb::Check { file } => check(&file)?,
         Verb::Plan { what, json } => plan(&what, json)?,
+        Verb::Ask {
+            answers,
+            save,
+            plain,
+            medium,
+            scratch,
+            views,
+        } => crate::ask::ask(answers.as_deref(), &save, plain, &medium, &scratch, &views)?,
         Verb::Install {
             what,
             confirm,

@@ -1,0 +1,129 @@
+//! The verb that asks for everything on the terminal.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use lycia_installer::answers::typed::AnswersFile;
+use lycia_installer::engine::EngineError;
+use lycia_installer::medium::Medium;
+use lycia_installer::probe::probe;
+use lycia_installer::ui::{End, Screen, Session, Terminal, render};
+
+use crate::cli::{ViewArgs, WhatArgs};
+use crate::verbs::{Failure, install, read_answers, views};
+
+struct Lines {
+    plain: bool,
+}
+
+/// Columns and lines of the terminal; serial lines do not tell.
+fn size() -> (usize, usize) {
+    let known = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let known = known.filter(|size| size.ws_col >= 40 && size.ws_row >= 10);
+    known.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
+impl Terminal for Lines {
+    fn show(&mut self, screen: &Screen, number: usize, of: usize, problem: Option<&str>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if !self.plain && io::stdout().is_terminal() {
+            // Clears and goes to the first line (ECMA-48 ED and CUP): every terminal since the VT100 knows these two.
+            out.write_all(b"\x1b[2J\x1b[H")?;
+        }
+        out.write_all(
+            render(screen, number, of, problem, size(), self.plain)
+                .join("\n")
+                .as_bytes(),
+        )?;
+        out.flush()
+    }
+
+    fn line(&mut self, secret: bool) -> io::Result<Option<String>> {
+        let stdin = io::stdin();
+        let before = if secret {
+            rustix::termios::tcgetattr(&stdin).ok()
+        } else {
+            None
+        };
+        if let Some(before) = &before {
+            let mut silent = before.clone();
+            silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
+            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &silent)?;
+        }
+        let mut line = String::new();
+        let read = stdin.lock().read_line(&mut line);
+        if let Some(before) = &before {
+            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, before)?;
+            println!();
+        }
+        Ok((read? > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    }
+}
+
+/// Saves answers where only their owner can read them: they hold hashes of passwords.
+fn save_to(file: &AnswersFile, path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| Failure::File {
+        doing: "saving the answers to",
+        path: path.to_owned(),
+        source,
+    };
+    let text = file
+        .text()
+        .map_err(|error| failed(io::Error::other(error.to_string())))?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let aside = folder.join(".lycia-answers.new");
+    let _ = std::fs::remove_file(&aside);
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&aside)
+        .map_err(failed)?;
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.sync_all())
+        .map_err(failed)?;
+    std::fs::rename(&aside, path).map_err(failed)
+}
+
+/// Asks, saves, and installs after the plan was confirmed. Gives what is left to say.
+pub fn ask(
+    answers: Option<&Path>,
+    save: &Path,
+    plain: bool,
+    medium: &Path,
+    scratch: &Path,
+    args: &ViewArgs,
+) -> Result<String, Failure> {
+    let file = match answers {
+        Some(path) => read_answers(path)?,
+        None => AnswersFile::default(),
+    };
+    let machine = probe(&views(args))?;
+    let opened = Medium::open(medium).map_err(EngineError::Medium)?;
+    let mut session = Session::new(&opened, &machine, file);
+    let end = session.run(&mut Lines { plain })?;
+    if end == End::Stopped {
+        return Ok("\nstopped; nothing was written\n".to_owned());
+    }
+    save_to(&session.file, save)?;
+    if end == End::Save {
+        return Ok(format!(
+            "\nthe answers are in {}; nothing else was written\n",
+            save.display()
+        ));
+    }
+    let what = WhatArgs {
+        answers: Some(save.to_owned()),
+        disk: None,
+        medium: medium.to_owned(),
+        scratch: scratch.to_owned(),
+        views: args.clone(),
+    };
+    println!();
+    install(&what, None, false, false)?;
+    Ok(String::new())
+}

@@ -1,0 +1,102 @@
+//! Screens as text.
+
+use super::{Kind, Screen};
+
+/// Breaks a line at spaces.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for part in text.lines() {
+        let indent: String = part.chars().take_while(|c| *c == ' ').collect();
+        let mut line = indent.clone();
+        for word in part.split_whitespace() {
+            let length = line.chars().count() + word.chars().count() + 1;
+            if length > width && line.trim() != "" {
+                lines.push(std::mem::replace(&mut line, indent.clone()));
+            }
+            if line.trim() != "" {
+                line.push(' ');
+            }
+            // A word without spaces that is wider than the screen is cut there.
+            line.extend(word.chars().take(width.saturating_sub(indent.len())));
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// A screen as lines of at most `width` characters; at most `height` of them, the last being where the answer is typed. `plain` leaves out
+/// everything that only looks.
+#[must_use]
+pub fn render(
+    screen: &Screen,
+    number: usize,
+    of: usize,
+    problem: Option<&str>,
+    (width, height): (usize, usize),
+    plain: bool,
+) -> Vec<String> {
+    let wide = width.clamp(40, 100);
+    let mut lines = vec![format!("{number} of {of}: {}", screen.title)];
+    if !plain {
+        lines.push("=".repeat(wide.min(lines[0].chars().count())));
+        lines.push(String::new());
+    }
+    for text in &screen.body {
+        lines.extend(wrapped(text, wide));
+    }
+    if !plain && !screen.choices.is_empty() {
+        lines.push(String::new());
+    }
+    let mut foot = Vec::new();
+    if !plain {
+        foot.push(String::new());
+    }
+    if let Some(problem) = problem {
+        foot.extend(wrapped(&format!("That will not do: {problem}"), wide));
+    }
+    foot.extend(wrapped(
+        "Enter keeps what is in brackets. `<` goes back, `!s` saves the answers, `!q` stops.",
+        wide,
+    ));
+    let room = height.saturating_sub(lines.len() + foot.len() + 2);
+    let mut shown = Vec::new();
+    let mut left_out = 0;
+    for (at, choice) in screen.choices.iter().enumerate() {
+        let mark = if choice.value == screen.current { "*" } else { " " };
+        let texts = wrapped(&choice.text, wide.saturating_sub(6));
+        let block: Vec<String> = texts
+            .iter()
+            .enumerate()
+            .map(|(line, text)| {
+                if line == 0 {
+                    format!("{mark}{:>3}  {text}", at + 1)
+                } else {
+                    format!("      {text}")
+                }
+            })
+            .collect();
+        if shown.len() + block.len() > room && !plain {
+            left_out = screen.choices.len() - at;
+            break;
+        }
+        shown.extend(block);
+    }
+    lines.extend(shown);
+    if left_out > 0 {
+        lines.push(format!("      and {left_out} more; type a name"));
+    }
+    lines.extend(foot);
+    let prompt = match (screen.kind, screen.current.as_str()) {
+        (_, "") => "> ".to_owned(),
+        (Kind::Choice, current) => {
+            let number = screen.choices.iter().position(|choice| choice.value == current);
+            number.map_or_else(
+                || format!("[{current}] > "),
+                |number| format!("[{}] > ", number + 1),
+            )
+        }
+        (_, current) => format!("[{current}] > "),
+    };
+    lines.push(prompt);
+    lines
+}
