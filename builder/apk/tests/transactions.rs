@@ -762,4 +762,60 @@ proptest! {
         let back = Database::read(&text, &database.write_triggers(), &database.write_scripts()).unwrap();
         prop_assert_eq!(back.write_installed().unwrap(), text);
     }
+
+    /// Whatever is installed, upgraded and removed in whatever order: what the database says is there, every file
+    /// has one owner, and the list of changes leads from the one tree to the other.
+    #[test]
+    fn database_and_tree_agree_after_anything(
+        steps in prop::collection::vec((0..3_usize, prop::option::of(items()), any::<bool>(), 0..3_u64), 1..8),
+    ) {
+        let names = ["a", "b", "c"];
+        let (mut tree, mut database) = (empty(), Database::default());
+        for (number, (which, items, replaces, priority)) in steps.into_iter().enumerate() {
+            let mut after = tree.clone();
+            let done = match items {
+                Some(mut items) => {
+                    // A link to a directory that goes takes the way to others' files with it, here as anywhere.
+                    for (_, item) in &mut items {
+                        if let Link(target) = item {
+                            *target = "nowhere";
+                        }
+                    }
+                    let mut new = package(&format!("{} {number}", names[which]), &items);
+                    new.package.replaces_priority = priority;
+                    if replaces {
+                        new.package.info.replaces = dependency::parse_list("a b c").unwrap();
+                    }
+                    change(&mut after, database.clone(), &[], &[new])
+                }
+                None => change(&mut after, database.clone(), &[names[which]], &[]),
+            };
+            // Clashes, and removals of what is not there, leave everything as it was.
+            let Ok(done) = done else { continue };
+            prop_assert_eq!(listing(&repeat(&tree, &after, &done.changes)), listing(&after));
+            (tree, database) = (after, done.database);
+            let mut owned = std::collections::BTreeSet::new();
+            for package in &database.packages {
+                for directory in &package.directories {
+                    let path = String::from_utf8(directory.path.clone()).unwrap();
+                    let id = tree.find(path.as_bytes(), Follow::All).unwrap();
+                    prop_assert!(id.is_some_and(|id| tree.inode(id).is_directory()), "{}", path);
+                    for file in &directory.files {
+                        let path = format!("{path}/{}", String::from_utf8_lossy(&file.name));
+                        let canonical = tree.canonical(path.as_bytes(), Follow::Parents).unwrap();
+                        prop_assert!(has(&tree, &path), "{} of {}", path, package.info.name);
+                        prop_assert_eq!(done.attribution.get(&canonical), Some(&package.info.name));
+                        prop_assert!(owned.insert(canonical), "{} twice", path);
+                    }
+                }
+            }
+        }
+        for package in database.packages.clone() {
+            let mut after = tree.clone();
+            database = change(&mut after, database, &[&package.info.name], &[]).unwrap().database;
+            tree = after;
+        }
+        // A directory that was reached through a link of a package that went first may stay; no file does.
+        prop_assert!(listing(&tree).values().all(|what| what.starts_with("directory")), "{:?}", listing(&tree));
+    }
 }

@@ -288,8 +288,9 @@ impl Installation<'_> {
         let there = self.tree.find(canonical, Follow::Parents).ok().flatten();
         if there.is_some_and(|id| self.tree.inode(id).is_directory()) {
             return match self.can_go(canonical, previous) {
-                Ok(_) => Fate::Write,
-                Err(_) => Fate::Aside,
+                // A directory of another package is an error, as it is elsewhere; one of the administrator's stays.
+                Err(_) if !self.is_claimed(canonical, previous) => Fate::Aside,
+                _ => Fate::Write,
             };
         }
         let (recorded, recorded_kind) = match before {
@@ -306,6 +307,12 @@ impl Installation<'_> {
             true => Fate::Keep,
             false => Fate::Aside,
         }
+    }
+
+    /// Whether a package other than the old version of the one in hand has a directory.
+    fn is_claimed(&self, canonical: &[u8], previous: Option<usize>) -> bool {
+        let claims = self.directories.get(canonical).map(|directory| &directory.claims);
+        claims.is_some_and(|claims| claims.iter().any(|(slot, _)| Some(*slot) != previous))
     }
 
     /// Puts a file where it belongs. `source` is a node or the inode (and path) of a first name.

@@ -80,12 +80,17 @@ impl Installation<'_> {
             let claimed =
                 self.directories.contains_key(&path) || self.directories.range(from..to).next().is_some();
             let there = self.tree.find(&path, Follow::Parents).ok().flatten();
-            let gone = !there.is_some_and(|id| self.tree.inode(id).is_directory());
-            if claimed || gone || self.tree.remove(&path).is_err() {
+            if claimed {
                 return;
             }
-            self.note(&path, cause, ChangeKind::RemoveDirectory);
-            self.modified.insert(path[1..].to_vec());
+            // One that is not there, or is something else by now, is no reason to keep those above it.
+            if there.is_some_and(|id| self.tree.inode(id).is_directory()) {
+                if self.tree.remove(&path).is_err() {
+                    return;
+                }
+                self.note(&path, cause, ChangeKind::RemoveDirectory);
+                self.modified.insert(path[1..].to_vec());
+            }
             let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             path.truncate(end);
         }
