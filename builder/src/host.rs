@@ -77,6 +77,7 @@ pub const TEST: &[Need] = &[
     need("systemd-tmpfiles", "systemd", "comparing temporary files"),
     need("mke2fs", "e2fsprogs", "making file systems to be read"),
     need("e2fsck", "e2fsprogs", "checking ext4"),
+    need("grub-script-check", "grub-common", "checking boot menus"),
     need("qemu-img", "qemu-utils", "checking disk images"),
     need("fsck.erofs", "erofs-utils", "checking EROFS"),
     need("veritysetup", "cryptsetup-bin", "checking hash trees"),

@@ -100,6 +100,37 @@ pub enum Verb {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
     },
+    /// List installed systems on all disks; mounts and writes nothing
+    Systems {
+        #[command(flatten)]
+        views: ViewArgs,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mount an installed system on a directory
+    Mount {
+        /// The directory
+        directory: PathBuf,
+        /// UUID or host name of the system; needed where there are several
+        #[arg(long, value_name = "SYSTEM")]
+        system: Option<String>,
+    },
+    /// Run a shell, or a program, in an installed system
+    Chroot {
+        /// UUID or host name of the system; needed where there are several
+        #[arg(long, value_name = "SYSTEM")]
+        system: Option<String>,
+        /// The program with its arguments
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Check and repair the root of an installed system that is not mounted
+    Fsck {
+        /// UUID or host name of the system; needed where there are several
+        #[arg(long, value_name = "SYSTEM")]
+        system: Option<String>,
+    },
     /// Say which memory allocator a root has, or change it
     Allocator {
         /// The allocator to change to; without it nothing is changed

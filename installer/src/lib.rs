@@ -7,6 +7,7 @@
 //! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
 //! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
 //! * [`ui`] asks for answers on a terminal.
+//! * [`rescue`] finds installed systems, mounts and checks them.
 //! * [`allocator`] says which memory allocator the C library of a root has, [`switch`] changes it.
 //!
 //! Only [`apply`], [`journal`] and [`switch`] write, to the disk or root that was named and confirmed, and nothing outside of the ranges of the plan.
@@ -24,6 +25,7 @@ pub mod kernel;
 pub mod medium;
 pub mod plan;
 pub mod probe;
+pub mod rescue;
 pub mod secret;
 pub mod select;
 pub mod show;

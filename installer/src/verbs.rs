@@ -14,6 +14,7 @@ use lycia_installer::journal::{Journal, State};
 use lycia_installer::medium::Medium;
 use lycia_installer::plan::PlanError;
 use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
+use lycia_installer::rescue;
 use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
 use lycia_installer::toml_file::TomlError;
@@ -43,6 +44,8 @@ pub enum Failure {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Rescue(#[from] rescue::RescueError),
     #[error("writing JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("writing the output: {0}")]
@@ -73,6 +76,8 @@ impl Failure {
             | Self::Output(_)
             | Self::File { .. } => 1,
             Self::Switch(_) => 6,
+            Self::Rescue(rescue::RescueError::Count { .. }) => 3,
+            Self::Rescue(_) => 1,
         }
     }
 }
@@ -383,6 +388,29 @@ fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String
     Ok(format!("the old table of {} is back\n", disk.path))
 }
 
+/// One line of a list of installed systems.
+fn system_line(one: &rescue::Installed) -> String {
+    let word = |value: &Option<String>| show::printable(value.as_deref().unwrap_or("-"));
+    let state = if one.clean { "" } else { "  not unmounted cleanly" };
+    format!(
+        "{}  {}  {}  {}{state}\n",
+        one.node(),
+        one.uuid,
+        word(&one.hostname),
+        word(&one.name)
+    )
+}
+
+/// Installed systems of this machine.
+fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
+    let machine = probe(&Views {
+        sysfs: "/sys".into(),
+        proc: "/proc".into(),
+        dev: "/dev".into(),
+    })?;
+    Ok(rescue::systems(&machine, Path::new("/dev")))
+}
+
 fn print_text(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` has seen enough.
@@ -424,6 +452,37 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Resume { what, confirm } => {
             install(&what, confirm, false, true)?;
             String::new()
+        }
+        Verb::Systems { views: args, json } => {
+            let found = rescue::systems(&probe(&views(&args))?, &args.dev);
+            if json {
+                serde_json::to_string_pretty(&found)? + "\n"
+            } else if found.is_empty() {
+                "no installed system was found\n".to_owned()
+            } else {
+                found.iter().map(system_line).collect()
+            }
+        }
+        Verb::Mount { directory, system } => {
+            let found = live_systems()?;
+            let one = rescue::select(&found, system.as_deref())?;
+            one.mount(&directory)?;
+            format!("{} is mounted on {}\n", one.node(), directory.display())
+        }
+        Verb::Chroot { system, command } => {
+            let found = live_systems()?;
+            let one = rescue::select(&found, system.as_deref())?;
+            let directory = tempfile::Builder::new()
+                .prefix("lycia-chroot-")
+                .tempdir_in("/run")?;
+            code = u8::try_from(one.chroot(directory.path(), &command)?).unwrap_or(1);
+            String::new()
+        }
+        Verb::Fsck { system } => {
+            let found = live_systems()?;
+            let one = rescue::select(&found, system.as_deref())?;
+            one.check()?;
+            format!("{} is sound\n", one.node())
         }
         Verb::Undo { disk, views, confirm } => undo(&disk, &views, confirm.as_deref())?,
         Verb::Allocator {

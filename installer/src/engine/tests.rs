@@ -310,6 +310,18 @@ fn an_installation_from_answers_to_disk() {
         config.contains(&uuid) && config.contains("configfile $prefix/grub.cfg"),
         "{config}"
     );
+    // It is found again by reading alone.
+    let dev = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(run.image.path(), dev.path().join("sda")).unwrap();
+    let systems = crate::rescue::systems(&run.machine, dev.path());
+    let one = crate::rescue::select(&systems, Some("box")).unwrap();
+    assert_eq!(
+        (one.node().as_str(), one.uuid.as_str(), one.clean),
+        ("/dev/sda4", uuid.as_str(), true)
+    );
+    assert!(crate::rescue::select(&systems, Some("other")).is_err());
+    assert_eq!(crate::rescue::select(&systems, None).unwrap(), one);
+
     let (table, _) = gpt::Table::read(&mut image, 512).unwrap();
     assert_eq!(table.partitions.len(), 4);
     assert!(prepared.plan.partition(Role::Swap).is_some());
