@@ -22,7 +22,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
 use crate::unchanged::Inputs;
-use crate::{grub, initramfs, medium, oci};
+use crate::{grub, initramfs, medium, oci, offer};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -139,6 +139,11 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     let assembling = progress.stage("assemble", 1, Unit::Items);
     let mut root = root::assemble(&image, &open.root, unpacked, lock.epoch, options.strict)?;
     root.beside = root::beside(&root, beside)?;
+    let offered = if image.outputs.contains(&Output::Iso) {
+        offer::files(&image, &open, store, &client, progress, options.jobs)?
+    } else {
+        Vec::new()
+    };
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),
@@ -156,7 +161,15 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     let mut files = Vec::new();
     for output in &image.outputs {
         match output {
-            Output::Iso => files.extend(iso(&image, &root, &lock, store, options, progress)?),
+            Output::Iso => files.extend(iso(
+                &image,
+                &root,
+                &lock,
+                offered.clone(),
+                store,
+                options,
+                progress,
+            )?),
             Output::Tar => files.push(tarball(
                 &image,
                 &root,
@@ -292,6 +305,7 @@ fn iso(
     image: &Image,
     root: &Root,
     lock: &Lock,
+    offered: Vec<(String, Content)>,
     store: &Store,
     options: &Options,
     progress: &Progress,
@@ -395,6 +409,10 @@ fn iso(
     );
     let mut tree = Tree::new(Metadata::new(0o755, time));
     let mut put = |path: &str, content: Content| {
+        if let Some(at) = path.rfind('/') {
+            tree.make_directories(&path.as_bytes()[..at], Metadata::new(0o755, time))
+                .explain(Kind::Internal, || "laying out the medium".to_owned())?;
+        }
         tree.write(path.as_bytes(), Metadata::new(0o644, time), content)
             .map(drop)
             .explain(Kind::Internal, || "laying out the medium".to_owned())
@@ -408,6 +426,9 @@ fn iso(
     put("live/vmlinuz", root.content(&kernel.image)?)?;
     put("live/initrd", initramfs)?;
     put("live/packages.lock", lock.text().into())?;
+    for (path, content) in offered {
+        put(&path, content)?;
+    }
     grub::lay(&mut tree, image, &built, time)?;
     let esp = esp(&built, time, identity.serial)?;
 

@@ -196,6 +196,8 @@ pub struct Image {
     pub packages: Vec<String>,
     /// Virtual packages of the world.
     pub virtuals: Vec<Virtual>,
+    /// What can be installed from the medium: its `live/install.toml`.
+    pub install: Option<toml::Table>,
     /// Folders of overlays, in order.
     pub overlays: Vec<PathBuf>,
     /// Services to enable.
@@ -395,6 +397,10 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
             user: over.oci.user.or(under.oci.user),
             labels: under.oci.labels.into_iter().chain(over.oci.labels).collect(),
         },
+        install: typed::InstallTable {
+            definition: over.install.definition.or(under.install.definition),
+            kernels: lists(under.install.kernels, over.install.kernels),
+        },
     }
 }
 
@@ -577,7 +583,9 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         user: file.oci.user,
         labels: file.oci.labels,
     };
+    let install = crate::offer::resolve(project, &file.install, &once(&file.repositories), arch)?;
     Ok(Image {
+        install,
         name: name.to_owned(),
         summary: file.summary.unwrap_or_default(),
         arch: arch.to_owned(),

@@ -23,6 +23,7 @@ pub mod lock;
 pub mod manifest;
 pub mod medium;
 pub mod oci;
+pub mod offer;
 pub mod overlay;
 pub mod packages;
 pub mod progress;

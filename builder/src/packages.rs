@@ -41,6 +41,8 @@ pub struct OpenRepository {
     pub keys: KeyRing,
     /// The public keys as files for the root: name and PEM text.
     pub key_files: Vec<(String, Vec<u8>)>,
+    /// The index as it was signed.
+    pub index: Vec<u8>,
     layout: Layout,
     spec: Option<String>,
     /// Where its files are fetched from; none where they lie on this machine.
@@ -151,6 +153,7 @@ fn open(definition: &Repository, arch: &str, store: &Store, client: &Client) -> 
             _ => format!("{}/{arch}/{index}", definition.canonical),
         },
         packages: read.packages,
+        index: bytes,
         keys,
         key_files,
         layout,
@@ -385,6 +388,47 @@ fn source<'r>(one: &Chosen, repositories: &'r [OpenRepository], downloads: &Path
         url: url.to_owned(),
         path: downloads.join(format!("{identity}.apk")),
     })
+}
+
+/// The file of a package that was unpacked before: its path below the repository and its bytes; none of a
+/// metapackage.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file(
+    one: &Chosen,
+    repositories: &[OpenRepository],
+    store: &Store,
+) -> Result<Option<(String, Content)>> {
+    let downloads = store.folder("packages")?;
+    let (repository, path, below) = match source(one, repositories, &downloads)? {
+        Source::None => return Ok(None),
+        Source::Local(repository, path) => (repository, path, None),
+        Source::Remote {
+            repository,
+            path,
+            url,
+            ..
+        } => (repository, path, Some(url)),
+    };
+    let base = repositories::local_path(&repository.layout.base).unwrap_or(&repository.layout.base);
+    let below = match below {
+        Some(below) => below,
+        None => path
+            .strip_prefix(base)
+            .map_err(|_| {
+                Error::new(
+                    Kind::Verification,
+                    format!("{} is outside of {base}", path.display()),
+                )
+            })?
+            .display()
+            .to_string(),
+    };
+    let doing = || format!("reading {}", path.display());
+    let pack = Pack::open(&path, one.entry.file_size).explain(Kind::Host, doing)?;
+    let content = pack.range(0, one.entry.file_size).explain(Kind::Host, doing)?;
+    Ok(Some((below, content)))
 }
 
 impl Source<'_> {

@@ -40,6 +40,18 @@ pub struct ImageFile {
     pub tar: TarTable,
     /// Container image.
     pub oci: OciTable,
+    /// What can be installed from the medium.
+    pub install: InstallTable,
+}
+
+/// `[install]`
+#[derive(Clone, Default, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct InstallTable {
+    /// Name of `configs/install/NAME.toml`; without it nothing can be installed from the medium.
+    pub definition: Option<String>,
+    /// Packages of the kernels to carry; all that the definition offers if not given.
+    pub kernels: Vec<String>,
 }
 
 /// `[live]`
