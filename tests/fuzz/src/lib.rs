@@ -11,6 +11,7 @@ mod media;
 mod mutation;
 mod root;
 mod system;
+mod volumes;
 
 pub use mutation::Mutator;
 
@@ -25,7 +26,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[&[Target]] = &[apk::TARGETS, media::TARGETS, root::TARGETS, system::TARGETS];
+pub const TARGETS: &[&[Target]] = &[
+    apk::TARGETS,
+    media::TARGETS,
+    volumes::TARGETS,
+    root::TARGETS,
+    system::TARGETS,
+];
 
 /// All targets, one after another.
 pub fn targets() -> impl Iterator<Item = &'static Target> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lycia_dinit::catalogue::Loader;
 use lycia_dinit::environment::{self, Environment};
 use lycia_dinit::files::MemoryFiles;
-use lycia_root::{certificates, depmod, sysusers, tmpfiles};
+use lycia_root::{certificates, depmod, hwdb, sysusers, tmpfiles};
 use lycia_tree::{Metadata, Timestamp, Tree};
 
 use crate::{Target, texts};
@@ -38,6 +38,21 @@ pub const TARGETS: &[Target] = &[
             certificates::run(&mut tree, TIME).is_ok_and(|step| step.warnings.is_empty())
         },
         seeds: || vec![CERTIFICATE.as_bytes().to_vec()],
+    },
+    Target {
+        name: "hwdb",
+        run: |bytes| {
+            let source = hwdb::Source {
+                path: "/usr/lib/udev/hwdb.d/seed.hwdb",
+                bytes,
+            };
+            hwdb::compile(&[source]).is_ok_and(|database| database.warnings.is_empty())
+        },
+        seeds: || {
+            texts(&[
+                "# mice\nmouse:usb:v046dpc018:name:*:\nmouse:usb:v046dpc019:name:*:\n MOUSE_DPI=1000@125\n WHEEL=15\n\nusb:v1D6B*\n ID=Linux\n",
+            ])
+        },
     },
     Target {
         name: "module",
