@@ -317,6 +317,9 @@ fn a_disk_that_fills_up_at_any_moment_leaves_no_image() {
             .filter(|line| line.starts_with(call))
             .count();
         assert!(calls > 3, "{calls} of {call}");
+        let whole = crate::program::read(&iso);
+        let mut tried = 0;
+        let mut forgiven = 0;
         // The last `write`s are the report of the finished build.
         let last = if call == "write" { calls - 1 } else { calls };
         let step = (last / 8).max(1);
@@ -325,9 +328,19 @@ fn a_disk_that_fills_up_at_any_moment_leaves_no_image() {
             let mut command = full_disk(&small.build(), call, number, &trace);
             let ended = run(command.arg("--output").arg(small.path("output")));
             let said = text(&ended.stderr);
-            assert!(!ended.status.success(), "{call} {number} of {calls}: {said}");
+            tried += 1;
+            // What the store keeps for the speed of the next build may fail; then the image is whole.
+            if ended.status.success() {
+                assert!(crate::program::read(&iso) == whole, "{call} {number} of {calls}");
+                forgiven += 1;
+                continue;
+            }
             assert!(!iso.exists(), "{call} {number} of {calls} left an ISO: {said}");
             judge(&ended, Kind::Host, &["No space left"]);
         }
+        assert!(
+            forgiven * 2 < tried,
+            "{call}: {forgiven} of {tried} did not end the build"
+        );
     }
 }
