@@ -115,7 +115,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     writing(std::fs::create_dir_all(&options.output), || {
         format!("making {}", options.output.display())
     })?;
-    let inputs = Inputs::of(&image, &lock, store, options)?;
+    let inputs = Inputs::of(&image, &lock, &open, store, options)?;
     if !options.force
         && let Some(built) = inputs.built()
     {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{Built, Options, Written};
+use crate::choice::Open;
 use crate::definition::Image;
 use crate::error::{Result, io};
 use crate::host;
@@ -43,15 +44,25 @@ pub struct Inputs {
 
 impl Inputs {
     /// Hashes all that the outputs depend on: this program, the definition as it was understood, the lock, the
-    /// overlays with all files, and what of the host puts GRUB together.
+    /// repositories' keys and, for what a medium offers beyond its own root, their indexes, the overlays with all
+    /// files, and what of the host puts GRUB together.
     ///
     /// # Errors
     /// When an overlay cannot be read.
-    pub fn of(image: &Image, lock: &Lock, store: &Store, options: &Options) -> Result<Inputs> {
+    pub fn of(image: &Image, lock: &Lock, open: &Open, store: &Store, options: &Options) -> Result<Inputs> {
         let mut hasher = Sha256::new();
         let program = Path::new("/proc/self/exe");
         hasher.update(io(std::fs::read(program), || "reading this program".to_owned())?);
         hasher.update(format!("{image:?}\0{}\0{}\0", options.strict, lock.text()));
+        for repository in &open.root {
+            for (name, pem) in &repository.key_files {
+                hasher.update(format!("{name}\0{}\0", pem.len()));
+                hasher.update(pem);
+            }
+            if image.install.is_some() {
+                hasher.update(Sha256::digest(&repository.index));
+            }
+        }
         for overlay in &image.overlays {
             content(overlay, &mut hasher)?;
         }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use crate::program::{LYCIA, read, succeed, text};
+use crate::program::{LYCIA, names, read, succeed, text, tool};
 use crate::small::Small;
 
 /// What a build into `output` with a store says.
@@ -89,4 +89,58 @@ fn blocks_that_were_compressed_before_are_the_same_bytes() {
     assert_eq!(blocks(&said).0, 0);
     let image = |folder: &str| read(&small.path(folder).join("small-x86_64.iso"));
     assert!(image("changed") == image("fresh"));
+}
+
+#[test]
+fn what_a_medium_offers_is_the_repository_and_counts() {
+    let small = Small::new(0);
+    small.write(
+        "configs/install/small.toml",
+        "schema = 1\nname = \"Small\"\npackages = [\"base\"]\n[[kernel]]\npackage = \"kernel\"\n\
+         [[set]]\nname = \"left\"\npackages = [\"left\"]\n[[set]]\nname = \"right\"\npackages = [\"right\"]\n",
+    );
+    small.define("[install]\ndefinition = \"small\"\n");
+    build(&small, "out", &[]);
+    let iso = small.path("out/small-x86_64.iso");
+    let files = small.path("files");
+    std::fs::create_dir(&files).unwrap();
+    succeed(
+        tool("bsdtar", "libarchive-tools")
+            .arg("-xf")
+            .arg(&iso)
+            .arg("-C")
+            .arg(&files)
+            .arg("live"),
+    );
+    // Sets that exclude each other are both there, and what nobody offers is not.
+    let packages = files.join("live/packages/x86_64");
+    assert_eq!(
+        names(&packages),
+        [
+            "Packages.adb",
+            "base-1-r0.apk",
+            "kernel-1-r0.apk",
+            "left-1-r0.apk",
+            "right-1-r0.apk"
+        ]
+    );
+    for name in names(&packages) {
+        let original = read(&small.path("repository/x86_64").join(&name));
+        assert!(read(&packages.join(&name)) == original, "{name}");
+    }
+    assert_eq!(names(&files.join("live/packages/keys")), ["small.pub"]);
+    let install = text(&read(&files.join("live/install.toml")));
+    assert!(install.contains("arch = \"x86_64\""), "{install}");
+
+    // A package that the root does not have is no part of the lock, and still of the medium.
+    assert!(build(&small, "out", &[]).contains("unchanged"));
+    small.package("right", "2-r0", &[], |package| {
+        let content = b"newer\n".to_vec();
+        let acl = lycia_apk::metadata::Acl::root(0o644);
+        package
+            .file(b"usr/share/right", acl, 1_700_000_001, content)
+            .unwrap();
+    });
+    small.index();
+    assert!(!build(&small, "out", &[]).contains("unchanged"));
 }
