@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use lycia_apk::database::{self, Database};
-use lycia_apk::dependency;
 use lycia_apk::install::{Installation, Names, ScriptCall, Unpacked};
 use lycia_root::Listener;
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
@@ -219,13 +218,11 @@ fn deferred_triggers(
 ) -> Vec<lycia_root::first_boot::Trigger> {
     let wanted = |call: &&ScriptCall| named.iter().any(|one| one.package == call.package);
     let trigger = |call: &ScriptCall| {
-        let mut packages = database.packages.iter();
-        let package = packages.find(|package| package.info.name == call.package)?;
-        let (_, script) = package.scripts.iter().find(|(kind, _)| *kind == call.kind)?;
+        let (package, script) = call.script(database)?;
         Some(lycia_root::first_boot::Trigger {
             package: call.package.clone(),
             version: package.info.version.clone(),
-            script: script.clone(),
+            script: script.to_vec(),
             directories: call.arguments.clone(),
         })
     };
@@ -240,28 +237,14 @@ fn write_database(
     repositories: &[OpenRepository],
     time: Timestamp,
 ) -> Result<()> {
-    let world = choice::world(image)?;
-    let installed = database
-        .write_installed()
-        .explain(Kind::Target, || "writing the installed database".to_owned())?;
-    let file = |mode| Metadata::new(mode, time);
-    let folder = database::DIRECTORY;
+    let doing = || "writing the installed database".to_owned();
+    database
+        .store(tree, &choice::world(image)?, time, true)
+        .explain(Kind::Target, doing)?;
     let mut files: Vec<(String, u16, Vec<u8>)> = vec![
-        (format!("{folder}/installed"), 0o644, installed),
-        (format!("{folder}/triggers"), 0o644, database.write_triggers()),
+        (format!("{}/lock", database::DIRECTORY), 0o600, Vec::new()),
         (
-            format!("{folder}/scripts.tar.gz"),
-            0o644,
-            database.write_scripts(),
-        ),
-        (format!("{folder}/lock"), 0o600, Vec::new()),
-        (
-            "etc/apk/world".to_owned(),
-            0o644,
-            dependency::format_world(&world).into_bytes(),
-        ),
-        (
-            "etc/apk/arch".to_owned(),
+            database::ARCH.to_owned(),
             0o644,
             format!("{}\n", image.arch).into_bytes(),
         ),
@@ -279,8 +262,8 @@ fn write_database(
         }
     }
     for (path, mode, bytes) in files {
-        tree.write(path.as_bytes(), file(mode), Content::from(bytes))
-            .explain(Kind::Target, || "writing the installed database".to_owned())?;
+        tree.write(path.as_bytes(), Metadata::new(mode, time), Content::from(bytes))
+            .explain(Kind::Target, doing)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use lycia_apk::dependency;
 use lycia_apk::index::{self, Index, IndexHash};
 use lycia_apk::keys::{KeyRing, SigningKey};
-use lycia_apk::metadata::{Acl, PackageInfo};
+use lycia_apk::metadata::{Acl, PackageInfo, ScriptKind};
 use lycia_apk::package::{PackageBuilder, Trust};
 
 use crate::medium::Medium;
@@ -33,6 +33,8 @@ pub(crate) struct Spec<'a> {
     pub priority: u64,
     pub files: &'a [(&'a str, u16, &'a [u8])],
     pub links: &'a [(&'a str, &'a str)],
+    /// What its trigger listens to; empty for no trigger.
+    pub trigger: &'a str,
 }
 
 pub(crate) const NOTHING: Spec<'static> = Spec {
@@ -43,6 +45,7 @@ pub(crate) const NOTHING: Spec<'static> = Spec {
     priority: 0,
     files: &[],
     links: &[],
+    trigger: "",
 };
 
 impl Fixture {
@@ -72,6 +75,10 @@ impl Fixture {
         }
         for (path, target) in spec.links {
             builder.symlink(path.as_bytes(), target.as_bytes(), TIME).unwrap();
+        }
+        if !spec.trigger.is_empty() {
+            builder.script(ScriptKind::Trigger, b"#!/bin/sh\necho \"$@\"\n".to_vec());
+            builder.trigger(spec.trigger);
         }
         if spec.name == "base" {
             for folder in [
@@ -207,6 +214,13 @@ impl Fixture {
             name: "musl-safety-override-consent",
             depends: "base",
             provides: "musl-safety-override",
+            ..NOTHING
+        });
+        fixture.package(&Spec {
+            name: "fonts",
+            depends: "base",
+            files: &[("usr/share/fonts/a.ttf", 0o644, b"a font\n")],
+            trigger: "/usr/share/fonts",
             ..NOTHING
         });
         for platform in ["i386-pc", "x86_64-efi"] {

@@ -178,9 +178,18 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
     let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
     let mut tree = Tree::new(Metadata::new(0o755, time));
-    let (database, mut warnings) = install(&mut tree, unpacked, time)?;
+    let (database, deferred, mut warnings) = install(&mut tree, unpacked, time)?;
     write_database(&mut tree, &database, parts, time)?;
     warnings.extend(configure::configure(&mut tree, parts, time)?);
+    // After the services are enabled: the one of the first boot is tied into what is there then.
+    let left = lycia_root::first_boot::install(&mut tree, &deferred.triggers, time).map_err(packages)?;
+    let when = match left {
+        Some(_) => "runs at the first boot",
+        None => "was not run, and there is no dinit that would run it at the first boot",
+    };
+    for one in &deferred.named {
+        warnings.push(format!("the trigger of {} {when}: {}", one.package, one.reason));
+    }
     let mut faults = Vec::new();
     for finding in lycia_root::services::check(&tree).findings {
         let line = format!("service check: {}: {}", finding.service, finding.message);
@@ -214,12 +223,19 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     })
 }
 
+/// Triggers that nobody stands for here.
+struct Deferred {
+    named: Vec<lycia_root::Deferred>,
+    /// What they would run.
+    triggers: Vec<lycia_root::first_boot::Trigger>,
+}
+
 /// Installs packages, makes the users, resolves owners and runs the native triggers.
 fn install(
     tree: &mut Tree,
     unpacked: Vec<Unpacked>,
     time: Timestamp,
-) -> Result<(Database, Vec<String>), SystemError> {
+) -> Result<(Database, Deferred, Vec<String>), SystemError> {
     let mut installation = Installation::new(tree, time);
     for package in unpacked {
         installation.add(package).map_err(packages)?;
@@ -242,11 +258,12 @@ fn install(
             script.kind.name()
         ));
     }
+    let database = installed.database;
+    let package = |name: &str| database.packages.iter().find(|package| package.info.name == name);
     let listeners: Vec<Listener> = installed
-        .database
-        .packages
+        .triggers
         .iter()
-        .filter(|package| !package.triggers.is_empty())
+        .filter_map(|call| package(&call.package))
         .map(|package| Listener {
             package: package.info.name.clone(),
             globs: package.triggers.clone(),
@@ -255,13 +272,24 @@ fn install(
     let options = lycia_root::Options { time, strict: false };
     let report = lycia_root::run_triggers(tree, &listeners, &options).map_err(packages)?;
     warnings.extend(report.warnings);
-    for deferred in &report.deferred {
-        warnings.push(format!(
-            "the trigger of {} was not run: {}",
-            deferred.package, deferred.reason
-        ));
+    let mut triggers = Vec::new();
+    for call in &installed.triggers {
+        if report.deferred.iter().any(|one| one.package == call.package)
+            && let Some((package, script)) = call.script(&database)
+        {
+            triggers.push(lycia_root::first_boot::Trigger {
+                package: call.package.clone(),
+                version: package.info.version.clone(),
+                script: script.to_vec(),
+                directories: call.arguments.clone(),
+            });
+        }
     }
-    Ok((installed.database, warnings))
+    let deferred = Deferred {
+        named: report.deferred,
+        triggers,
+    };
+    Ok((database, deferred, warnings))
 }
 
 /// Writes what apk in the installed system carries on with.
@@ -277,27 +305,11 @@ fn write_database(
         .map(|word| dependency::parse_world_entry(word))
         .collect::<Result<Vec<_>, _>>()
         .map_err(packages)?;
-    let folder = database::DIRECTORY;
+    database.store(tree, &world, time, true).map_err(packages)?;
     let mut files: Vec<(String, u16, Vec<u8>)> = vec![
+        (format!("{}/lock", database::DIRECTORY), 0o600, Vec::new()),
         (
-            format!("{folder}/installed"),
-            0o644,
-            database.write_installed().map_err(packages)?,
-        ),
-        (format!("{folder}/triggers"), 0o644, database.write_triggers()),
-        (
-            format!("{folder}/scripts.tar.gz"),
-            0o644,
-            database.write_scripts(),
-        ),
-        (format!("{folder}/lock"), 0o600, Vec::new()),
-        (
-            "etc/apk/world".to_owned(),
-            0o644,
-            dependency::format_world(&world).into_bytes(),
-        ),
-        (
-            "etc/apk/arch".to_owned(),
+            database::ARCH.to_owned(),
             0o644,
             format!("{}\n", parts.install.arch).into_bytes(),
         ),
@@ -320,7 +332,7 @@ fn write_database(
     }
     for (name, pem) in parts.keys {
         // A key that a package brings is the package's.
-        let packaged = format!("usr/lib/apk/keys/{name}");
+        let packaged = format!("lib/apk/keys/{name}");
         if tree
             .find(packaged.as_bytes(), Follow::All)
             .map_err(packages)?

@@ -69,7 +69,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lycia_tree::{Content, Follow, InodeId, Timestamp, Tree};
 
-use crate::database::Database;
+use crate::database::{Database, InstalledPackage};
 use crate::metadata::{FileKind, Package, PackageInfo, ScriptKind};
 use crate::package::Format;
 
@@ -188,6 +188,18 @@ pub struct ScriptCall {
     pub kind: ScriptKind,
     /// Its arguments: the version, or the new and the old one; for a trigger, directories in byte order.
     pub arguments: Vec<Vec<u8>>,
+}
+
+impl ScriptCall {
+    /// The package as `database` has it, and the text of the script; `None` where it has no such script.
+    pub fn script<'d>(&self, database: &'d Database) -> Option<(&'d InstalledPackage, &'d [u8])> {
+        let package = database
+            .packages
+            .iter()
+            .find(|package| package.info.name == self.package)?;
+        let (_, script) = package.scripts.iter().find(|(kind, _)| *kind == self.kind)?;
+        Some((package, script))
+    }
 }
 
 /// What a transaction did.

@@ -328,6 +328,36 @@ fn an_installation_from_answers_to_disk() {
 }
 
 #[test]
+fn a_trigger_that_nobody_stands_for_runs_at_the_first_boot() {
+    let answers = ANSWERS.replace(
+        "allocator = \"scudo\"",
+        "allocator = \"scudo\"\nextra = [\"fonts\"]",
+    );
+    let run = run(&answers);
+    let prepared = run.prepare().unwrap();
+    let warnings = run.execute(&prepared);
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.starts_with("the trigger of fonts runs at the first boot")),
+        "{warnings:#?}"
+    );
+    let root = run.root(&prepared.plan);
+    let entries: Vec<String> = root
+        .walk()
+        .map(|entry| lycia_tree::display(&entry.path))
+        .filter(|path| path.contains("fonts-1-r0.trigger") || path.contains("/etc/dinit.d/boot.d/"))
+        .collect();
+    let script = entries.iter().find(|path| path.ends_with("fonts-1-r0.trigger"));
+    let script = script.unwrap_or_else(|| panic!("{entries:#?}"));
+    assert!(text(&root, script).contains("echo"));
+    assert!(
+        entries.iter().any(|path| path.contains("first-boot")),
+        "{entries:#?}"
+    );
+}
+
+#[test]
 fn a_resumed_installation_makes_the_same_plan() {
     let run = run(ANSWERS);
     let prepared = run.prepare().unwrap();
