@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -74,7 +75,7 @@ fn install_and_boot(iso: &Path, firmware: Firmware, allocator: &str) {
 
     let mut machine = Machine::new(Architecture::X86_64, firmware);
     machine.media = vec![Medium::cdrom(iso), Medium::disk(&disk), Medium::disk(&other)];
-    let mut guest = machine.start().unwrap();
+    let guest = machine.start().unwrap();
     guest.stage("the live system");
     guest.serial.expect("login:", LIMIT).unwrap();
     guest.serial.login("root", "chimera", LIMIT).unwrap();
@@ -97,13 +98,11 @@ fn install_and_boot(iso: &Path, firmware: Firmware, allocator: &str) {
         )
         .unwrap();
     assert_eq!(refused.status, 7, "{}", refused.text);
-    assert!(
-        std::fs::read(&disk)
-            .unwrap()
-            .iter()
-            .take(1 << 20)
-            .all(|&byte| byte == 0)
-    );
+    let mut beginning = vec![1; 1 << 20];
+    std::fs::File::open(&disk)
+        .and_then(|mut disk| disk.read_exact(&mut beginning))
+        .unwrap();
+    assert!(beginning.iter().all(|&byte| byte == 0), "something was written");
     guest.stage("the installation");
     let said = ask(
         &guest,
@@ -120,7 +119,7 @@ fn install_and_boot(iso: &Path, firmware: Firmware, allocator: &str) {
 
     let mut machine = Machine::new(Architecture::X86_64, firmware);
     machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
-    let mut guest = machine.start().unwrap();
+    let guest = machine.start().unwrap();
     guest.stage("the installed system");
     guest.serial.expect("login:", LIMIT).unwrap();
     guest.serial.login("tester", "installed", LIMIT).unwrap();
@@ -156,14 +155,21 @@ fn install_and_boot(iso: &Path, firmware: Firmware, allocator: &str) {
         "the other disk changed"
     );
 
-    // The root's journal was written to by the kernel, and the volume is whole.
-    let table = Command::new("sgdisk")
-        .arg("--verify")
-        .arg(&disk)
-        .output()
-        .unwrap();
-    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    // The table is sound, and the root that the kernel mounted and wrote to is whole.
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{program}: {said}");
+        said
+    };
+    let disk = disk.to_str().unwrap();
+    let table = said("sgdisk", &["--verify", disk]);
     assert!(table.contains("No problems found"), "{table}");
+    let table: serde_json::Value = serde_json::from_str(&said("sfdisk", &["--json", disk])).unwrap();
+    let partitions = table["partitiontable"]["partitions"].as_array().unwrap();
+    let largest = partitions.iter().max_by_key(|one| one["size"].as_u64()).unwrap();
+    let start = largest["start"].as_u64().unwrap() * 512;
+    said("e2fsck", &["-fn", &format!("{disk}?offset={start}")]);
 }
 
 #[test]

@@ -17,6 +17,11 @@ struct Project {
 }
 
 impl Project {
+    /// Where a recipe is built.
+    fn scratch(&self, recipe: &str) -> std::path::PathBuf {
+        self.dir.path().join("store/seed").join("work").join(recipe)
+    }
+
     fn new(recipes: &[(&str, &str)]) -> Project {
         let project = Project {
             dir: tempfile::tempdir().unwrap(),
@@ -440,7 +445,7 @@ fn a_cancelled_run_keeps_what_was_whole_and_nothing_else() {
     ]);
     let options = project.options();
     let cancel = options.cancel.clone();
-    let marker = project.dir.path().join("store/seed/work/slow/out/usr/share/slow");
+    let marker = project.scratch("slow").join("out/usr/share/slow");
     let waiter = std::thread::spawn(move || {
         let start = Instant::now();
         while !marker.exists() && start.elapsed() < Duration::from_secs(60) {
@@ -489,7 +494,7 @@ fn a_killed_run_leaves_nothing_under_a_final_name() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let marker = project.dir.path().join("store/seed/work/slow/out/usr/share/slow");
+    let marker = project.scratch("slow").join("out/usr/share/slow");
     let start = Instant::now();
     while !marker.exists() {
         assert!(
@@ -512,7 +517,7 @@ fn a_killed_run_leaves_nothing_under_a_final_name() {
     let report = project.build();
     assert_eq!(report.recipes[0].outcome, Outcome::Built);
     assert_eq!(results(&project, "slow"), 1);
-    assert!(!project.dir.path().join("store/seed/work/slow").exists());
+    assert!(!project.scratch("slow").exists());
 }
 
 #[test]
@@ -582,13 +587,10 @@ fn pruning_keeps_the_last_result_of_each_recipe() {
     project.write(&format!("store/sources/{}-old.tar.gz", "0".repeat(64)), "old");
     project.build();
     assert_eq!((results(&project, "a"), results(&project, "b")), (2, 1));
-    assert!(
-        project.dir.path().join("store/seed/work/bad").exists(),
-        "kept to look at"
-    );
+    assert!(project.scratch("bad").exists(), "kept to look at");
     assert!(lycia_seed::prune(&project.options()).unwrap() > 0);
     assert_eq!((results(&project, "a"), results(&project, "b")), (1, 0));
-    assert!(!project.dir.path().join("store/seed/work/bad").exists());
+    assert!(!project.scratch("bad").exists());
     assert_eq!(project.build().recipe("a").unwrap().outcome, Outcome::Cached);
     assert!(
         lycia_seed::prune(&project.options()).unwrap() < 1000,

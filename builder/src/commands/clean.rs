@@ -22,6 +22,23 @@ pub fn clean(context: &Context, args: &CleanArgs) -> Result<()> {
     } else {
         freed += remove(&store.root().join("scratch"))?;
         freed += super::seed::prune(context)?;
+        // Files without a name yet leave nothing; on file systems that have none such they do.
+        let blocks = store.root().join("blocks");
+        let versions = std::fs::read_dir(&blocks).into_iter().flatten().flatten();
+        for folder in versions
+            .map(|entry| entry.path())
+            .chain([store.root().join("built")])
+        {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry
+                    .file_name()
+                    .as_encoded_bytes()
+                    .starts_with(TEMPORARY.as_bytes())
+                {
+                    freed += remove(&entry.path())?;
+                }
+            }
+        }
         for folder in ["packs", "packages", INDEXES] {
             let folder = store.root().join(folder);
             if args.packs {
