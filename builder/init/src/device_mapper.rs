@@ -1,0 +1,907 @@
+//! Device mapper (`linux/dm-ioctl.h`, interface version 4): block devices made of other ones by a table, whatever the type of
+//! the target: `verity`, `crypt`, `linear`.
+//!
+//! A device is made in three requests (create, load the table, resume) and gets its node below `/dev/mapper`. When one of
+//! them fails, what the ones before made is taken away again. Buffers are plain bytes with the offsets of the header,
+//! which a test compares with what a C compiler makes of it.
+
+use rustix::fs::{FileType, Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// The device that takes the requests.
+pub const CONTROL: &str = "/dev/mapper/control";
+/// Longest name of a device in bytes: `DM_NAME_LEN` less the zero behind it.
+pub const NAME_MAX: usize = 127;
+/// Longest UUID in bytes: `DM_UUID_LEN` less the zero.
+pub const UUID_MAX: usize = 128;
+/// Longest name of a target's type in bytes: `DM_MAX_TYPE_NAME` less the zero.
+pub const TYPE_MAX: usize = 15;
+/// Most bytes of a request that this program sends. A table with a key of 512 bits or a salt of 256 bytes has less than 2 KiB.
+const REQUEST_MAX: usize = 64 << 10;
+/// Bytes that the status of a table may take.
+const STATUS_ROOM: usize = 4096;
+/// How often a device is asked to go while someone (a probe of udev) still has it open, and how long between.
+const REMOVE_TRIES: u32 = 40;
+const REMOVE_PAUSE: Duration = Duration::from_millis(50);
+
+/// `struct dm_ioctl`: offsets and size.
+mod header {
+    pub const DATA_SIZE: usize = 12;
+    pub const DATA_START: usize = 16;
+    pub const TARGET_COUNT: usize = 20;
+    pub const FLAGS: usize = 28;
+    pub const DEV: usize = 40;
+    pub const NAME: usize = 48;
+    pub const UUID: usize = 176;
+    pub const SIZE: usize = 312;
+}
+
+/// `struct dm_target_spec`: offsets and size.
+mod spec {
+    pub const START: usize = 0;
+    pub const LENGTH: usize = 8;
+    pub const NEXT: usize = 20;
+    pub const TYPE: usize = 24;
+    pub const SIZE: usize = 40;
+}
+
+/// Version of the interface that is spoken. The kernel takes any minor version up to its own.
+const VERSION: [u32; 3] = [4, 0, 0];
+const READ_ONLY: u32 = 1 << 0;
+const STATUS_TABLE: u32 = 1 << 4;
+const BUFFER_FULL: u32 = 1 << 8;
+const SECURE_DATA: u32 = 1 << 15;
+
+/// A request of the device mapper: `_IOWR(0xfd, NUMBER, struct dm_ioctl)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// `DM_DEV_CREATE`
+    Create = 3,
+    /// `DM_DEV_REMOVE`
+    Remove = 4,
+    /// `DM_DEV_SUSPEND`, which resumes unless the flag for suspending is set
+    Resume = 6,
+    /// `DM_TABLE_LOAD`
+    LoadTable = 9,
+    /// `DM_TABLE_STATUS`
+    TableStatus = 12,
+}
+
+impl Request {
+    /// The number of the ioctl.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        // Directions of _IOWR: writing 1, reading 2, in the upper two bits, then 14 bits of size.
+        (3 << 30) | ((header::SIZE as u32) << 16) | (0xfd << 8) | self as u32
+    }
+
+    const fn doing(self) -> &'static str {
+        match self {
+            Self::Create => "creating",
+            Self::Remove => "removing",
+            Self::Resume => "starting",
+            Self::LoadTable => "loading the table of",
+            Self::TableStatus => "asking for the status of",
+        }
+    }
+}
+
+/// Why a mapped device is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceMapperError {
+    /// The control device cannot be opened.
+    #[error("opening {CONTROL}: {0}; the kernel needs the device mapper (module `dm-mod`)")]
+    Control(io::Error),
+    /// A name, UUID, type or table that no request can carry.
+    #[error("{what} of a mapped device cannot be `{text}`: {why}")]
+    Words {
+        /// What it is.
+        what: &'static str,
+        /// What was given, cut to 64 characters.
+        text: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The kernel refused.
+    #[error("{} the mapped device `{name}`: {source}; {hint}", .request.doing())]
+    Kernel {
+        /// What was asked.
+        request: Request,
+        /// The device.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+        /// What that means.
+        hint: String,
+    },
+    /// The device is there without a node, and has been taken away again.
+    #[error("making {node} for the mapped device: {source}")]
+    Node {
+        /// The node.
+        node: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the kernel answered makes no sense.
+    #[error("the kernel's answer about the mapped device `{name}` is {why}")]
+    Answer {
+        /// The device.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+/// One line of a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// First sector of 512 bytes of the mapped device.
+    pub start: u64,
+    /// Sectors of 512 bytes.
+    pub sectors: u64,
+    /// Type: `verity`, `crypt`, `linear`.
+    pub kind: &'a str,
+    /// The words of the type, as in `dmsetup table`.
+    pub parameters: &'a str,
+}
+
+impl std::fmt::Debug for Target<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The words of `crypt` hold the key.
+        write!(
+            formatter,
+            "{} {} {} (words not shown)",
+            self.start, self.sectors, self.kind
+        )
+    }
+}
+
+/// What a device is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping<'a> {
+    /// Name below `/dev/mapper`.
+    pub name: &'a str,
+    /// UUID as the tools of the type write it (`CRYPT-LUKS2-…`), or empty.
+    pub uuid: &'a str,
+    /// Whether nothing can be written to it; `verity` wants that.
+    pub read_only: bool,
+    /// Whether the table holds a key: kernel and program then wipe what they passed to each other.
+    pub secret: bool,
+    /// The table, one target behind the other without gaps.
+    pub targets: &'a [Target<'a>],
+}
+
+/// A device that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedDevice {
+    /// Its node: `/dev/mapper/NAME`.
+    pub node: String,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// Where requests go: the kernel, or what a test has in its place.
+pub trait Requests {
+    /// Sends a request. The buffer is a `struct dm_ioctl` with its data, and comes back as the kernel changed it.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    fn send(&self, request: Request, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// The kernel's control device.
+#[derive(Debug)]
+pub struct Kernel(File);
+
+impl Requests for Kernel {
+    fn send(&self, request: Request, buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.len() < header::SIZE {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        put_u32(buffer, header::DATA_SIZE, buffer.len() as u32);
+        // SAFETY: the kernel reads and writes no more than the bytes that `data_size` names, which was just set to
+        // the length of the buffer, and the buffer is borrowed for the call and at least one header long.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), request.code() as _, buffer.as_mut_ptr()) };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn put_u32(buffer: &mut [u8], at: usize, value: u32) {
+    buffer[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+}
+
+fn put_u64(buffer: &mut [u8], at: usize, value: u64) {
+    buffer[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+}
+
+fn u32_at(buffer: &[u8], at: usize) -> Option<u32> {
+    buffer
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u32::from_ne_bytes)
+}
+
+fn u64_at(buffer: &[u8], at: usize) -> Option<u64> {
+    buffer
+        .get(at..at + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_ne_bytes)
+}
+
+fn checked<'a>(
+    what: &'static str,
+    text: &'a str,
+    longest: usize,
+    slashes: bool,
+) -> Result<&'a [u8], DeviceMapperError> {
+    let why = if text.contains('\0') {
+        "it holds a zero byte"
+    } else if text.len() > longest {
+        "it is too long"
+    } else if !slashes && (text.is_empty() || text.contains('/') || text == "." || text == "..") {
+        "it must be one name of a file"
+    } else if what == "the name" && text == "control" {
+        "that is the control device"
+    } else {
+        return Ok(text.as_bytes());
+    };
+    let secret = what == "the table";
+    Err(DeviceMapperError::Words {
+        what,
+        text: if secret {
+            "(not shown)".into()
+        } else {
+            text.chars().take(64).collect()
+        },
+        why,
+    })
+}
+
+/// A `struct dm_ioctl` about a device, without data.
+fn plain(name: &str, uuid: &str, flags: u32) -> Result<Vec<u8>, DeviceMapperError> {
+    let name = checked("the name", name, NAME_MAX, false)?;
+    let uuid = checked("the UUID", uuid, UUID_MAX, true)?;
+    let mut buffer = vec![0; header::SIZE];
+    for (index, part) in VERSION.into_iter().enumerate() {
+        put_u32(&mut buffer, index * 4, part);
+    }
+    put_u32(&mut buffer, header::DATA_SIZE, header::SIZE as u32);
+    put_u32(&mut buffer, header::DATA_START, header::SIZE as u32);
+    put_u32(&mut buffer, header::FLAGS, flags);
+    buffer[header::NAME..header::NAME + name.len()].copy_from_slice(name);
+    buffer[header::UUID..header::UUID + uuid.len()].copy_from_slice(uuid);
+    Ok(buffer)
+}
+
+/// The request that loads a table.
+fn table(mapping: &Mapping<'_>) -> Result<Vec<u8>, DeviceMapperError> {
+    let words = |why| DeviceMapperError::Words {
+        what: "the table",
+        text: format!("{} targets", mapping.targets.len()),
+        why,
+    };
+    let mut flags = 0;
+    if mapping.read_only {
+        flags |= READ_ONLY;
+    }
+    if mapping.secret {
+        flags |= SECURE_DATA;
+    }
+    let length = mapping.targets.iter().fold(header::SIZE, |length, target| {
+        length.saturating_add((spec::SIZE + target.parameters.len() + 1).next_multiple_of(8))
+    });
+    if length > REQUEST_MAX {
+        return Err(words("it is too long"));
+    }
+    // Taken whole at once: growing would leave copies of a key behind.
+    let mut buffer = Vec::with_capacity(length);
+    // The UUID is given when the device is created; here the name is enough, and both together are refused.
+    buffer.extend_from_slice(&plain(mapping.name, "", flags)?);
+    put_u32(&mut buffer, header::TARGET_COUNT, mapping.targets.len() as u32);
+    put_u32(&mut buffer, header::DATA_SIZE, length as u32);
+    let mut expected = 0;
+    for target in mapping.targets {
+        if target.sectors == 0 || target.start != expected {
+            return Err(words("its targets must follow each other without gaps"));
+        }
+        expected = target
+            .start
+            .checked_add(target.sectors)
+            .ok_or_else(|| words("it ends behind the last sector there can be"))?;
+        let kind = checked("the type", target.kind, TYPE_MAX, false)?;
+        let parameters = checked("the table", target.parameters, REQUEST_MAX, true)?;
+        let at = buffer.len();
+        // A string and the zero behind it, and then the next entry at a multiple of 8.
+        let size = (spec::SIZE + parameters.len() + 1).next_multiple_of(8);
+        buffer.resize(at + size, 0);
+        put_u64(&mut buffer, at + spec::START, target.start);
+        put_u64(&mut buffer, at + spec::LENGTH, target.sectors);
+        put_u32(&mut buffer, at + spec::NEXT, size as u32);
+        buffer[at + spec::TYPE..at + spec::TYPE + kind.len()].copy_from_slice(kind);
+        buffer[at + spec::SIZE..at + spec::SIZE + parameters.len()].copy_from_slice(parameters);
+    }
+    if mapping.targets.is_empty() {
+        return Err(words("it is empty"));
+    }
+    Ok(buffer)
+}
+
+/// Takes a `dev_t` of the kernel's 64-bit form apart (`huge_encode_dev`).
+fn device_numbers(dev: u64) -> (u32, u32) {
+    let major = (dev >> 8) & 0xfff;
+    let minor = (dev & 0xff) | ((dev >> 12) & 0xffff_ff00);
+    (major as u32, minor as u32)
+}
+
+/// Overwrites what may hold a key, in a way that is not optimized away.
+fn wipe(buffer: &mut [u8]) {
+    buffer.fill(0);
+    std::hint::black_box(buffer);
+}
+
+/// A client of the device mapper.
+#[derive(Debug)]
+pub struct DeviceMapper<R = Kernel> {
+    requests: R,
+}
+
+impl DeviceMapper {
+    /// Opens the control device.
+    ///
+    /// # Errors
+    /// When the kernel has no device mapper (yet), or this is not root.
+    pub fn open() -> Result<Self, DeviceMapperError> {
+        rustix::fs::open(CONTROL, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map(|control| Self {
+                requests: Kernel(control.into()),
+            })
+            .map_err(|error| DeviceMapperError::Control(error.into()))
+    }
+}
+
+impl<R: Requests> DeviceMapper<R> {
+    /// A client that sends its requests elsewhere.
+    pub fn with(requests: R) -> Self {
+        Self { requests }
+    }
+
+    fn send(&self, request: Request, name: &str, buffer: &mut [u8]) -> Result<(), DeviceMapperError> {
+        self.requests.send(request, buffer).map_err(|source| {
+            let hint = match (request, source.raw_os_error()) {
+                (Request::Create, Some(libc::EBUSY)) => "a device of that name or UUID is there already",
+                (Request::LoadTable, Some(libc::EINVAL)) => {
+                    "the kernel log says which word of the table is wrong, or which module is missing (dm-verity, dm-crypt)"
+                }
+                (Request::LoadTable, Some(libc::ENOENT)) => "a cipher or hash that the kernel cannot find (its module is not there)",
+                (Request::LoadTable, Some(libc::ENODEV | libc::ENXIO)) => "a device below it is not there",
+                (Request::LoadTable, Some(libc::EBUSY)) => "a device below it is in use",
+                (Request::LoadTable, Some(libc::ENOKEY)) => "a signature that the kernel wants is missing",
+                (Request::Remove, Some(libc::EBUSY)) => "it is in use",
+                (_, Some(libc::ENXIO)) => "there is no such device",
+                (_, Some(libc::ENOTTY)) => "this kernel's device mapper is too old",
+                (_, Some(libc::EACCES | libc::EPERM)) => "only root may",
+                (_, Some(libc::ENOMEM)) => "the kernel has no memory for it",
+                _ => "the kernel log may say more",
+            };
+            DeviceMapperError::Kernel {
+                request,
+                name: name.to_owned(),
+                source,
+                hint: hint.to_owned(),
+            }
+        })
+    }
+
+    /// Creates a device, loads its table and starts it. Without a node; [`DeviceMapper::create`] makes that too.
+    ///
+    /// # Errors
+    /// Says which of the requests the kernel refused; a device that was half made is gone again.
+    pub fn start(&self, mapping: &Mapping<'_>) -> Result<MappedDevice, DeviceMapperError> {
+        let name = mapping.name;
+        let mut load = table(mapping)?;
+        let mut create = plain(name, mapping.uuid, 0)?;
+        self.send(Request::Create, name, &mut create)?;
+        let finish = || {
+            let loaded = self.send(Request::LoadTable, name, &mut load);
+            if mapping.secret {
+                wipe(&mut load);
+            }
+            loaded?;
+            let mut resume = plain(name, "", if mapping.read_only { READ_ONLY } else { 0 })?;
+            self.send(Request::Resume, name, &mut resume)?;
+            let dev = u64_at(&resume, header::DEV).unwrap_or(0);
+            if dev == 0 {
+                return Err(DeviceMapperError::Answer {
+                    name: name.to_owned(),
+                    why: "without a device number",
+                });
+            }
+            let (major, minor) = device_numbers(dev);
+            Ok(MappedDevice {
+                node: format!("/dev/mapper/{name}"),
+                major,
+                minor,
+            })
+        };
+        let made = { finish }();
+        made.inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = self.remove(name);
+        })
+    }
+
+    /// Creates a device as [`DeviceMapper::start`] does, and its node `/dev/mapper/NAME`.
+    ///
+    /// # Errors
+    /// As there, and when the node cannot be made.
+    pub fn create(&self, mapping: &Mapping<'_>) -> Result<MappedDevice, DeviceMapperError> {
+        let device = self.start(mapping)?;
+        make_node(Path::new("/dev"), mapping.name, device.major, device.minor)
+            .map_err(|source| DeviceMapperError::Node {
+                node: device.node.clone(),
+                source,
+            })
+            .inspect_err(|_| {
+                let _ = self.remove(mapping.name);
+            })?;
+        Ok(device)
+    }
+
+    /// Takes a device away, and its node. Someone who has it open is waited for two seconds.
+    ///
+    /// # Errors
+    /// When it is still in use then, or not there.
+    pub fn remove(&self, name: &str) -> Result<(), DeviceMapperError> {
+        for again in (0..REMOVE_TRIES).rev() {
+            let mut buffer = plain(name, "", 0)?;
+            match self.send(Request::Remove, name, &mut buffer) {
+                Err(DeviceMapperError::Kernel { source, .. })
+                    if again > 0 && source.raw_os_error() == Some(libc::EBUSY) =>
+                {
+                    std::thread::sleep(REMOVE_PAUSE);
+                }
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        // udev may have taken it away, or none was made.
+        let _ = std::fs::remove_file(format!("/dev/mapper/{name}"));
+        Ok(())
+    }
+
+    /// What the type says of each target: for `verity` `V`, or `C` once a block was not what it should be.
+    ///
+    /// # Errors
+    /// When there is no such device, or the answer is not whole.
+    pub fn status(&self, name: &str) -> Result<Vec<String>, DeviceMapperError> {
+        self.ask(name, 0)
+    }
+
+    /// The words of each target's table, as they were loaded (keys of `crypt` are in them).
+    ///
+    /// # Errors
+    /// As for [`DeviceMapper::status`].
+    pub fn loaded_table(&self, name: &str) -> Result<Vec<String>, DeviceMapperError> {
+        self.ask(name, STATUS_TABLE)
+    }
+
+    fn ask(&self, name: &str, flags: u32) -> Result<Vec<String>, DeviceMapperError> {
+        let mut buffer = plain(name, "", flags)?;
+        buffer.resize(header::SIZE + STATUS_ROOM, 0);
+        let whole = buffer.len() as u32;
+        put_u32(&mut buffer, header::DATA_SIZE, whole);
+        self.send(Request::TableStatus, name, &mut buffer)?;
+        answers(&buffer).map_err(|why| DeviceMapperError::Answer {
+            name: name.to_owned(),
+            why,
+        })
+    }
+}
+
+/// Reads the list of targets behind the header of an answer.
+fn answers(buffer: &[u8]) -> Result<Vec<String>, &'static str> {
+    const CUT: &str = "cut off";
+    if u32_at(buffer, header::FLAGS).ok_or(CUT)? & BUFFER_FULL != 0 {
+        return Err("longer than this program has room for");
+    }
+    let count = u32_at(buffer, header::TARGET_COUNT).ok_or(CUT)?;
+    let start = u32_at(buffer, header::DATA_START).ok_or(CUT)? as usize;
+    let mut at = start;
+    let mut out = Vec::new();
+    for _ in 0..count {
+        let text = buffer.get(at + spec::SIZE..).ok_or(CUT)?;
+        let end = text.iter().position(|byte| *byte == 0).ok_or(CUT)?;
+        out.push(String::from_utf8_lossy(&text[..end]).into_owned());
+        // Here the kernel counts from the first entry, not from this one as when a table is loaded.
+        let next = start + u32_at(buffer, at + spec::NEXT).ok_or(CUT)? as usize;
+        if next <= at {
+            return match out.len() == count as usize {
+                true => Ok(out),
+                false => Err("going in circles"),
+            };
+        }
+        at = next;
+    }
+    Ok(out)
+}
+
+/// Makes `mapper/NAME` below `dev`: a link to `dm-MINOR` as udev makes it, if devtmpfs has that node, else a node.
+fn make_node(dev: &Path, name: &str, major: u32, minor: u32) -> io::Result<()> {
+    let directory = dev.join("mapper");
+    match std::fs::create_dir(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let node = directory.join(name);
+    match std::fs::remove_file(&node) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let number = rustix::fs::makedev(major, minor);
+    let of_kernel = format!("dm-{minor}");
+    let there = rustix::fs::stat(dev.join(&of_kernel)).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice && found.st_rdev == number
+    });
+    if there {
+        std::os::unix::fs::symlink(format!("../{of_kernel}"), &node)
+    } else {
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &node,
+            FileType::BlockDevice,
+            Mode::RUSR | Mode::WUSR,
+            number,
+        )
+        .map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::process::Command;
+
+    const VERITY: &str = "1 /dev/loop0 /dev/loop0 4096 4096 10 11 sha256 aabb -";
+
+    fn mapping<'a>(targets: &'a [Target<'a>]) -> Mapping<'a> {
+        Mapping {
+            name: "live",
+            uuid: "CRYPT-VERITY-0011-live",
+            read_only: true,
+            secret: false,
+            targets,
+        }
+    }
+
+    const TWO: &[Target<'static>] = &[
+        Target {
+            start: 0,
+            sectors: 80,
+            kind: "verity",
+            parameters: VERITY,
+        },
+        Target {
+            start: 80,
+            sectors: 16,
+            kind: "linear",
+            parameters: "7:1 32",
+        },
+    ];
+
+    /// Builds the same requests with the structures of the header, and prints them with the numbers of the ioctls.
+    const ORACLE: &str = r#"
+#include <linux/dm-ioctl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+static union { char bytes[1024]; struct dm_ioctl head; } b;
+static void begin(void) {
+    memset(&b, 0, sizeof b);
+    b.head.version[0] = DM_VERSION_MAJOR;
+    b.head.data_size = b.head.data_start = sizeof b.head;
+    strcpy(b.head.name, "live");
+}
+static void show(void) {
+    for (unsigned i = 0; i < b.head.data_size; i++) printf("%02x", (unsigned char)b.bytes[i]);
+    puts("");
+}
+static void add(unsigned long long start, unsigned long long sectors, const char *type, const char *words) {
+    struct dm_target_spec *spec = (void *)(b.bytes + b.head.data_size);
+    spec->sector_start = start;
+    spec->length = sectors;
+    strcpy(spec->target_type, type);
+    strcpy((char *)(spec + 1), words);
+    spec->next = (sizeof *spec + strlen(words) + 1 + 7) / 8 * 8;
+    b.head.data_size += spec->next;
+    b.head.target_count++;
+}
+int main(void) {
+    printf("%lx %lx %lx %lx %lx\n", (long)DM_DEV_CREATE, (long)DM_DEV_REMOVE, (long)DM_DEV_SUSPEND,
+           (long)DM_TABLE_LOAD, (long)DM_TABLE_STATUS);
+    printf("%d %d %d %d\n", DM_NAME_LEN, DM_UUID_LEN, DM_MAX_TYPE_NAME, DM_VERSION_MAJOR);
+    printf("%x %x %x %x\n", DM_READONLY_FLAG, DM_STATUS_TABLE_FLAG, DM_BUFFER_FULL_FLAG, DM_SECURE_DATA_FLAG);
+    begin(); strcpy(b.head.uuid, "CRYPT-VERITY-0011-live"); show();
+    begin(); b.head.flags = DM_READONLY_FLAG;
+    add(0, 80, "verity", "1 /dev/loop0 /dev/loop0 4096 4096 10 11 sha256 aabb -");
+    add(80, 16, "linear", "7:1 32"); show();
+    begin(); b.head.flags = DM_READONLY_FLAG; show();
+    begin(); b.head.dev = 0x12345678; show();
+    return 0;
+}
+"#;
+
+    fn hex(bytes: &[u8]) -> String {
+        crate::digest::hex(bytes)
+    }
+
+    #[test]
+    fn requests_are_what_a_c_compiler_makes_of_the_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, program) = (folder.path().join("dm.c"), folder.path().join("dm"));
+        std::fs::write(&source, ORACLE).unwrap();
+        let compiled = Command::new("cc")
+            .arg("-o")
+            .args([&program, &source])
+            .status()
+            .expect("this test needs the Debian packages gcc and linux-libc-dev");
+        assert!(
+            compiled.success(),
+            "this test needs the Debian package linux-libc-dev"
+        );
+        let output = String::from_utf8(Command::new(&program).output().unwrap().stdout).unwrap();
+        let dev = {
+            let mut buffer = plain("live", "", 0).unwrap();
+            put_u64(&mut buffer, header::DEV, 0x1234_5678);
+            buffer
+        };
+        let requests = [
+            Request::Create,
+            Request::Remove,
+            Request::Resume,
+            Request::LoadTable,
+            Request::TableStatus,
+        ];
+        let expected = [
+            requests.map(|request| format!("{:x}", request.code())).join(" "),
+            format!(
+                "{} {} {} {}",
+                NAME_MAX + 1,
+                UUID_MAX + 1,
+                TYPE_MAX + 1,
+                VERSION[0]
+            ),
+            format!("{READ_ONLY:x} {STATUS_TABLE:x} {BUFFER_FULL:x} {SECURE_DATA:x}"),
+            hex(&plain("live", "CRYPT-VERITY-0011-live", 0).unwrap()),
+            hex(&table(&mapping(TWO)).unwrap()),
+            hex(&plain("live", "", READ_ONLY).unwrap()),
+            hex(&dev),
+        ];
+        assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+    }
+
+    /// Records requests, and answers as it was told.
+    struct Fake {
+        seen: RefCell<Vec<(Request, Vec<u8>)>>,
+        fails: Option<(Request, i32)>,
+    }
+
+    impl Fake {
+        fn new(fails: Option<(Request, i32)>) -> DeviceMapper<Self> {
+            DeviceMapper::with(Self {
+                seen: RefCell::default(),
+                fails,
+            })
+        }
+    }
+
+    impl Requests for Fake {
+        fn send(&self, request: Request, buffer: &mut [u8]) -> io::Result<()> {
+            self.seen.borrow_mut().push((request, buffer.to_vec()));
+            match self.fails {
+                Some((failing, error)) if failing == request => Err(io::Error::from_raw_os_error(error)),
+                _ => {
+                    put_u64(buffer, header::DEV, (254 << 8) | 3 | (1 << 20));
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn order(mapper: &DeviceMapper<Fake>) -> Vec<Request> {
+        mapper
+            .requests
+            .seen
+            .borrow()
+            .iter()
+            .map(|(request, _)| *request)
+            .collect()
+    }
+
+    #[test]
+    fn a_device_is_created_loaded_and_started() {
+        let mapper = Fake::new(None);
+        let device = mapper.start(&mapping(TWO)).unwrap();
+        assert_eq!(
+            device,
+            MappedDevice {
+                node: "/dev/mapper/live".into(),
+                major: 254,
+                minor: 259,
+            }
+        );
+        assert_eq!(
+            order(&mapper),
+            [Request::Create, Request::LoadTable, Request::Resume]
+        );
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_and_says_what_it_was() {
+        for (request, error, order_then, text) in [
+            (
+                Request::Create,
+                libc::EBUSY,
+                vec![Request::Create],
+                "creating the mapped device `live`: Device or resource busy (os error 16); a device of that name or UUID is there already",
+            ),
+            (
+                Request::LoadTable,
+                libc::EINVAL,
+                vec![Request::Create, Request::LoadTable, Request::Remove],
+                "loading the table of the mapped device `live`: Invalid argument (os error 22); the kernel log says which word of the \
+                 table is wrong, or which module is missing (dm-verity, dm-crypt)",
+            ),
+            (
+                Request::Resume,
+                libc::EIO,
+                vec![
+                    Request::Create,
+                    Request::LoadTable,
+                    Request::Resume,
+                    Request::Remove,
+                ],
+                "starting the mapped device `live`: Input/output error (os error 5); the kernel log may say more",
+            ),
+        ] {
+            let mapper = Fake::new(Some((request, error)));
+            assert_eq!(mapper.start(&mapping(TWO)).unwrap_err().to_string(), text);
+            assert_eq!(order(&mapper), order_then);
+        }
+    }
+
+    #[test]
+    fn a_device_in_use_is_asked_for_a_bounded_time() {
+        let mapper = Fake::new(Some((Request::Remove, libc::EBUSY)));
+        assert!(
+            mapper
+                .remove("live")
+                .unwrap_err()
+                .to_string()
+                .contains("it is in use")
+        );
+        assert_eq!(order(&mapper).len(), REMOVE_TRIES as usize);
+    }
+
+    #[test]
+    fn a_table_with_a_key_is_marked_and_never_shown() {
+        let targets = [Target {
+            start: 0,
+            sectors: 8,
+            kind: "crypt",
+            parameters: "aes-xts-plain64 00ff 0 /dev/vda 32768",
+        }];
+        let secret = Mapping {
+            secret: true,
+            ..mapping(&targets)
+        };
+        assert!(!format!("{secret:?}").contains("00ff"));
+        let flags = u32_at(&table(&secret).unwrap(), header::FLAGS).unwrap();
+        assert_eq!(flags, READ_ONLY | SECURE_DATA);
+        let zero = [Target {
+            parameters: "00ff\0",
+            ..targets[0]
+        }];
+        let error = table(&mapping(&zero)).unwrap_err().to_string();
+        assert!(!error.contains("00ff") && error.contains("zero byte"), "{error}");
+    }
+
+    #[test]
+    fn words_that_no_request_can_carry_are_refused() {
+        let long = "x".repeat(300);
+        for name in ["", "a/b", ".", "..", "control", "a\0", long.as_str()] {
+            assert!(plain(name, "", 0).is_err(), "{name}");
+        }
+        assert!(plain(&"x".repeat(NAME_MAX), &"y".repeat(UUID_MAX), 0).is_ok());
+        assert!(plain("x", &"y".repeat(UUID_MAX + 1), 0).is_err());
+        let much = "w ".repeat(REQUEST_MAX);
+        for targets in [
+            vec![],
+            vec![Target { sectors: 0, ..TWO[0] }],
+            vec![Target { start: 8, ..TWO[0] }],
+            vec![TWO[0], Target { start: 81, ..TWO[1] }],
+            vec![
+                TWO[0],
+                Target {
+                    sectors: u64::MAX,
+                    ..TWO[1]
+                },
+            ],
+            vec![Target {
+                kind: "sixteen-letters-",
+                ..TWO[0]
+            }],
+            vec![Target {
+                parameters: &much,
+                ..TWO[0]
+            }],
+        ] {
+            assert!(table(&mapping(&targets)).is_err(), "{targets:?}");
+        }
+    }
+
+    /// An answer as the kernel gives it: each entry's `next` counts from the first.
+    fn answer(texts: &[&str]) -> Vec<u8> {
+        let mut buffer = plain("live", "", 0).unwrap();
+        put_u32(&mut buffer, header::TARGET_COUNT, texts.len() as u32);
+        for text in texts {
+            let at = buffer.len();
+            let size = (spec::SIZE + text.len() + 1).next_multiple_of(8);
+            buffer.resize(at + size, 0);
+            buffer[at + spec::SIZE..at + spec::SIZE + text.len()].copy_from_slice(text.as_bytes());
+            put_u32(&mut buffer, at + spec::NEXT, (at + size - header::SIZE) as u32);
+        }
+        buffer.resize(buffer.len() + 64, 0);
+        buffer
+    }
+
+    #[test]
+    fn answers_are_read() {
+        assert_eq!(answers(&answer(&[])).unwrap(), [""; 0]);
+        assert_eq!(answers(&answer(&["V"])).unwrap(), ["V"]);
+        assert_eq!(
+            answers(&answer(&["C", "a much longer one", ""])).unwrap(),
+            ["C", "a much longer one", ""]
+        );
+        let mut full = answer(&["V"]);
+        put_u32(&mut full, header::FLAGS, BUFFER_FULL);
+        assert!(answers(&full).is_err());
+        let mut circle = answer(&["V", "V"]);
+        put_u32(&mut circle, header::SIZE + spec::NEXT, 0);
+        assert!(answers(&circle).is_err());
+    }
+
+    #[test]
+    fn device_numbers_are_taken_apart_as_the_kernel_puts_them_together() {
+        for (major, minor) in [(253, 0), (254, 255), (254, 256), (4095, 0xf_ffff)] {
+            let dev: u64 = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+            assert_eq!(device_numbers(dev), (major as u32, minor as u32));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(mut buffer in proptest::collection::vec(any::<u8>(), 0..700), count in 0u32..5, next in 0u32..400) {
+            if buffer.len() > header::SIZE + spec::SIZE {
+                put_u32(&mut buffer, header::FLAGS, 0);
+                put_u32(&mut buffer, header::DATA_START, header::SIZE as u32);
+                put_u32(&mut buffer, header::TARGET_COUNT, count);
+                put_u32(&mut buffer, header::SIZE + spec::NEXT, next);
+            }
+            let _ = answers(&buffer);
+        }
+    }
+}
