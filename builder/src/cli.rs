@@ -55,9 +55,16 @@ pub enum Command {
     /// Say why a package is part of an image
     #[command(after_help = "Example: lycia why musl live")]
     Why(WhyArgs),
-    /// Say what differs between two locks
-    #[command(after_help = "Example: lycia diff old.lock output/live-x86_64.lock")]
+    /// Say what differs between two locks, or between two media
+    #[command(
+        after_help = "Example: lycia diff old.iso output/live-x86_64.iso\n\nOf media: by part, by package, by file, and by byte with what the bytes belong\nto."
+    )]
     Diff(DiffArgs),
+    /// List what is in a medium, disk image, file system or archive, and check it
+    #[command(
+        after_help = "Example: lycia inspect output/live-x86_64.iso --files\n\nChecksums and a manifest beside the file are compared with it. Exit code 7 says\nthat something is wrong, 3 that it is nothing that is known."
+    )]
+    Inspect(InspectArgs),
     /// Build an image and boot it under QEMU to a login
     #[command(after_help = "Example: lycia run live --setup")]
     Run(RunArgs),
@@ -183,6 +190,19 @@ pub struct DiffArgs {
     #[arg(long)]
     pub check: bool,
     /// Print the difference as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lycia inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// What to look at
+    pub file: PathBuf,
+    /// List every file of every file system, with where it is from
+    #[arg(long)]
+    pub files: bool,
+    /// Print what was found as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod clean;
+pub mod inspect;
 mod lock;
 mod repo;
 mod run;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Lock(args) => lock::lock(&context, &args),
         Command::Why(args) => lock::why(&context, &args),
         Command::Diff(args) => lock::diff(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&context, &args),
         Command::Test(args) => run::test(&context, &args),
         Command::Seed(args) => seed::seed(&context, &args),

@@ -1,13 +1,15 @@
-//! What differs between two locks.
+//! What differs between two locks, or two media.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use lycia_apk::version;
+use lycia_tree::Content;
 use serde::Serialize;
 
 use crate::choice::is_virtual;
+use crate::commands::inspect;
 use crate::error::{Error, Kind, Result, io};
 use crate::lock::{Lock, LockedPackage};
 
@@ -15,6 +17,36 @@ use crate::lock::{Lock, LockedPackage};
 pub enum Subject {
     /// A lock.
     Lock(Box<Lock>),
+    /// A medium, and its bytes.
+    Medium(Box<lycia_inspect::Report>, Content),
+}
+
+/// What differs between two of a kind.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Comparison {
+    /// Of locks.
+    Locks(Difference),
+    /// Of media.
+    Media(Box<lycia_inspect::Difference>),
+}
+
+impl Comparison {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Comparison::Locks(difference) => difference.is_empty(),
+            Comparison::Media(difference) => difference.is_empty(),
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Comparison::Locks(difference) => difference.text(),
+            Comparison::Media(difference) => difference.text(),
+        }
+    }
 }
 
 impl Subject {
@@ -29,21 +61,36 @@ impl Subject {
         let mut first = std::io::Read::take(file, 4096);
         io(std::io::Read::read_to_end(&mut first, &mut head), doing)?;
         let text = !head.is_empty() && !head.contains(&0);
-        if !text {
-            return Err(Error::new(Kind::Input, "it is not a lock")
-                .context(path.display())
-                .hint("`lycia lock` and `lycia build` write locks, which end in .lock"));
+        // An archive of cpio can begin without a zero.
+        if text && !head.starts_with(b"0707") {
+            return Lock::read(path).map(|lock| Subject::Lock(Box::new(lock)));
         }
-        Lock::read(path).map(|lock| Subject::Lock(Box::new(lock)))
+        let content = lycia_inspect::open(path).map_err(inspect::refuse)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let report = lycia_inspect::inspect_bytes(&name, &content, &lycia_inspect::Limits::default());
+        let report = report.ok_or_else(|| {
+            Error::new(Kind::Input, "it is neither a lock nor a medium")
+                .context(path.display())
+                .hint("`lycia lock` and `lycia build` write locks, which end in .lock")
+        })?;
+        Ok(Subject::Medium(Box::new(report), content))
     }
 
     /// What differs between the two.
     ///
     /// # Errors
     /// When they are of different kinds.
-    pub fn compare(&self, new: &Subject) -> Result<Difference> {
-        let (Subject::Lock(old), Subject::Lock(new)) = (self, new);
-        Ok(Difference::new(old, new))
+    pub fn compare(&self, new: &Subject) -> Result<Comparison> {
+        match (self, new) {
+            (Subject::Lock(old), Subject::Lock(new)) => Ok(Comparison::Locks(Difference::new(old, new))),
+            (Subject::Medium(old, old_bytes), Subject::Medium(new, new_bytes)) => Ok(Comparison::Media(
+                Box::new(lycia_inspect::compare((old, old_bytes), (new, new_bytes))),
+            )),
+            _ => Err(Error::new(
+                Kind::Usage,
+                "one is a lock and the other a medium: two of a kind can be compared",
+            )),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! EROFS images from a tree, uncompressed.
+//! EROFS images: written from a tree, uncompressed; those that are uncompressed read back.
 //!
 //! Format: Linux `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`. Blocks of 4096 bytes; the superblock and all
 //! inodes come first, then whole blocks of content in the order of the inodes. What a file has more than whole blocks lies
@@ -8,10 +8,13 @@
 //! Nothing is compressed: an image is as large as its files. That suits what is read through dm-verity or unpacked by
 //! others; for small live media there is [`crate::squashfs`].
 
+mod read;
+
 use std::collections::HashMap;
 use std::io::{self, Seek, Write};
 
 use lycia_tree::{Device, InodeId, Kind, Node, Timestamp, Tree, display};
+pub use read::{Entry, EntryKind, Image, Limits, ReadError, Superblock};
 use thiserror::Error;
 
 use crate::partition::Guid;

@@ -1,11 +1,14 @@
-//! qcow2 images, version 3, from raw ones.
+//! qcow2 images: version 3 from raw ones, and versions 2 and 3 read back.
 //!
 //! Format: QEMU `docs/interop/qcow2.txt`. Clusters of 64 KiB; those that are zeros are not there. Everything follows from
 //! the content: data lie in the order of the disk, each table of the second level before what it leads to, reference counts
 //! at the end.
 
+mod read;
+
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+pub use read::{Disk, ReadError};
 use thiserror::Error;
 
 use crate::sparse::is_zero;

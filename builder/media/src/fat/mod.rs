@@ -15,7 +15,7 @@ use std::io::{Cursor, Seek, Write};
 use lycia_tree::{Timestamp, Tree};
 use thiserror::Error;
 
-pub use read::{Limits, ReadError, Reader, Summary};
+pub use read::{Limits, Listed, ReadError, Reader, Summary};
 
 /// 1980-01-01 00:00:00, the first time that FAT knows, in seconds since 1970.
 const FIRST_TIME: i64 = 315_532_800;

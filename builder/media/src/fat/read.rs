@@ -83,6 +83,23 @@ pub struct Summary {
     pub label: Option<String>,
 }
 
+/// A file or directory of a volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Absolute path.
+    pub path: Vec<u8>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Bytes of the content; 0 for a directory.
+    pub size: u64,
+    /// Time of last modification.
+    pub time: Timestamp,
+    /// First byte of the volume and bytes of each run that holds it.
+    pub runs: Vec<(u64, u64)>,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+}
+
 /// A volume opened for reading.
 pub struct Reader<R> {
     disk: R,
@@ -293,6 +310,122 @@ impl<R: Read + Seek> Reader<R> {
             });
         }
         Ok(bytes)
+    }
+
+    /// The places of the chain that begins at `first`: first byte and bytes of each run of clusters, at most `most` bytes.
+    /// A cluster that `seen` has already is a fault.
+    fn runs(
+        &mut self,
+        path: &str,
+        first: u64,
+        most: u64,
+        seen: &mut [u64],
+    ) -> Result<Vec<(u64, u64)>, ReadError> {
+        let malformed = |reason| ReadError::Malformed {
+            path: path.to_owned(),
+            reason,
+        };
+        let cluster_size = u64::from(self.summary.cluster_size);
+        let end = match self.summary.width {
+            Width::Fat12 => 0xff8,
+            Width::Fat16 => 0xfff8,
+            Width::Fat32 => 0x0fff_fff8,
+        };
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let (mut cluster, mut left) = (first, most);
+        loop {
+            if !(2..self.summary.clusters + 2).contains(&cluster) {
+                return Err(malformed("its chain of clusters leads out of the volume"));
+            }
+            let word = seen
+                .get_mut((cluster / 64) as usize)
+                .ok_or_else(|| malformed("its chain of clusters leads out of the volume"))?;
+            if *word >> (cluster % 64) & 1 != 0 {
+                return Err(malformed("a cluster of it belongs to something else, too"));
+            }
+            *word |= 1 << (cluster % 64);
+            let place = self.data_at + (cluster - 2) * cluster_size;
+            let len = cluster_size.min(left);
+            left -= len;
+            match runs.last_mut() {
+                Some(last) if last.0 + last.1 == place => last.1 += len,
+                _ => runs.push((place, len)),
+            }
+            cluster = self.entry(cluster)?;
+            if cluster >= end {
+                return match left {
+                    0 => Ok(runs),
+                    _ if most == DIRECTORY_MAX => Ok(runs),
+                    _ => Err(malformed("its size and its chain of clusters do not agree")),
+                };
+            }
+            if left == 0 {
+                return Err(malformed("its size and its chain of clusters do not agree"));
+            }
+        }
+    }
+
+    /// All files and directories without their contents, directories before what is in them, each with the runs of bytes
+    /// of the volume that hold it. Chains are followed to their ends, and no cluster may belong to two of them.
+    ///
+    /// # Errors
+    /// When a directory cannot be read, or the limits are passed. What is wrong with one entry is in that entry.
+    pub fn list(&mut self) -> Result<Vec<Listed>, ReadError> {
+        let mut listed: Vec<Listed> = Vec::new();
+        let mut seen = vec![0u64; (self.summary.clusters as usize + 2).div_ceil(64)];
+        let mut names = HashSet::new();
+        let mut directories = vec![(Vec::new(), 0, true)];
+        while let Some((path, first, is_root)) = directories.pop() {
+            let shown = if is_root { "/".to_owned() } else { display(&path) };
+            if is_root && self.root != 0 {
+                self.runs(&shown, self.root, DIRECTORY_MAX, &mut seen)?;
+            }
+            for found in entries(&self.directory_bytes(&shown, first, is_root)?) {
+                if listed.len() as u64 >= self.limits.entries {
+                    return Err(ReadError::Limit {
+                        what: "entries",
+                        limit: self.limits.entries,
+                    });
+                }
+                let path = [path.as_slice(), b"/", found.name.as_bytes()].concat();
+                if path.len() > lycia_tree::PATH_MAX {
+                    return Err(ReadError::Malformed {
+                        path: shown,
+                        reason: "a path of more than 4095 bytes",
+                    });
+                }
+                let mut entry = Listed {
+                    is_directory: found.is_directory,
+                    size: if found.is_directory { 0 } else { found.size },
+                    time: found.time,
+                    runs: Vec::new(),
+                    fault: None,
+                    path,
+                };
+                let most = if found.is_directory {
+                    DIRECTORY_MAX
+                } else {
+                    found.size
+                };
+                let name = display(&entry.path);
+                if found.name.is_empty() || found.name.contains(['/', '\0']) {
+                    entry.fault = Some("a name that is none".to_owned());
+                } else if !names.insert(entry.path.clone()) {
+                    entry.fault = Some("the name comes twice".to_owned());
+                } else if most > 0 {
+                    match self.runs(&name, found.first, most, &mut seen) {
+                        Ok(runs) => entry.runs = runs,
+                        Err(ReadError::Malformed { reason, .. }) => entry.fault = Some(reason.to_owned()),
+                        Err(other) => return Err(other),
+                    }
+                }
+                if found.is_directory && entry.fault.is_none() {
+                    directories.push((entry.path.clone(), found.first, false));
+                }
+                listed.push(entry);
+            }
+        }
+        Ok(listed)
     }
 
     /// The whole volume as a tree, contents in memory; everything is root's, directories 0755 and files 0644.

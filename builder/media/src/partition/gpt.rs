@@ -311,6 +311,32 @@ impl Table {
             Ok(table) => Ok((table, Copy::Backup)),
         }
     }
+
+    /// Reads both copies of a disk's table for checks: the primary one, and the backup where the primary one says that it
+    /// is, or at the end of the disk.
+    ///
+    /// # Errors
+    /// When reading fails; each copy has its own result.
+    pub fn read_copies(
+        disk: &mut (impl Read + Seek),
+        sector_size: u32,
+    ) -> Result<[Result<Table, GptError>; 2], GptError> {
+        if !sector_size.is_power_of_two() || !(512..=4096).contains(&sector_size) {
+            return Err(GptError::Geometry {
+                places: 0,
+                sectors: 0,
+                sector_size,
+                reason: "sectors have 512 to 4096 bytes",
+            });
+        }
+        let sectors = disk.seek(SeekFrom::End(0))? / u64::from(sector_size);
+        let primary = read_copy(disk, sector_size, sectors, Copy::Primary);
+        let end = match &primary {
+            Ok(table) => table.sectors.min(sectors),
+            Err(_) => sectors,
+        };
+        Ok([primary, read_copy(disk, sector_size, end, Copy::Backup)])
+    }
 }
 
 /// One of the two copies of a table.

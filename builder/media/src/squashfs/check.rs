@@ -39,6 +39,18 @@ impl<R: Read + Seek> Image<R> {
     /// # Errors
     /// When something cannot be read, or the image exceeds `limits`.
     pub fn check(&mut self, limits: &Limits, progress: &dyn Fn(u64)) -> Result<Report, ImageError> {
+        self.examine(limits, Some(progress))
+    }
+
+    /// As [`Image::check`], without the contents of files: for callers that read these themselves.
+    ///
+    /// # Errors
+    /// As [`Image::check`].
+    pub fn check_structure(&mut self, limits: &Limits) -> Result<Report, ImageError> {
+        self.examine(limits, None)
+    }
+
+    fn examine(&mut self, limits: &Limits, contents: Option<&dyn Fn(u64)>) -> Result<Report, ImageError> {
         let entries = self.entries(limits)?;
         let mut report = Report {
             entries: entries.len() as u64,
@@ -107,15 +119,17 @@ impl<R: Read + Seek> Image<R> {
                             limit: limits.content_bytes,
                         });
                     }
-                    let mut counter = Counter(0);
-                    self.copy(file, &mut counter).map_err(located)?;
-                    if counter.0 != file.len {
-                        fault(
-                            &mut report,
-                            format!("{path}: {} bytes of {} are there", counter.0, file.len),
-                        );
+                    if let Some(progress) = contents {
+                        let mut counter = Counter(0);
+                        self.copy(file, &mut counter).map_err(located)?;
+                        if counter.0 != file.len {
+                            fault(
+                                &mut report,
+                                format!("{path}: {} bytes of {} are there", counter.0, file.len),
+                            );
+                        }
+                        progress(report.content_bytes);
                     }
-                    progress(report.content_bytes);
                 }
                 EntryKind::Symlink(_) => report.symlinks += 1,
                 _ => report.special += 1,

@@ -343,6 +343,27 @@ impl<R: Read + Seek> Image<R> {
         Ok(())
     }
 
+    /// Where the content of a regular file is stored: first byte of the image and bytes, of its own blocks and of the
+    /// fragment block that it shares with others.
+    ///
+    /// # Errors
+    /// When the image is damaged.
+    pub fn stored(&mut self, file: &FileRecord) -> Result<[Option<(u64, u64)>; 2], ImageError> {
+        let mut sizes = file.sizes;
+        let mut bytes = 0u64;
+        for _ in 0..file.blocks {
+            bytes += u64::from(get32(&self.blocks.read(&mut sizes, 4)?, 0) & 0xff_ffff);
+        }
+        let fragment = match file.fragment {
+            Some((number, _)) => {
+                let (at, size) = self.fragment_record(number)?;
+                Some((at, u64::from(size & 0xff_ffff)))
+            }
+            None => None,
+        };
+        Ok([(bytes > 0).then_some((file.start, bytes)), fragment])
+    }
+
     fn fragment_block(&mut self, number: u32) -> Result<&[u8], ImageError> {
         if self.fragment.as_ref().is_none_or(|(kept, _)| *kept != number) {
             let (at, size) = self.fragment_record(number)?;

@@ -181,6 +181,11 @@ impl<R: Read> Archive<R> {
         Ok(bytes)
     }
 
+    /// Bytes of the input that were read: behind [`Archive::next_member`], where the member's content begins.
+    pub fn position(&self) -> u64 {
+        self.offset
+    }
+
     /// Goes on to the next member, past what was not read of the last one's content.
     ///
     /// # Errors

@@ -163,6 +163,48 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
+    /// Where a file's or directory's blocks are: first byte of the volume and bytes of each run, in the order of the file. A
+    /// symbolic link whose text lies in the inode, and what is no file, have none.
+    ///
+    /// # Errors
+    /// When the blocks cannot be found, or lie outside of the volume.
+    pub fn extents(&mut self, file: &File) -> Result<Vec<(u64, u64)>, ReadError> {
+        let block_size = u64::from(self.summary.block_size);
+        let inside = file.kind == Kind::Symlink && file.size < 60 && file.flags & FLAG_EXTENTS == 0;
+        if !matches!(file.kind, Kind::Regular | Kind::Directory | Kind::Symlink) || inside {
+            return Ok(Vec::new());
+        }
+        let map = self.map(file)?;
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut cache: Cache = None;
+        let (mut at, end) = (0, file.size.div_ceil(block_size));
+        while at < end {
+            let (physical, blocks) = self.find(&map, at, &mut cache)?;
+            let blocks = blocks.min(end - at);
+            if let Some(physical) = physical {
+                if physical.saturating_add(blocks) > self.summary.blocks {
+                    return Err(malformed(
+                        format!("inode {}", file.number),
+                        "a block outside of the volume",
+                    ));
+                }
+                let (start, len) = (physical * block_size, blocks * block_size);
+                match runs.last_mut() {
+                    Some(last) if last.0 + last.1 == start => last.1 += len,
+                    _ => runs.push((start, len)),
+                }
+                if runs.len() > EXTENTS_MAX {
+                    return Err(ReadError::Limit {
+                        what: "extents of a file",
+                        limit: EXTENTS_MAX as u64,
+                    });
+                }
+            }
+            at += blocks;
+        }
+        Ok(runs)
+    }
+
     /// Copies the content of a regular file to `out`, and returns its length.
     ///
     /// # Errors

@@ -356,8 +356,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(bytes)
     }
 
-    /// The first block of a group's inode table.
-    fn table(&mut self, group: u64) -> Result<u64, ReadError> {
+    /// A group's descriptor, and its first byte in the volume.
+    fn group(&mut self, group: u64) -> Result<(Vec<u8>, u64), ReadError> {
         let what = || format!("the descriptor of group {group}");
         let per_block = u64::from(self.summary.block_size / self.descriptor);
         let (index, slot) = (group / per_block, group % per_block);
@@ -384,12 +384,144 @@ impl<R: Read + Seek> Reader<R> {
         {
             return Err(malformed(what(), "its checksum is wrong"));
         }
-        let high = if descriptor.len() >= 64 {
-            get32(descriptor, 40)
-        } else {
-            0
-        };
-        Ok(u64::from(get32(descriptor, 8)) | u64::from(high) << 32)
+        let at = block * u64::from(self.summary.block_size) + start as u64;
+        Ok((descriptor.to_vec(), at))
+    }
+
+    /// The first block of a group's inode table.
+    fn table(&mut self, group: u64) -> Result<u64, ReadError> {
+        let (descriptor, _) = self.group(group)?;
+        Ok(wide(&descriptor, 8, 40))
+    }
+
+    /// The first byte of an inode in the volume.
+    ///
+    /// # Errors
+    /// When there is no such inode.
+    pub fn inode_place(&mut self, number: u32) -> Result<u64, ReadError> {
+        if number == 0 || number > self.summary.inodes {
+            return Err(malformed(
+                format!("inode {number}"),
+                "there is none of this number",
+            ));
+        }
+        let table = self.table(((number - 1) / self.inodes_per_group).into())?;
+        let index = u64::from((number - 1) % self.inodes_per_group);
+        Ok(table
+            .saturating_mul(self.summary.block_size.into())
+            .saturating_add(index * u64::from(self.inode_size)))
+    }
+
+    /// What is not files: name, first byte and bytes of the superblock, descriptors, bitmaps and tables of inodes; with it what
+    /// is wrong with the groups, checksums and counts of their bitmaps among it, each with its first byte.
+    ///
+    /// # Errors
+    /// When reading fails.
+    #[expect(clippy::type_complexity, reason = "two lists of what was found")]
+    pub fn groups(&mut self) -> Result<(Vec<(&'static str, u64, u64)>, Vec<(u64, String)>), ReadError> {
+        let block_size = u64::from(self.summary.block_size);
+        let count = (self.summary.blocks - self.first_block).div_ceil(self.blocks_per_group);
+        let mut areas = vec![("superblock", 1024, 1024)];
+        let mut faults = Vec::new();
+        for group in 0..count {
+            let (descriptor, at) = match self.group(group) {
+                Ok(found) => found,
+                Err(ReadError::Io(error)) => return Err(ReadError::Io(error)),
+                Err(error) => {
+                    faults.push((self.first_block * block_size, error.to_string()));
+                    continue;
+                }
+            };
+            areas.push(("group descriptor", at, descriptor.len() as u64));
+            let flags = get16(&descriptor, 18);
+            let blocks = self
+                .blocks_per_group
+                .min(self.summary.blocks - self.first_block - group * self.blocks_per_group);
+            let inodes = u64::from(self.inodes_per_group);
+            // Name, place, bits, whether it was ever written, checksum, how many are free.
+            let kinds = [
+                (
+                    "block bitmap",
+                    0,
+                    32,
+                    blocks,
+                    self.blocks_per_group,
+                    2,
+                    (24, 56),
+                    (12, 44),
+                ),
+                ("inode bitmap", 4, 36, inodes, inodes, 1, (26, 58), (14, 46)),
+            ];
+            for (name, low, high, bits, summed, unset, sum_at, free_at) in kinds {
+                let block = wide(&descriptor, low, high);
+                let place = block.saturating_mul(block_size);
+                let bytes = match self.read_block(block) {
+                    Ok(bytes) => bytes,
+                    Err(ReadError::Io(error)) => return Err(ReadError::Io(error)),
+                    Err(error) => {
+                        faults.push((at, format!("the {name} of group {group}: {error}")));
+                        continue;
+                    }
+                };
+                areas.push((name, place, block_size));
+                if flags & unset != 0 {
+                    continue;
+                }
+                let len = ((summed / 8) as usize).min(bytes.len());
+                if let Some(sum) = self.sums.of(&[&bytes[..len]]) {
+                    let stored = match descriptor.len() >= 64 {
+                        true => {
+                            u32::from(get16(&descriptor, sum_at.0))
+                                | u32::from(get16(&descriptor, sum_at.1)) << 16
+                        }
+                        false => u32::from(get16(&descriptor, sum_at.0)),
+                    };
+                    let mask = if descriptor.len() >= 64 { u32::MAX } else { 0xffff };
+                    if sum & mask != stored {
+                        faults.push((
+                            place,
+                            format!("the checksum of the {name} of group {group} is wrong"),
+                        ));
+                    }
+                }
+                let used: u64 = (0..bits.min(block_size * 8))
+                    .filter(|bit| bytes[(bit / 8) as usize] >> (bit % 8) & 1 != 0)
+                    .count() as u64;
+                let free = match descriptor.len() >= 64 {
+                    true => {
+                        u64::from(get16(&descriptor, free_at.0))
+                            | u64::from(get16(&descriptor, free_at.1)) << 16
+                    }
+                    false => u64::from(get16(&descriptor, free_at.0)),
+                };
+                // With clusters a bit stands for many blocks, and the count is theirs.
+                let clusters = self.summary.read_only_compatible & 0x200 != 0;
+                if !clusters && bits - used.min(bits) != free {
+                    faults.push((
+                        at,
+                        format!(
+                            "the {name} of group {group} has {} free, its descriptor says {free}",
+                            bits - used.min(bits)
+                        ),
+                    ));
+                }
+            }
+            let table = wide(&descriptor, 8, 40).saturating_mul(block_size);
+            let len = u64::from(self.inodes_per_group) * u64::from(self.inode_size);
+            if table.saturating_add(len) > self.summary.blocks.saturating_mul(block_size) {
+                faults.push((
+                    at,
+                    format!("the inode table of group {group} lies outside of the volume"),
+                ));
+            } else {
+                areas.push(("inode table", table, len));
+            }
+            if faults.len() > 100 {
+                faults.push((at, "and more; the other groups were not looked at".to_owned()));
+                break;
+            }
+        }
+        Ok((areas, faults))
     }
 
     /// The inode `number`.
@@ -558,4 +690,14 @@ impl<R: Read + Seek> Reader<R> {
         }
         Ok(found)
     }
+}
+
+/// A number in two halves; the upper one is there in long descriptors only.
+fn wide(descriptor: &[u8], low: usize, high: usize) -> u64 {
+    let upper = if descriptor.len() >= 64 {
+        get32(descriptor, high)
+    } else {
+        0
+    };
+    u64::from(get32(descriptor, low)) | u64::from(upper) << 32
 }

@@ -1,0 +1,247 @@
+//! Archives: initramfs and tar.
+
+use lycia_media::cpio;
+use lycia_media::tar as tape;
+use lycia_tree::{Content, Timestamp};
+
+use crate::cell::{Cell, Place};
+use crate::oci;
+use crate::report::Part;
+use crate::sink::{self, Listing};
+use crate::volumes;
+
+/// The path of a member as an absolute one.
+pub fn absolute(path: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(path.len() + 1);
+    for part in path.split(|&byte| byte == b'/') {
+        if !part.is_empty() && part != b"." {
+            whole.push(b'/');
+            whole.extend_from_slice(part);
+        }
+    }
+    if whole.is_empty() {
+        whole.push(b'/');
+    }
+    whole
+}
+
+/// A row of cpio archives, compressed or not.
+pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
+    let limits = cpio::Limits {
+        members: cell.limits.entries,
+        unpacked: cell.limits.initramfs,
+    };
+    let all = bytes.bytes();
+    let segments = match cpio::segments(all, &limits) {
+        Ok(segments) => segments,
+        Err(error) => {
+            let at = match &error {
+                cpio::CpioError::Malformed { offset, .. } => *offset,
+                _ => 0,
+            };
+            return cell.fault(place, at, error.to_string());
+        }
+    };
+    let mut kinds = Vec::new();
+    let mut listing = Listing::default();
+    for segment in &segments {
+        let plain = segment.kind == cpio::SegmentKind::Plain;
+        let what = match &segment.kind {
+            cpio::SegmentKind::Plain => "plain".to_owned(),
+            cpio::SegmentKind::Compressed(format, unpacked) => {
+                format!("{}, {} bytes unpacked", format.name(), unpacked.len())
+            }
+        };
+        kinds.push(format!(
+            "{what}, {} bytes at byte {} of it",
+            segment.len, segment.offset
+        ));
+        cell.region(place, segment.offset as u64, segment.len as u64, "segment");
+        let archive = segment.archive(all);
+        for entry in cpio::Entries::new(archive) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    cell.fault(place, segment.offset as u64, error.to_string());
+                    break;
+                }
+            };
+            let header = &entry.header;
+            let kind = match header.mode & 0o170_000 {
+                0o040_000 => "directory",
+                0o120_000 => "symlink",
+                0o020_000 => "char",
+                0o060_000 => "block",
+                0o010_000 => "fifo",
+                0o140_000 => "socket",
+                _ => "file",
+            };
+            let mut item = sink::item(
+                &absolute(entry.name),
+                kind,
+                (header.mode & 0o7777) as u16,
+                (header.uid, header.gid),
+                Timestamp::from_seconds(header.mtime.into()),
+            );
+            match kind {
+                "symlink" => item.target = Some(lycia_tree::display(entry.content)),
+                "char" | "block" => item.device = Some(format!("{}:{}", header.device.0, header.device.1)),
+                "file" => {
+                    item.size = Some(entry.content.len() as u64);
+                    if plain && !entry.content.is_empty() {
+                        let at = entry.content.as_ptr() as usize - all.as_ptr() as usize;
+                        cell.region(place, at as u64, entry.content.len() as u64, &item.path);
+                    }
+                    let mut taster = listing.taster(&item.path);
+                    // It hashes, which never fails.
+                    let _ = std::io::Write::write_all(&mut taster, entry.content);
+                    listing.file(item, taster);
+                    continue;
+                }
+                _ => {}
+            }
+            listing.items.push(item);
+        }
+    }
+    part.fact("segments", kinds);
+    volumes::finish(cell, place, listing, part);
+    // An initramfs has programs of a system, but is none.
+    part.system = None;
+}
+
+/// Where a member's content lies in the archive.
+pub struct Member {
+    pub path: String,
+    pub start: u64,
+    pub len: u64,
+}
+
+/// tar, and container images in it.
+pub fn tar(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
+    let (listing, members) = members(cell, place, bytes);
+    if listing.kept.contains_key("/oci-layout") {
+        oci::read(cell, place, bytes, &members, &listing, part);
+        part.fact("entries", listing.items.len());
+        part.files = listing.items;
+        return;
+    }
+    volumes::finish(cell, place, listing, part);
+}
+
+/// The entries of a tar archive.
+pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> Listing {
+    members(cell, place, bytes).0
+}
+
+fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec<Member>) {
+    let limits = tape::Limits {
+        members: cell.limits.entries,
+        bytes: 0,
+    };
+    let mut archive = tape::Archive::new(bytes.bytes(), limits);
+    let mut listing = Listing::default();
+    let mut members = Vec::new();
+    let mut held = cell.limits.entries.saturating_mul(512);
+    loop {
+        let before = archive.position();
+        let header = match archive.next_member() {
+            Ok(Some(header)) => header,
+            Ok(None) => break,
+            Err(error) => {
+                cell.fault(place, before, error.to_string());
+                break;
+            }
+        };
+        let path = absolute(&header.path);
+        let size_of: usize = header
+            .metadata
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        held = held.saturating_sub((path.len() + size_of) as u64);
+        if held == 0 {
+            cell.fault(place, before, "more bytes of names and attributes than are read");
+            break;
+        }
+        let metadata = &header.metadata;
+        let mut item = sink::item(
+            &path,
+            "file",
+            metadata.mode,
+            (metadata.uid, metadata.gid),
+            metadata.mtime,
+        );
+        item.xattrs = sink::xattrs(&metadata.xattrs);
+        let start = archive.position();
+        cell.region(place, before, start - before, "headers");
+        match &header.member {
+            tape::Member::Directory => item.kind = "directory",
+            tape::Member::Symlink(target) => {
+                item.kind = "symlink";
+                item.target = Some(lycia_tree::display(target));
+            }
+            tape::Member::HardLink(target) => {
+                item.kind = "hardlink";
+                item.target = Some(lycia_tree::display(&absolute(target)));
+            }
+            tape::Member::CharDevice(device) => {
+                item.kind = "char";
+                item.device = sink::device(*device);
+            }
+            tape::Member::BlockDevice(device) => {
+                item.kind = "block";
+                item.device = sink::device(*device);
+            }
+            tape::Member::Fifo => item.kind = "fifo",
+            tape::Member::Regular => {
+                item.size = Some(header.size);
+                cell.region(place, start, header.size, &item.path);
+                if !cell.spend(header.size) {
+                    cell.fault(
+                        place,
+                        start,
+                        "more contents than are read; the rest was not checked",
+                    );
+                    break;
+                }
+                members.push(Member {
+                    path: item.path.clone(),
+                    start,
+                    len: header.size,
+                });
+                let mut taster = listing.taster(&item.path);
+                match std::io::copy(&mut archive, &mut taster) {
+                    Ok(_) => listing.file(item, taster),
+                    Err(error) => {
+                        cell.fault(place, start, format!("{}: {error}", item.path));
+                        listing.items.push(item);
+                        break;
+                    }
+                }
+                continue;
+            }
+        }
+        listing.items.push(item);
+    }
+    // A hard link has the content of the other name.
+    let contents: std::collections::HashMap<String, (Option<u64>, Option<String>)> = listing
+        .items
+        .iter()
+        .filter(|item| item.kind == "file")
+        .map(|item| (item.path.clone(), (item.size, item.sha256.clone())))
+        .collect();
+    for item in listing.items.iter_mut().filter(|item| item.kind == "hardlink") {
+        match item.target.as_ref().and_then(|target| contents.get(target)) {
+            Some((size, sha256)) => {
+                item.size = *size;
+                item.sha256.clone_from(sha256);
+            }
+            None => {
+                let what = format!("{}: a hard link to nothing in the archive", item.path);
+                cell.fault(place, 0, what);
+            }
+        }
+    }
+    (listing, members)
+}
