@@ -5,7 +5,8 @@ use crate::assemble::perform;
 use crate::cmdline::{Support, Word, parameter, split};
 use crate::config::Config;
 use crate::emergency::{Choice, wait_for_choice};
-use crate::find::{Finder, mount};
+use crate::find::{Finder, carried, mount, split_options};
+use crate::grow;
 use crate::handover::hand_over;
 use crate::kmod::Loader;
 use crate::log::Log;
@@ -215,15 +216,40 @@ impl Session<'_> {
         self.begin(Step::Find);
         match boot {
             Boot::Installed(root) => {
-                Finder::new(&mut loader, log).root(root)?;
+                let found = Finder::new(&mut loader, log).root(root)?;
+                if root.grow {
+                    let (mut flags, _) = split_options(&root.options);
+                    flags.set(
+                        MountFlags::RDONLY,
+                        root.read_only || flags.contains(MountFlags::RDONLY),
+                    );
+                    if let Err(why) = grow::run(&found.node, &found.kind, flags, log) {
+                        log.warn(format_args!(
+                            "growing the root {}: {why}; it stays as it is",
+                            found.node
+                        ));
+                    }
+                }
             }
             Boot::Live(live) => {
-                let found = Finder::new(&mut loader, log).medium(live)?;
+                let mut live = live.clone();
+                let found = match carried(&live)? {
+                    Some(found) => {
+                        // It is in memory.
+                        live.to_ram = false;
+                        log.info(format_args!(
+                            "image of {} MiB in the initramfs",
+                            found.image_size >> 20
+                        ));
+                        found
+                    }
+                    None => Finder::new(&mut loader, log).medium(&live)?,
+                };
                 if live.verify {
                     self.begin(Step::Verify);
                 }
                 self.begin(Step::Assemble);
-                for action in live_actions(live, found.image_size) {
+                for action in live_actions(&live, found.image_size) {
                     log.debug(format_args!("{action:?}"));
                     perform(&action, &mut loader, log)?;
                 }

@@ -198,6 +198,11 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     works("rootwait", "[SECONDS]", "wait for the root up to 600 seconds"),
     works(
+        "growroot",
+        "",
+        "grow the last partition, if it is the root's, and its ext4 to the disk",
+    ),
+    works(
         "init",
         "PATH",
         "program to start in the new root (default /usr/bin/init, then /sbin/init)",

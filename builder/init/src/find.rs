@@ -291,6 +291,38 @@ impl<'a, 'l> Finder<'a, 'l> {
     }
 }
 
+/// The image that a further archive of the initramfs brought, as machines that boot from the network get it: its directory appears
+/// where that of a medium would be.
+///
+/// # Errors
+/// When it is there and cannot be used.
+pub fn carried(live: &Live) -> Result<Option<Found>, Failure> {
+    let image = format!("/{}", live.image);
+    let Ok(data) = fs::metadata(&image) else {
+        return Ok(None);
+    };
+    let (directory, _) = image.rsplit_once('/').unwrap_or_default();
+    if !data.is_file() || data.len() == 0 || directory.is_empty() {
+        return Ok(None);
+    }
+    let target = format!("{MEDIUM}{directory}");
+    let failed = |error: io::Error| {
+        Failure::new(
+            Step::Find,
+            format!("taking {image} of the initramfs"),
+            error,
+            "this is a fault of the kernel or of lycia-init; please report it",
+        )
+    };
+    fs::create_dir_all(&target).map_err(failed)?;
+    rustix::mount::mount_bind(directory, &target).map_err(|error| failed(error.into()))?;
+    Ok(Some(Found {
+        node: "initramfs".into(),
+        kind: "cpio".into(),
+        image_size: data.len(),
+    }))
+}
+
 fn described(looked: &Looked) -> String {
     let mut parts: Vec<String> = looked
         .blocks

@@ -5,7 +5,7 @@
 //! [`setup`], [`handover`], [`emergency`], joined by [`boot`].
 //!
 //! This crate never allocates without bound, never waits without a limit, and never writes to a disk: every
-//! mount of a device is read-only unless the command line says `rw` for the root.
+//! mount of a device is read-only unless the command line says `rw` for the root, or `growroot` ([`grow`]).
 
 pub mod accounts;
 pub mod assemble;
@@ -17,6 +17,7 @@ pub mod device_mapper;
 pub mod digest;
 pub mod emergency;
 pub mod find;
+pub mod grow;
 pub mod handover;
 pub mod kmod;
 pub mod log;

@@ -182,6 +182,8 @@ pub struct Installed {
     pub read_only: bool,
     /// Longest wait for the device.
     pub wait: Duration,
+    /// Grow the partition and the file system to the end of the disk.
+    pub grow: bool,
 }
 
 /// What to boot.
@@ -326,6 +328,7 @@ impl Request {
         let mut init = vec!["/usr/bin/init".to_owned(), "/sbin/init".to_owned()];
         let (mut on_failure, mut stop_before) = (OnFailure::Shell, None);
         let (mut blacklist, mut quiet, mut debug) = (Vec::new(), false, false);
+        let mut grow = false;
 
         for word in words {
             let value = word.value.as_deref().unwrap_or_default();
@@ -390,6 +393,7 @@ impl Request {
                 "rootflags" => options = value.to_owned(),
                 "ro" => read_only = true,
                 "rw" => read_only = false,
+                "growroot" => grow = true,
                 "rootdelay" => root_wait = seconds(word, WAIT_LIMIT, &mut warnings).unwrap_or(root_wait),
                 "rootwait" if word.value.is_none() => root_wait = WAIT_LIMIT,
                 "rootwait" => root_wait = seconds(word, WAIT_LIMIT, &mut warnings).unwrap_or(root_wait),
@@ -503,6 +507,7 @@ impl Request {
                         options,
                         read_only,
                         wait: root_wait,
+                        grow,
                     })
                 })
         } else {

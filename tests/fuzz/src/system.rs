@@ -5,7 +5,7 @@ use lycia_init::config::Config;
 use lycia_init::modules::ModuleIndex;
 use lycia_init::request::Request;
 use lycia_init::superblock::identify;
-use lycia_init::{cmdline, handover};
+use lycia_init::{cmdline, grow, handover};
 
 use crate::{Target, media, texts};
 
@@ -24,6 +24,58 @@ pub const TARGETS: &[Target] = &[
                 .into_iter()
                 .chain((media::TARGETS[1].seeds)())
                 .collect()
+        },
+    },
+    // A table that is taken gives writes that lie within the disk.
+    Target {
+        name: "growth",
+        run: |bytes| {
+            let size = (bytes.len() as u64).saturating_mul(3) / 512 * 512;
+            let mut taken = grow::ext4_size(bytes).is_some();
+            for number in 0..6 {
+                match grow::plan(bytes, size, 512, number) {
+                    Ok(Some(growth)) => {
+                        assert!(growth.start + growth.length <= size);
+                        let inside = |(place, bytes): &(u64, Vec<u8>)| place + bytes.len() as u64 <= size;
+                        assert!(growth.writes.iter().all(inside));
+                        taken = true;
+                    }
+                    Ok(None) => taken = true,
+                    Err(_) => {}
+                }
+            }
+            taken
+        },
+        seeds: || {
+            use lycia_media::partition::Guid;
+            use lycia_media::partition::gpt::{Partition, Table};
+            use lycia_media::partition::mbr::{Mbr, Record};
+            let table = Table {
+                partitions: vec![Partition {
+                    number: 1,
+                    kind: Guid::LINUX_DATA,
+                    guid: Guid::derive(b"fuzz", "root"),
+                    first: 40,
+                    last: 60,
+                    attributes: 0,
+                    name: "root".to_owned(),
+                }],
+                ..Table::new(Guid::derive(b"fuzz", "disk"), 512, 128)
+            };
+            let mut gpt = Mbr::protective(128).encode().to_vec();
+            gpt.extend(table.primary().unwrap_or_default());
+            gpt.resize((table.backup_sector() * 512) as usize, 0);
+            gpt.extend(table.backup().unwrap_or_default());
+            let mut mbr = Mbr::new();
+            mbr.records[0] = Some(Record {
+                active: true,
+                kind: 0x83,
+                first: 2,
+                sectors: 9,
+            });
+            let mut dos = mbr.encode().to_vec();
+            dos.resize(16 << 10, 0);
+            vec![gpt, dos]
         },
     },
     Target {
