@@ -64,7 +64,8 @@ pub enum Writes {
     Kept,
 }
 
-/// A file that the machine sees as a drive. Its format is always raw.
+/// A file that the machine sees as a drive. Its format is qcow2 if its name ends so, else raw: what is in it is never asked,
+/// for a guest can write that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Medium {
     /// An image file, or a block device.
@@ -147,6 +148,30 @@ pub enum Network {
     None,
     /// A network of its own with DHCP (QEMU's user network, restricted), reached only through the forwards.
     Isolated(Vec<Forward>),
+    /// The same without forwards, with a TFTP server of QEMU's own that the machine boots from.
+    Boot {
+        /// The folder that the server has. Nothing is written to it.
+        folder: PathBuf,
+        /// The file in it that DHCP names.
+        file: String,
+    },
+}
+
+impl Network {
+    /// As `-nic` takes it, but for the folder to boot from.
+    fn words(&self) -> String {
+        match self {
+            Network::None => "none".to_owned(),
+            Network::Isolated(forwards) => {
+                let forwards = forwards
+                    .iter()
+                    .map(|each| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", each.host, each.guest))
+                    .collect::<String>();
+                format!("user,model=virtio-net-pci,restrict=on{forwards}")
+            }
+            Network::Boot { .. } => "user,model=virtio-net-pci,restrict=on".to_owned(),
+        }
+    }
 }
 
 /// A kernel started by QEMU itself, without a boot loader.
@@ -294,7 +319,7 @@ impl Machine {
             return refuse(format!("{} MiB and {} processors", self.memory_mib, self.cpus));
         }
         let forwards = match &self.network {
-            Network::None => &[][..],
+            Network::None | Network::Boot { .. } => &[][..],
             Network::Isolated(forwards) => forwards,
         };
         if let Some(forward) = forwards
@@ -377,7 +402,14 @@ impl Machine {
             };
         }
         self.drives(&mut words);
-        words.option("-boot", "menu=off,strict=on");
+        // A network card takes no place among media: the firmware is told to begin with it.
+        words.option(
+            "-boot",
+            match &self.network {
+                Network::Boot { .. } => "menu=off,order=n",
+                Network::None | Network::Isolated(_) => "menu=off,strict=on",
+            },
+        );
         if let Some(boot) = &self.direct_boot {
             words.path("-kernel", "", &boot.kernel);
             if let Some(initramfs) = &boot.initramfs {
@@ -385,19 +417,15 @@ impl Machine {
             }
             words.option("-append", &boot.command_line);
         }
-        words.option(
-            "-nic",
-            &match &self.network {
-                Network::None => "none".to_owned(),
-                Network::Isolated(forwards) => {
-                    let forwards = forwards
-                        .iter()
-                        .map(|each| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", each.host, each.guest))
-                        .collect::<String>();
-                    format!("user,model=virtio-net-pci,restrict=on{forwards}")
-                }
-            },
-        );
+        if let Network::Boot { folder, file } = &self.network {
+            let start = format!(
+                "user,model=virtio-net-pci,restrict=on,bootfile={},tftp=",
+                file.replace(',', ",,")
+            );
+            words.path("-nic", &start, folder);
+        } else {
+            words.option("-nic", &self.network.words());
+        }
         match self.architecture {
             Architecture::X86_64 => words.option("-vga", "std"),
             // The board has neither a screen nor a keyboard.
@@ -437,9 +465,13 @@ impl Machine {
                 Writes::Discarded => "snapshot=on",
                 Writes::Kept => "readonly=off",
             };
+            let qcow2 = medium.path.extension().is_some_and(|ending| ending == "qcow2");
+            let format = if qcow2 { "qcow2" } else { "raw" };
             words.path(
                 "-drive",
-                &format!("if=none,id=medium{number},format=raw,{writes},file.driver=file,file.filename="),
+                &format!(
+                    "if=none,id=medium{number},format={format},{writes},file.driver=file,file.filename="
+                ),
                 &medium.path,
             );
             let place = format!("drive=medium{number},bootindex={number}");
@@ -657,6 +689,18 @@ mod tests {
                 vec![
                     "-nic user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80 "
                         .into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.network = Network::Boot {
+                        folder: "/kit,1".into(),
+                        file: "boot.ipxe".into(),
+                    };
+                },
+                vec![
+                    "-boot menu=off,order=n ".into(),
+                    "-nic user,model=virtio-net-pci,restrict=on,bootfile=boot.ipxe,tftp=/kit,,1 ".into(),
                 ],
             ),
             (
