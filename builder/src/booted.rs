@@ -70,14 +70,14 @@ impl fmt::Display for Cell {
 /// What is booted, and within which limits.
 #[derive(Clone, Debug)]
 pub struct Trial<'a> {
-    /// The ISO.
-    pub iso: &'a Path,
+    /// The ISO or disk.
+    pub medium: &'a Path,
     /// What is on it.
     pub manifest: &'a Manifest,
-    /// The live user's password, which is root's too.
+    /// Root's password, which is the live user's too.
     pub password: &'a str,
-    /// The live user.
-    pub user: &'a str,
+    /// The live user; none of a system that is installed on a disk.
+    pub user: Option<&'a str>,
     /// For pictures and transcripts.
     pub artifacts: Option<&'a Path>,
     /// For each stage.
@@ -95,7 +95,7 @@ impl Trial<'_> {
     /// With the stage that failed and the end of the console, or with every difference from the manifest.
     pub fn boot(&self, cell: Cell) -> Result<Stages> {
         self.boot_cell(cell)
-            .map_err(|error| error.context(format!("booting {} as {cell}", self.iso.display())))
+            .map_err(|error| error.context(format!("booting {} as {cell}", self.medium.display())))
     }
 
     fn picture(&self, guest: &mut Guest, cell: Cell, name: &str) -> Result<()> {
@@ -121,7 +121,7 @@ impl Trial<'_> {
         let architecture = Architecture::from_name(arch)
             .ok_or_else(|| Error::new(Kind::Host, format!("no machine is known for {arch}")))?;
         let mut guest = cell
-            .machine(architecture, self.iso)
+            .machine(architecture, self.medium)
             .start()
             .explain(Kind::Host, || "starting the guest".to_owned())?;
         let mut stages = Stages::new();
@@ -170,28 +170,30 @@ impl Trial<'_> {
         seen.compare(self.manifest, self.user);
         over("root");
 
-        guest.stage("the login as the live user");
-        guest.serial.send_line("exit").map_err(target)?;
-        guest.serial.expect("login:", self.limit).map_err(target)?;
-        guest
-            .serial
-            .login(self.user, self.password, self.limit)
-            .map_err(target)?;
-        let who = ask(&guest, "id -un; id -u; pwd")?;
-        let home = format!("/home/{}", self.user);
-        if who.split_whitespace().collect::<Vec<_>>() != [self.user, "1000", home.as_str()] {
-            seen.differences
-                .push(format!("the live user is `{}`", who.trim()));
+        if let Some(user) = self.user {
+            guest.stage("the login as the live user");
+            guest.serial.send_line("exit").map_err(target)?;
+            guest.serial.expect("login:", self.limit).map_err(target)?;
+            guest
+                .serial
+                .login(user, self.password, self.limit)
+                .map_err(target)?;
+            let who = ask(&guest, "id -un; id -u; pwd")?;
+            let home = format!("/home/{user}");
+            if who.split_whitespace().collect::<Vec<_>>() != [user, "1000", home.as_str()] {
+                seen.differences
+                    .push(format!("the live user is `{}`", who.trim()));
+            }
+            over("user");
+            guest.serial.send_line("exit").map_err(target)?;
+            guest.serial.expect("login:", self.limit).map_err(target)?;
+            guest
+                .serial
+                .login("root", self.password, self.limit)
+                .map_err(target)?;
         }
-        over("user");
 
         guest.stage("the end");
-        guest.serial.send_line("exit").map_err(target)?;
-        guest.serial.expect("login:", self.limit).map_err(target)?;
-        guest
-            .serial
-            .login("root", self.password, self.limit)
-            .map_err(target)?;
         guest.serial.send_line("poweroff").map_err(target)?;
         let status = guest.wait_exit(self.limit).map_err(target)?;
         over("poweroff");
@@ -228,7 +230,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn compare(&mut self, manifest: &Manifest, user: &str) {
+    fn compare(&mut self, manifest: &Manifest, user: Option<&str>) {
         let mut differences = Vec::new();
         let mut expect = |is: bool, what: String| {
             if !is {
@@ -242,11 +244,15 @@ impl Seen {
         }
         let reported: Vec<&str> = self.facts.all("mount").collect();
         for mounts in [self.mounts.lines().collect(), reported] {
-            for (kind, place) in [
-                ("overlay", "/"),
-                ("squashfs", "/run/live/rootfs"),
-                ("iso9660", "/run/live/medium"),
-            ] {
+            let expected: &[(&str, &str)] = match user {
+                Some(_) => &[
+                    ("overlay", "/"),
+                    ("squashfs", "/run/live/rootfs"),
+                    ("iso9660", "/run/live/medium"),
+                ],
+                None => &[("ext4", "/")],
+            };
+            for &(kind, place) in expected {
                 let there = mounts.iter().any(|line: &&str| {
                     let fields: Vec<&str> = line.split(' ').collect();
                     fields.get(1) == Some(&place) && fields.get(2) == Some(&kind)
@@ -305,6 +311,7 @@ impl Seen {
             found == allocator,
             format!("libc.so has the allocator {found}, not {allocator}"),
         );
+        let user = user.unwrap_or("root");
         let passwd = format!("{user}:");
         expect(
             self.facts.all("user").any(|line| line.starts_with(&passwd)),
@@ -314,12 +321,36 @@ impl Seen {
     }
 }
 
-/// The manifest beside an ISO.
+/// Whether a file is a disk image and no ISO, by its name.
+pub fn is_disk(medium: &Path) -> bool {
+    medium
+        .extension()
+        .is_some_and(|ending| ending == "img" || ending == "qcow2")
+}
+
+/// The manifest beside an ISO or disk.
 ///
 /// # Errors
 /// When it is not there or is none.
-pub fn manifest_of(iso: &Path) -> Result<Manifest> {
-    let path: PathBuf = iso.with_extension("manifest.json");
+pub fn manifest_of(medium: &Path) -> Result<Manifest> {
+    if medium
+        .extension()
+        .is_some_and(|ending| matches!(ending.to_str(), Some("gz" | "xz" | "zst")))
+    {
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "{} is compressed: a machine does not start from it",
+                medium.display()
+            ),
+        )
+        .hint("unpack it first"));
+    }
+    let path: PathBuf = if is_disk(medium) {
+        crate::disk::manifest_path(medium)
+    } else {
+        medium.with_extension("manifest.json")
+    };
     let text = io(std::fs::read_to_string(&path), || {
         format!("reading {}", path.display())
     })?;

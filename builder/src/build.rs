@@ -22,7 +22,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
 use crate::unchanged::Inputs;
-use crate::{grub, initramfs, medium, oci, offer};
+use crate::{disk, grub, initramfs, medium, netboot, oci, offer};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct Options {
 /// A file that was written.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Written {
-    /// What it is: `iso`, `tar`, `oci`, `manifest`, `lock` or `checksums`.
+    /// What it is: `iso`, `tar`, `oci`, `disk`, `netboot`, `manifest`, `lock` or `checksums`.
     pub kind: Cow<'static, str>,
     /// Where.
     pub path: PathBuf,
@@ -79,6 +79,15 @@ impl Built {
             .find(|file| file.kind == "iso")
             .map(|file| file.path.as_path())
     }
+
+    /// A disk that a machine can start from as it is, if one was asked for: the raw one before the one of QEMU's format.
+    pub fn disk(&self) -> Option<&Path> {
+        let ends = |file: &&Written, ending| file.path.extension().is_some_and(|one| one == ending);
+        let mut disks = self.files.iter().filter(|file| file.kind == "disk");
+        let raw = disks.clone().find(|file| ends(file, "img"));
+        raw.or_else(|| disks.find(|file| ends(file, "qcow2")))
+            .map(|file| file.path.as_path())
+    }
 }
 
 /// Builds an image and writes its outputs.
@@ -93,7 +102,10 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 .hint("add `outputs = [\"iso\"]`"),
         );
     }
-    let archives = image.outputs.iter().any(|output| *output != Output::Iso);
+    let archives = image
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::Tar | Output::Oci));
     if options.base.is_some() && !archives {
         return Err(Error::new(
             Kind::Usage,
@@ -159,6 +171,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         }
     };
     let mut files = Vec::new();
+    let mut squashed = None;
     for output in &image.outputs {
         match output {
             Output::Iso => files.extend(iso(
@@ -169,6 +182,17 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 store,
                 options,
                 progress,
+                &mut squashed,
+            )?),
+            Output::Disk => files.extend(disk::build(&image, &root, &lock, store, options, progress)?),
+            Output::Netboot => files.push(netboot(
+                &image,
+                &root,
+                &lock,
+                store,
+                options,
+                progress,
+                &mut squashed,
             )?),
             Output::Tar => files.push(tarball(
                 &image,
@@ -182,13 +206,19 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         }
     }
     let mut sums = Vec::new();
-    for file in files.iter().filter(|file| matches!(&*file.kind, "tar" | "oci")) {
+    for file in files
+        .iter()
+        .filter(|file| matches!(&*file.kind, "tar" | "oci" | "netboot"))
+    {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let path = options.output.join(format!("{name}.sha256"));
         sums.push(small("checksums", path, &format!("{}  {name}\n", file.sha256))?);
     }
     files.extend(sums);
-    if !image.outputs.contains(&Output::Iso) {
+    // Disks bring their own.
+    if !image.outputs.iter().any(|output| matches!(output, Output::Iso))
+        && (archives || image.outputs.contains(&Output::Netboot))
+    {
         let stem = format!("{}-{}", image.name, image.arch);
         let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default());
         files.push(small(
@@ -196,11 +226,13 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
             options.output.join(format!("{stem}.manifest.json")),
             &manifest.json(),
         )?);
-        files.push(small(
-            "lock",
-            options.output.join(format!("{stem}.lock")),
-            &lock.text(),
-        )?);
+        if !image.outputs.contains(&Output::Disk) {
+            files.push(small(
+                "lock",
+                options.output.join(format!("{stem}.lock")),
+                &lock.text(),
+            )?);
+        }
     }
     let built = Built {
         files,
@@ -301,6 +333,7 @@ fn small(kind: &'static str, path: PathBuf, text: &str) -> Result<Written> {
     })
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is another part of one build")]
 fn iso(
     image: &Image,
     root: &Root,
@@ -309,6 +342,7 @@ fn iso(
     store: &Store,
     options: &Options,
     progress: &Progress,
+    squashed: &mut Option<Content>,
 ) -> Result<Vec<Written>> {
     let stem = format!("{}-{}", image.name, image.arch);
     let kernel = root.kernel(image.kernel.as_deref())?;
@@ -352,50 +386,7 @@ fn iso(
             .join(" and ")
     ));
 
-    let squashing = progress.stage("compress", 0, Unit::Bytes);
-    let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
-    let squash_options = squashfs::Options {
-        compressor: match image.squashfs.compression {
-            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
-            Compression::Xz(preset) => squashfs::Compressor::Xz {
-                preset,
-                bcj: bcj(&image.arch),
-            },
-            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
-        },
-        block_size: image.squashfs.block_size,
-        mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),
-        jobs: options.jobs,
-        ..squashfs::Options::default()
-    };
-    let blocks = Blocks::open(store)?;
-    let known = Some(&blocks as &dyn squashfs::BlockStore);
-    let summary = squashfs::write_with(
-        &root.tree,
-        &squash_options,
-        squash.file(),
-        known,
-        &|done, total| squashing.set(done, total),
-    )
-    .map_err(|error| {
-        let kind = match &error {
-            squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
-            _ => Kind::Target,
-        };
-        Error::new(kind, error)
-    })?;
-    let (hits, misses) = blocks.count();
-    squashing.finish(&format!(
-        "{:.1} MiB of squashfs, {hits} of {} blocks known",
-        mebibytes(summary.bytes),
-        hits + misses
-    ));
-    blocks.finish();
-    let squash_pack = Pack::open(&squash.path(), summary.bytes)
-        .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
-    let squash_content = squash_pack
-        .range(0, summary.bytes)
-        .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
+    let squash_content = squash(image, root, lock, store, options, progress, squashed)?;
 
     let time = root.time;
     let manifest = Manifest::new(
@@ -489,6 +480,93 @@ fn iso(
         },
     );
     Ok(files)
+}
+
+/// The root as squashfs, compressed once for all outputs that have it.
+fn squash(
+    image: &Image,
+    root: &Root,
+    lock: &Lock,
+    store: &Store,
+    options: &Options,
+    progress: &Progress,
+    squashed: &mut Option<Content>,
+) -> Result<Content> {
+    if let Some(content) = squashed {
+        return Ok(content.clone());
+    }
+    let squashing = progress.stage("compress", 0, Unit::Bytes);
+    let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
+    let squash_options = squashfs::Options {
+        compressor: match image.squashfs.compression {
+            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
+            Compression::Xz(preset) => squashfs::Compressor::Xz {
+                preset,
+                bcj: bcj(&image.arch),
+            },
+            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
+        },
+        block_size: image.squashfs.block_size,
+        mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),
+        jobs: options.jobs,
+        ..squashfs::Options::default()
+    };
+    let blocks = Blocks::open(store)?;
+    let known = Some(&blocks as &dyn squashfs::BlockStore);
+    let summary = squashfs::write_with(
+        &root.tree,
+        &squash_options,
+        squash.file(),
+        known,
+        &|done, total| squashing.set(done, total),
+    )
+    .map_err(|error| {
+        let kind = match &error {
+            squashfs::SquashfsError::Io { .. } | squashfs::SquashfsError::Compress { .. } => Kind::Host,
+            _ => Kind::Target,
+        };
+        Error::new(kind, error)
+    })?;
+    let (hits, misses) = blocks.count();
+    squashing.finish(&format!(
+        "{:.1} MiB of squashfs, {hits} of {} blocks known",
+        mebibytes(summary.bytes),
+        hits + misses
+    ));
+    blocks.finish();
+    let squash_pack = Pack::open(&squash.path(), summary.bytes)
+        .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
+    let squash_content = squash_pack
+        .range(0, summary.bytes)
+        .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
+    *squashed = Some(squash_content.clone());
+    Ok(squash_content)
+}
+
+/// Writes the kit for booting from a network.
+fn netboot(
+    image: &Image,
+    root: &Root,
+    lock: &Lock,
+    store: &Store,
+    options: &Options,
+    progress: &Progress,
+    squashed: &mut Option<Content>,
+) -> Result<Written> {
+    let kernel = root.kernel(image.kernel.as_deref())?;
+    let identity = medium::Identity::derive(image, lock, root.time);
+    let of = initramfs::Medium {
+        label: &image.live.label,
+        uuid: &identity.uuid,
+    };
+    let initramfs = initramfs::content(image, root, &kernel, &of)?;
+    let squashfs = squash(image, root, lock, store, options, progress, squashed)?;
+    let parts = netboot::Parts {
+        kernel: root.content(&kernel.image)?,
+        initramfs,
+        squashfs: &squashfs,
+    };
+    netboot::build(image, root, parts, options, progress)
 }
 
 fn esp(built: &[grub::Built], time: Timestamp, serial: u32) -> Result<Option<Content>> {

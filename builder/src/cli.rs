@@ -68,7 +68,7 @@ pub enum Command {
     /// Build an image and boot it under QEMU to a login
     #[command(after_help = "Example: lycia run live --setup")]
     Run(RunArgs),
-    /// Boot a built ISO with every firmware as CD and as disk and compare it with its manifest
+    /// Boot a built ISO or disk every way and compare it with its manifest
     #[command(after_help = "Example: lycia test output/live-x86_64.iso")]
     Test(TestArgs),
     /// Build the embedded package repository from distribution sources
@@ -236,7 +236,8 @@ pub struct RunArgs {
 /// `lycia test`
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// An ISO with its manifest beside it
+    /// An ISO or disk (.img, .qcow2) with its manifest beside it
+    #[arg(value_name = "FILE")]
     pub iso: PathBuf,
     /// Only these cells, such as bios-cd or uefi-disk
     #[arg(long, value_name = "CELL")]

@@ -1,5 +1,6 @@
 //! Definitions: what an image is, resolved from the files that a user types.
 
+pub mod platform;
 mod repositories;
 pub mod typed;
 
@@ -52,6 +53,10 @@ pub enum Output {
     Tar,
     /// A container image.
     Oci,
+    /// A disk image.
+    Disk,
+    /// A kit for booting from a network.
+    Netboot,
 }
 
 /// Where packages come from.
@@ -218,6 +223,8 @@ pub struct Image {
     pub tar: Compression,
     /// Container images.
     pub oci: Oci,
+    /// The disk, where one is written.
+    pub disk: Option<platform::Disk>,
 }
 
 impl Image {
@@ -397,6 +404,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
             user: over.oci.user.or(under.oci.user),
             labels: under.oci.labels.into_iter().chain(over.oci.labels).collect(),
         },
+        disk: under.disk.join(over.disk),
         install: typed::InstallTable {
             definition: over.install.definition.or(under.install.definition),
             kernels: lists(under.install.kernels, over.install.kernels),
@@ -439,7 +447,11 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
             "iso" => Ok(Output::Iso),
             "tar" => Ok(Output::Tar),
             "oci" => Ok(Output::Oci),
-            other => Err(wrong(format!("`{other}` is no output")).hint("there are: iso, tar, oci")),
+            "disk" => Ok(Output::Disk),
+            "netboot" => Ok(Output::Netboot),
+            other => {
+                Err(wrong(format!("`{other}` is no output")).hint("there are: iso, tar, oci, disk, netboot"))
+            }
         });
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
 
@@ -583,6 +595,11 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         user: file.oci.user,
         labels: file.oci.labels,
     };
+    let disk = if outputs.contains(&Output::Disk) {
+        Some(platform::resolve(project, &file.disk, arch)?)
+    } else {
+        None
+    };
     let install = crate::offer::resolve(project, &file.install, &once(&file.repositories), arch)?;
     Ok(Image {
         install,
@@ -602,6 +619,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         squashfs,
         tar,
         oci,
+        disk,
     })
 }
 

@@ -74,11 +74,22 @@ enum Modules {
 /// # Errors
 /// When `grub-mkimage` is missing or fails.
 pub fn build(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
-    build_image(platform, image, tree, scratch).context(|| format!("building GRUB for {}", platform.platform))
+    build_with(platform, &early_config(&image.live.label), tree, scratch)
 }
 
-fn build_image(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
-    let name = &platform.platform;
+/// As [`build`], of an image that runs `early` first.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(platform: &GrubTable, early: &str, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
+    build_image(platform, early, tree, scratch).context(|| format!("building GRUB for {}", platform.platform))
+}
+
+/// The files of a platform, by name: those of the root, or of this machine; nothing where neither has them.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn files(name: &str, tree: &Tree) -> Result<Option<Vec<(String, Content)>>> {
     let in_root = format!("usr/lib/grub/{name}").into_bytes();
     let on_host = Path::new("/usr/lib/grub").join(name);
     let source = if tree
@@ -91,9 +102,16 @@ fn build_image(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path)
     } else {
         return Ok(None);
     };
-    let files = match &source {
-        Modules::Root(path) => files_of_tree(tree, path)?,
-        Modules::Host(path) => files_of_host(path)?,
+    match &source {
+        Modules::Root(path) => files_of_tree(tree, path).map(Some),
+        Modules::Host(path) => files_of_host(path).map(Some),
+    }
+}
+
+fn build_image(platform: &GrubTable, early: &str, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
+    let name = &platform.platform;
+    let Some(files) = files(name, tree)? else {
+        return Ok(None);
     };
     // grub-mkimage wants a folder.
     let folder = scratch.join(name);
@@ -107,7 +125,7 @@ fn build_image(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path)
         })?;
     }
     let config = folder.join("lycia-early.cfg");
-    io(std::fs::write(&config, early_config(&image.live.label)), || {
+    io(std::fs::write(&config, early), || {
         format!("writing {}", config.display())
     })?;
     let output = folder.join("lycia-core.img");

@@ -61,6 +61,12 @@ pub const TEST: &[Need] = &[
     need("mcopy", "mtools", "reading FAT back"),
     need("sgdisk", "gdisk", "checking partition tables"),
     need("sfdisk", "fdisk", "checking partition tables"),
+    need("debugfs", "e2fsprogs", "reading ext4 back"),
+    need(
+        "/usr/lib/ipxe/qemu/efi-virtio.rom",
+        "ipxe-qemu",
+        "booting test guests from the network",
+    ),
     need("cpio", "cpio", "reading archives back"),
     need("xz", "xz-utils", "checking xz"),
     need("zstd", "zstd", "checking zstd"),

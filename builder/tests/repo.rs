@@ -8,8 +8,12 @@
 mod alpine;
 #[path = "repo/chimera.rs"]
 mod chimera;
+#[path = "repo/chimera_disk.rs"]
+mod chimera_disk;
 #[path = "repo/http.rs"]
 mod http;
+#[path = "disk/judge.rs"]
+mod judge;
 #[path = "repo/lock.rs"]
 mod lock;
 #[path = "repo/make.rs"]

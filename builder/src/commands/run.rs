@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use lycia_qemu::{Accelerator, Architecture, Firmware};
 
 use super::{Context, print, seed};
-use crate::booted::{Cell, Trial, manifest_of};
+use crate::booted::{Cell, Trial, is_disk, manifest_of};
 use crate::cli::{RunArgs, TestArgs};
-use crate::definition::Location;
+use crate::definition::platform::Secret;
+use crate::definition::{Image, Location};
 use crate::error::{Error, Explain as _, Kind, Result, io};
 
 /// `lycia run`
@@ -26,27 +27,28 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
         }
     }
     let built = context.build(&args.build)?;
-    let iso = built.iso().ok_or_else(|| {
+    let iso = built.iso().or(built.disk()).ok_or_else(|| {
         Error::new(
             Kind::Input,
-            format!("the image {name} has no ISO among its outputs"),
+            format!("the image {name} has neither an ISO nor a disk (raw or qcow2) among its outputs"),
         )
     })?;
+    let (user, password) = login(&image, is_disk(iso))?;
     let architecture = Architecture::from_name(arch)
         .ok_or_else(|| Error::new(Kind::Host, format!("no machine is known for {arch}")))?;
     let cell = Cell {
         firmware: if args.uefi { Firmware::Uefi } else { Firmware::Bios },
-        disk: args.disk,
+        disk: args.disk || is_disk(iso),
     };
     let machine = cell.machine(architecture, iso);
     let by_hand = machine
         .command_line()
-        .explain(Kind::Host, || "booting the ISO".to_owned())?;
+        .explain(Kind::Host, || "booting the medium".to_owned())?;
     if args.interactive {
         progress.say("Ctrl-a x ends the guest");
         let status = machine
             .run_in_terminal()
-            .explain(Kind::Host, || "booting the ISO".to_owned())?;
+            .explain(Kind::Host, || "booting the medium".to_owned())?;
         if status.success() {
             return Ok(());
         }
@@ -64,7 +66,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
     let limit = Duration::from_secs(args.limit);
     let mut guest = machine
         .start()
-        .explain(Kind::Host, || "booting the ISO".to_owned())?;
+        .explain(Kind::Host, || "booting the medium".to_owned())?;
     let target = |error: lycia_qemu::Error| {
         Error::new(Kind::Target, error).context(format!("booting {}", iso.display()))
     };
@@ -76,12 +78,8 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
             .screenshot(path)
             .explain(Kind::Host, || format!("writing {}", path.display()))?;
     }
-    let live = &image.live;
     guest.stage("the login as root");
-    guest
-        .serial
-        .login("root", &live.password, limit)
-        .map_err(target)?;
+    guest.serial.login("root", password, limit).map_err(target)?;
     let kernel = guest
         .serial
         .run("uname -a", limit)
@@ -96,17 +94,35 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
     ));
     print(
         format!(
-            "\n{}\n\nThe guest reached its login; root and {} log in with the password `{}`.\n\
-             The ISO:       {}\n\
+            "\n{}\n\nThe guest reached its login; {} with the password `{}`.\n\
+             The medium:    {}\n\
              Boot by hand:  lycia run {name} --interactive\n\
              or:            {by_hand}\n",
             kernel.trim(),
-            live.user,
-            live.password,
+            user.map_or_else(
+                || "root logs in".to_owned(),
+                |user| format!("root and {user} log in")
+            ),
+            password,
             iso.display(),
         )
         .as_bytes(),
     )
+}
+
+/// The live user, if there is one, and root's password.
+fn login(image: &Image, disk: bool) -> Result<(Option<&str>, &str)> {
+    match (&image.disk, disk) {
+        (Some(disk), true) => match &disk.password {
+            Secret::Clear(password) => Ok((None, password)),
+            _ => Err(Error::new(
+                Kind::Input,
+                format!("nobody knows root's password on the disk of {}", image.name),
+            )
+            .hint("boot it by hand, or give `[disk]` a password in clear text")),
+        },
+        _ => Ok((Some(&image.live.user), &image.live.password)),
+    }
 }
 
 /// `lycia test`
@@ -121,19 +137,28 @@ pub fn test(context: &Context, args: &TestArgs) -> Result<()> {
             Error::new(Kind::Usage, format!("`{name}` is no cell")).hint(format!("there are: {known}"))
         })?);
     }
-    if cells.is_empty() {
-        cells.extend(Cell::ALL);
+    let disk = is_disk(&args.iso);
+    let fits = |cell: &Cell| cell.disk || !disk;
+    if let Some(cell) = cells.iter().find(|cell| !fits(cell)) {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{} is a disk: it does not boot as {cell}", args.iso.display()),
+        ));
     }
+    if cells.is_empty() {
+        cells.extend(Cell::ALL.into_iter().filter(fits));
+    }
+    let (user, password) = login(&image, disk)?;
     if let Some(folder) = &args.artifacts {
         io(std::fs::create_dir_all(folder), || {
             format!("making {}", folder.display())
         })?;
     }
     let trial = Trial {
-        iso: &args.iso,
+        medium: &args.iso,
         manifest: &manifest,
-        password: &image.live.password,
-        user: &image.live.user,
+        password,
+        user,
         artifacts: args.artifacts.as_deref(),
         limit: Duration::from_secs(args.limit),
     };

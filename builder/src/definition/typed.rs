@@ -24,7 +24,7 @@ pub struct ImageFile {
     pub overlays: Vec<String>,
     /// Services to enable besides those that packages enable.
     pub services: Vec<String>,
-    /// What to write: `iso`, `tar`, `oci`.
+    /// What to write: `iso`, `tar`, `oci`, `disk`, `netboot`.
     pub outputs: Vec<String>,
     /// The kernel, where the root has more than one: a part of the version.
     pub kernel: Option<String>,
@@ -40,6 +40,8 @@ pub struct ImageFile {
     pub tar: TarTable,
     /// Container image.
     pub oci: OciTable,
+    /// Disk image.
+    pub disk: super::platform::DiskTable,
     /// What can be installed from the medium.
     pub install: InstallTable,
 }

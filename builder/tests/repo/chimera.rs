@@ -19,7 +19,7 @@ use crate::small::new_key;
 /// When the packages were made, in seconds since 1970.
 const TIME: u64 = 1_750_000_000;
 /// The kernel's version as its files have it.
-const KERNEL: &str = "7.1.8-0-generic";
+pub const KERNEL: &str = "7.1.8-0-generic";
 
 /// Files of a package by path.
 type Files = Vec<(String, u16, Vec<u8>)>;
@@ -458,13 +458,13 @@ fn write(folder: &std::path::Path, key: &SigningKey, name: &str, spec: &Spec) {
 }
 
 /// The repositories, served, and a store of its own.
-struct Chimera {
+pub struct Chimera {
     folder: tempfile::TempDir,
     served: Served,
 }
 
 impl Chimera {
-    fn new() -> Chimera {
+    pub fn new() -> Chimera {
         let folder = open_folder();
         let path = |name: &str| folder.path().join(name);
         let repo = |arguments: &[&str]| {
@@ -520,12 +520,12 @@ impl Chimera {
         Chimera { folder, served }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// `lycia build IMAGE` of this checkout's own definition, whose initramfs is made of the seed.
-    fn build(&self, image: &str, output: &str) -> Command {
+    pub fn build(&self, image: &str, output: &str) -> Command {
         let mut command = self.build_root(image, output);
         command
             .arg("--mirror")

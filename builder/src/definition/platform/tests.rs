@@ -1,0 +1,154 @@
+use super::*;
+
+const GOOD: &str = "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"grub\"\n\
+    [[partition]]\nname = \"root\"\nfile-system = \"ext4\"\nmount = \"/\"\n";
+
+fn checked(text: &str) -> Result<Platform> {
+    check(typed::parse(text, Path::new("p.toml"))?, "p", "x86_64")
+}
+
+#[test]
+fn sizes() {
+    for (text, bytes) in [
+        ("7", 7),
+        ("34s", 34 * 512),
+        ("2K", 2048),
+        ("3M", 3 << 20),
+        ("1GiB", 1 << 30),
+    ] {
+        assert_eq!(size(text).unwrap(), bytes, "{text}");
+    }
+    for text in ["", "M", "-1", "1.5G", "1 G", "1Q", "99999999999T", "0x10"] {
+        assert!(size(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn every_platform_of_this_checkout_is_understood() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("configs");
+    let platforms = all(&configs).unwrap();
+    let names: Vec<&str> = platforms.iter().map(|one| one.name.as_str()).collect();
+    for name in [
+        "pbp",
+        "quartzpro64",
+        "rock64",
+        "rockpro64",
+        "rpi",
+        "unmatched",
+        "x86_64",
+        "x86_64-bios",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+}
+
+#[test]
+fn each_wrong_platform_says_what_is_wrong() {
+    checked(GOOD).unwrap();
+    let more = |text: &str| format!("{GOOD}{text}\n");
+    let swapped = |from: &str, to: &str| GOOD.replace(from, to);
+    for (text, part) in [
+        (
+            swapped("architectures = [\"x86_64\"]", "architectures = [\"riscv64\"]"),
+            "not for x86_64",
+        ),
+        (swapped("mount = \"/\"", ""), "no partition is mounted at /"),
+        (swapped("\"ext4\"", "\"fat\""), "the root is no ext4"),
+        (swapped("\"ext4\"", "\"ext9\""), "no file system"),
+        (
+            swapped("file-system", "file-sistem"),
+            "did you mean `file-system`?",
+        ),
+        (swapped("kind = \"gpt\"", "kind = \"hybrid\""), "[[table.shown]]"),
+        (swapped("\"gpt\"", "\"gtp\""), "gtp"),
+        (
+            more("type = \"linux-rot-x86_64\""),
+            "did you mean `linux-root-x86_64`?",
+        ),
+        (more("type = \"0x83\""), "for MBRs"),
+        (more("attributes = [\"64\"]"), "no attribute"),
+        (more("size = \"1M\"\nslack = \"1M\""), "no slack"),
+        (more("start = \"1 sector\""), "no size"),
+        (
+            more("[[partition]]\nname = \"b\""),
+            "neither a size nor a file system",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nsize = \"1M\"\nmount = \"/x\""),
+            "no file-system",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"fat\"\nmount = \"/../x\""),
+            "no path",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"fat\"\nmount = \"/boot/\""),
+            "GRUB reads /boot",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"fat\"\njournal = true"),
+            "only ext4",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"ext4\"\nmount = \"/\""),
+            "two partitions",
+        ),
+        (
+            more("[[raw]]\nname = \"spl\"\nfile = \"/x\"\noffset = \"a\""),
+            "raw `spl`",
+        ),
+    ] {
+        let error = match checked(&text) {
+            Ok(_) => panic!("accepted: {text}"),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), Kind::Input, "{text}");
+        let shown = error.to_string();
+        assert!(shown.contains(part), "no `{part}` in `{shown}`");
+    }
+}
+
+#[test]
+fn an_image_changes_what_a_platform_says_of_the_root() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("configs");
+    let project = Project {
+        root: configs.parent().unwrap().to_owned(),
+        overrides: crate::definition::Overrides::default(),
+    };
+    let table = |text: &str| typed::parse::<DiskTable>(text, Path::new("i.toml")).unwrap();
+    let usual = resolve(&project, &DiskTable::default(), "x86_64").unwrap();
+    assert_eq!(usual.forms, [Form::Raw]);
+    assert_eq!((usual.platform.name.as_str(), usual.grow), ("x86_64", true));
+    assert_eq!(usual.password, Secret::Locked);
+    let root = |disk: &Disk| disk.platform.partitions[disk.platform.root].clone();
+    assert_eq!(root(&usual).file_system, FileSystem::Ext4(true));
+    let sized = resolve(
+        &project,
+        &table("size = \"4G\"\njournal = false\nformats = [\"xz\", \"qcow2\", \"xz\"]\ngrow = false"),
+        "x86_64",
+    )
+    .unwrap();
+    assert_eq!((sized.size, root(&sized).size), (Some(4 << 30), Size::Rest));
+    assert_eq!(root(&sized).file_system, FileSystem::Ext4(false));
+    assert_eq!(sized.forms, [Form::Compressed(Compression::Xz(6)), Form::Qcow2]);
+    for (text, part) in [
+        ("formats = [\"vmdk\"]", "no format"),
+        ("formats = []", "no format is wanted"),
+        ("size = \"1G\"\nslack = \"1M\"", "no slack"),
+        ("password = \"a\"\npassword-hash = \"b\"", "one is enough"),
+        ("password-hash = \"a:b\"", "/etc/shadow"),
+        ("hostname = \"a b\"", "hostname"),
+        ("platform = \"pbp\"", "not for x86_64"),
+        ("platform = \"x86-64\"", "did you mean `x86_64`?"),
+        ("formats = [\"gz\"]\nlevel = 12", "level 12"),
+    ] {
+        let shown = resolve(&project, &table(text), "x86_64").unwrap_err().to_string();
+        assert!(shown.contains(part), "no `{part}` in `{shown}`");
+    }
+}

@@ -1,0 +1,166 @@
+//! The embedded seed's disk boots to a login with BIOS and UEFI and grows to the disk that it is written to; the kit for the network
+//! boots from the network.
+//!
+//! One test, one guest after another: guests under emulation take all the machine has.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium, Network};
+
+/// For each stage, on a machine that has other work.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Bytes of the disk that the image is written to.
+const DISK: u64 = 3 << 30;
+
+fn said(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+fn ask(guest: &Guest, command: &str) -> String {
+    guest
+        .serial
+        .run(command, LIMIT)
+        .and_then(lycia_qemu::Output::successful)
+        .unwrap()
+}
+
+/// Boots a disk that is larger than the image on it, twice: it grows at the first time and stays as it is at the second.
+fn grows(image: &Path, folder: &Path) {
+    let disk = folder.join("grown.img");
+    said(Command::new("cp").arg("--sparse=always").arg(image).arg(&disk));
+    File::options()
+        .write(true)
+        .open(&disk)
+        .unwrap()
+        .set_len(DISK)
+        .unwrap();
+    let other = folder.join("other.img");
+    File::create(&other).unwrap().set_len(8 << 20).unwrap();
+    let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
+    machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
+    let mut sizes = Vec::new();
+    for time in ["first", "second"] {
+        let guest = machine.start().unwrap();
+        guest.stage(&format!("the {time} boot of the larger disk"));
+        guest.serial.expect("login:", LIMIT).unwrap();
+        guest.serial.login("root", "chimera", LIMIT).unwrap();
+        let log = ask(&guest, "dmesg | grep lycia-init: | tr -d '\\r'");
+        println!("{log}");
+        assert_eq!(log.contains("the file system grew"), time == "first", "{log}");
+        assert!(!log.contains("it stays as it is"), "{log}");
+        let line = ask(&guest, "df -k / | tail -n 1");
+        let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(kibibytes * 1024 > DISK / 10 * 9, "{line}");
+        sizes.push(kibibytes);
+        assert!(ask(&guest, "hostname").contains("lycia"));
+        ask(&guest, "echo written > /root/file && sync");
+        guest.serial.send_line("poweroff").unwrap();
+        assert!(guest.wait_exit(LIMIT).unwrap().success());
+        drop(guest);
+        let table = said(Command::new("sgdisk").arg("--verify").arg(&disk));
+        assert!(table.contains("No problems found"), "{table}");
+        let table: serde_json::Value =
+            serde_json::from_str(&said(Command::new("sfdisk").arg("--json").arg(&disk))).unwrap();
+        let root = &table["partitiontable"]["partitions"][2];
+        let number = |key: &str| root[key].as_u64().unwrap() * 512;
+        assert_eq!(number("start") + number("size"), DISK - (1 << 20));
+        said(
+            Command::new("e2fsck")
+                .arg("-fn")
+                .arg(format!("{}?offset={}", disk.display(), number("start"))),
+        );
+    }
+    assert_eq!(sizes[0], sizes[1]);
+    assert!(
+        std::fs::read(&other).unwrap().iter().all(|&byte| byte == 0),
+        "another disk was written to"
+    );
+}
+
+/// Boots the kit by the iPXE that QEMU's network card has.
+fn boots_from_the_network(kit: &Path) {
+    let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
+    machine.network = Network::Boot {
+        folder: kit.to_owned(),
+        file: "boot.ipxe".to_owned(),
+    };
+    let guest = machine.start().unwrap();
+    guest.stage("the boot from the network");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("anon", "chimera", LIMIT).unwrap();
+    let mounts = ask(&guest, "cat /proc/mounts");
+    for (kind, place) in [("overlay", "/"), ("squashfs", "/run/live/rootfs")] {
+        let there = mounts.lines().any(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            fields.get(1) == Some(&place) && fields.get(2) == Some(&kind)
+        });
+        assert!(there, "no {kind} at {place}: {mounts}");
+    }
+    assert!(ask(&guest, "cat /proc/cmdline").contains("boot=live"));
+    guest.serial.send_line("exit").unwrap();
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "chimera", LIMIT).unwrap();
+    // The archive's memory was given back.
+    assert_eq!(ask(&guest, "ls /run/live/medium/live").trim(), "");
+    guest.serial.send_line("poweroff").unwrap();
+    assert!(guest.wait_exit(LIMIT).unwrap().success());
+}
+
+#[test]
+fn the_disk_boots_and_grows_and_the_kit_boots_from_the_network() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = tempfile::tempdir().unwrap();
+    let lycia = |arguments: &[&str]| {
+        let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
+            .arg("--project")
+            .arg(project)
+            .args(arguments)
+            .current_dir(output.path())
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "lycia {} ended with {status}",
+            arguments.join(" ")
+        );
+    };
+    lycia(&["build", "disk", "--output", "."]);
+    lycia(&["build", "netboot", "--output", "."]);
+    grows(&output.path().join("disk-x86_64.img"), output.path());
+    // The other form, larger, too, with the other firmware: everything is as the manifest says.
+    let qcow2 = output.path().join("disk-x86_64.qcow2");
+    said(
+        Command::new("qemu-img")
+            .args(["resize", "-q"])
+            .arg(&qcow2)
+            .arg("+1G"),
+    );
+    lycia(&[
+        "test",
+        "disk-x86_64.qcow2",
+        "--cell",
+        "uefi-disk",
+        "--limit",
+        "600",
+    ]);
+    said(
+        Command::new("tar")
+            .args(["-xf", "netboot-x86_64.netboot.tar"])
+            .current_dir(output.path()),
+    );
+    boots_from_the_network(output.path());
+}

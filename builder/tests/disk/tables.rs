@@ -1,0 +1,84 @@
+//! Partition tables other than the usual one, from platform files.
+
+use crate::forms::{define, project};
+use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table};
+use crate::program::succeed;
+
+const ROOT: &str = "[[partition]]\nname = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\nmount = \"/\"\nslack = \"8M\"\n";
+
+fn built(platform: &str, disk: &str) -> (crate::small::Small, std::path::PathBuf) {
+    let small = project("\"disk\"", "");
+    small.write(
+        "configs/platforms/own.toml",
+        &format!("summary = \"x\"\narchitectures = [\"x86_64\"]\n{platform}"),
+    );
+    define(&small, "\"disk\"", &format!("platform = \"own\"\n{disk}"));
+    succeed(small.build().arg("--output").arg(small.path("output")));
+    let path = small.path("output/small-x86_64.img");
+    (small, path)
+}
+
+#[test]
+fn an_mbr_alone_with_grub_behind_it() {
+    let small = project("\"disk\"", "platform = \"x86_64-bios\"\nslack = \"8M\"");
+    succeed(small.build().arg("--output").arg(small.path("output")));
+    let disk = small.path("output/small-x86_64.img");
+    let parts = parts(&disk);
+    assert_eq!((parts.len(), parts[0].start), (1, 1 << 20));
+    let lines = dump(&disk);
+    assert!(lines[0].starts_with("label:dos"), "{lines:?}");
+    assert!(lines.last().unwrap().contains("type=83, bootable"), "{lines:?}");
+    sound_ext4(&disk, &parts[0]);
+    // The boot sector's code leads to the core image at sector 1, and that to sector 2.
+    assert_eq!(bytes(&disk, 0x5c, 8), 1u64.to_le_bytes());
+    assert_eq!(bytes(&disk, 1024 - 12, 8), 2u64.to_le_bytes());
+    assert!(bytes(&disk, 440, 4) != [0; 4], "no signature");
+    assert!(of_ext4(&disk, &parts[0], "/boot/grub/grub.cfg").contains("menuentry 'Small'"));
+}
+
+#[test]
+fn a_hybrid_mbr_shows_what_the_platform_says() {
+    let platform = format!(
+        "[table]\nkind = \"hybrid\"\n[[table.shown]]\npartition = \"firmware\"\ntype = \"0x0c\"\nactive = true\n[boot]\nloader = \"none\"\n\
+         [[partition]]\nname = \"firmware\"\ntype = \"basic-data\"\nattributes = [\"legacy-boot\", \"63\"]\nsize = \"16M\"\nfile-system = \"fat\"\n\
+         label = \"FW\"\n[[partition.file]]\nfrom = \"/etc/motd\"\nto = \"docs/greeting.txt\"\n{ROOT}"
+    );
+    let (_small, disk) = built(&platform, "");
+    sound_table(&disk);
+    let parts = parts(&disk);
+    assert_eq!(
+        crate::judge::of_fat(&disk, &parts[0], "docs/greeting.txt"),
+        b"good day\n"
+    );
+    let lines = dump(&disk);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("attrs=\"LegacyBIOSBootableGUID:63\"")),
+        "{lines:?}"
+    );
+    // The MBR: first what covers the table, then what is shown.
+    let record = |slot: usize| bytes(&disk, 446 + 16 * slot as u64, 16);
+    assert_eq!(record(0)[4], 0xee);
+    assert_eq!((record(1)[0], record(1)[4]), (0x80, 0x0c));
+    assert_eq!(record(1)[8..12], 2048u32.to_le_bytes());
+    assert_eq!(record(1)[12..16], (16u32 << 11).to_le_bytes());
+}
+
+#[test]
+fn sectors_of_4096_bytes() {
+    let platform = format!("[table]\nkind = \"gpt\"\nsector-size = 4096\n[boot]\nloader = \"none\"\n{ROOT}");
+    let (_small, disk) = built(&platform, "size = \"64M\"");
+    assert_eq!(disk.metadata().unwrap().len(), 64 << 20);
+    assert_eq!(bytes(&disk, 4096, 8), b"EFI PART");
+    let first = u64::from_le_bytes(bytes(&disk, 2 * 4096 + 32, 8).try_into().unwrap());
+    assert_eq!(first, 256);
+    let root = crate::judge::Part {
+        start: 1 << 20,
+        size: 0,
+        name: String::new(),
+    };
+    sound_ext4(&disk, &root);
+    // The disk's size is given: the root has all of it.
+    assert!(crate::judge::superblock(&disk, &root).contains("Block count:              15872"));
+}
