@@ -27,7 +27,7 @@ mod xattr;
 
 use std::io::{self, Seek, Write};
 
-use lycia_tree::{Timestamp, Tree};
+use lycia_tree::{InodeId, Timestamp, Tree};
 use thiserror::Error;
 
 use crate::partition::Guid;
@@ -130,6 +130,9 @@ pub struct Volume {
     pub reserved_per_mille: u16,
     /// What the place holds.
     pub existing: Existing,
+    /// Regular files that are longer than their content: inode and bytes. Blocks for all of it are theirs, those behind the content
+    /// keep what the place holds. For swap files, which must have no holes.
+    pub enlarged: Vec<(InodeId, u64)>,
 }
 
 impl Volume {
@@ -150,6 +153,7 @@ impl Volume {
             inodes: Inodes::default(),
             reserved_per_mille: 50,
             existing: Existing::default(),
+            enlarged: Vec::new(),
         }
     }
 }

@@ -130,6 +130,13 @@ impl Demand {
             if Some(id) == lost_found && !tree.inode(id).is_directory() {
                 return Err(refuse("ext4 needs a directory of this name".to_owned()));
             }
+            if let Some((_, size)) = volume.enlarged.iter().find(|(enlarged, _)| *enlarged == id) {
+                needed.size = needed.size.max(*size);
+                needed.blocks = needed.size.div_ceil(block_size);
+                if tree.inode(id).content().is_none() || needed.blocks > u64::from(u32::MAX) {
+                    return Err(refuse(format!("it cannot be a file of {size} bytes")));
+                }
+            }
             let metadata = &tree.inode(id).metadata;
             let encoded =
                 xattr::encode(&metadata.xattrs, XATTRS_ROOM, settings.block_size).map_err(refuse)?;

@@ -4,8 +4,11 @@
 //! is dropped when it cannot change what firmware reads (owners, modes, nanoseconds, extended attributes), and
 //! refused when it would: links, devices, files of 4 GiB. Names must be UTF-8 and differ when case is ignored.
 //! Hard links become copies. Times are stored as UTC, to 2 seconds.
+//!
+//! Files can be put into a volume that is there ([`Insertion`]), beside what it holds.
 
 mod geometry;
+mod insert;
 mod names;
 mod read;
 mod write;
@@ -15,6 +18,7 @@ use std::io::{Cursor, Seek, Write};
 use lycia_tree::{Timestamp, Tree};
 use thiserror::Error;
 
+pub use insert::{InsertError, Insertion, Structures, names_in, read_file, structures};
 pub use read::{Limits, Listed, ReadError, Reader, Summary};
 
 /// 1980-01-01 00:00:00, the first time that FAT knows, in seconds since 1970.

@@ -125,6 +125,26 @@ pub(super) fn store(names: &[&str]) -> Result<Vec<Stored>, usize> {
     Ok(stored)
 }
 
+/// How a name is stored in a directory that has the short names `taken` already; none where it is too long or no short name is left.
+pub(super) fn beside(name: &str, taken: &mut HashSet<[u8; 11]>) -> Option<Stored> {
+    let long: Vec<u16> = name.encode_utf16().collect();
+    if long.len() > LONG_MAX {
+        return None;
+    }
+    match plain(name) {
+        Some((short, case)) if taken.insert(short) => Some(Stored {
+            short,
+            case: case.unwrap_or(0),
+            long: if case.is_some() { Vec::new() } else { long },
+        }),
+        _ => Some(Stored {
+            short: numbered(name, taken, &mut HashMap::new())?,
+            case: 0,
+            long,
+        }),
+    }
+}
+
 /// A short name with a number that nothing else in the directory has.
 fn numbered(
     name: &str,

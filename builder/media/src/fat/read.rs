@@ -11,7 +11,7 @@ use super::Width;
 use super::geometry::{ENTRY, MOST_12, MOST_16, MOST_32};
 
 /// Most bytes of a directory.
-const DIRECTORY_MAX: u64 = 2 << 20;
+pub(super) const DIRECTORY_MAX: u64 = 2 << 20;
 /// Bytes of the allocation table that are read at once.
 const WINDOW: u64 = 64 << 10;
 
@@ -102,17 +102,17 @@ pub struct Listed {
 
 /// A volume opened for reading.
 pub struct Reader<R> {
-    disk: R,
+    pub(super) disk: R,
     limits: Limits,
-    summary: Summary,
+    pub(super) summary: Summary,
     /// Bytes from the beginning.
-    table_at: u64,
-    table_len: u64,
-    root_at: u64,
-    root_len: u64,
-    data_at: u64,
+    pub(super) table_at: u64,
+    pub(super) table_len: u64,
+    pub(super) root_at: u64,
+    pub(super) root_len: u64,
+    pub(super) data_at: u64,
     /// First cluster of the root directory; 0 where it has a place of its own.
-    root: u64,
+    pub(super) root: u64,
     /// A part of the table, and where it is in there.
     window: (u64, Vec<u8>),
 }
@@ -126,11 +126,11 @@ struct Found {
     time: Timestamp,
 }
 
-fn get16(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn get16(bytes: &[u8], at: usize) -> u64 {
     u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
-fn get32(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn get32(bytes: &[u8], at: usize) -> u64 {
     get16(bytes, at) | get16(bytes, at + 2) << 16
 }
 
@@ -533,7 +533,7 @@ fn entries(bytes: &[u8]) -> Vec<Found> {
 }
 
 /// The long name, where the slots are whole and belong to the entry.
-fn long_name(slots: &[(u8, u8, [u16; 13])], record: &[u8]) -> Option<String> {
+pub(super) fn long_name(slots: &[(u8, u8, [u16; 13])], record: &[u8]) -> Option<String> {
     let sum = record[..11]
         .iter()
         .fold(0u8, |sum, &byte| sum.rotate_right(1).wrapping_add(byte));
@@ -569,7 +569,7 @@ fn oem(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn short_name(record: &[u8]) -> String {
+pub(super) fn short_name(record: &[u8]) -> String {
     let part = |bytes: &[u8], lower: bool| {
         let text = oem(bytes).trim_end_matches(' ').to_owned();
         if lower { text.to_lowercase() } else { text }

@@ -10,8 +10,8 @@ use super::names::{self, Stored};
 use super::{FatError, Volume, Width, clamp};
 use crate::sparse::Placed;
 
-const DIRECTORY: u8 = 0x10;
-const ARCHIVE: u8 = 0x20;
+pub(super) const DIRECTORY: u8 = 0x10;
+pub(super) const ARCHIVE: u8 = 0x20;
 const LABEL: u8 = 0x08;
 /// Most entries of a directory.
 const ENTRIES_MAX: u64 = 65_536;
@@ -368,7 +368,14 @@ fn put32(bytes: &mut [u8], at: usize, value: u32) {
 }
 
 /// An entry of 32 bytes.
-fn record(name: &[u8; 11], kind: u8, case: u8, time: Timestamp, first: u64, size: u32) -> [u8; 32] {
+pub(super) fn record(
+    name: &[u8; 11],
+    kind: u8,
+    case: u8,
+    time: Timestamp,
+    first: u64,
+    size: u32,
+) -> [u8; 32] {
     let (day, second) = stamp(time);
     let mut bytes = [0; 32];
     bytes[..11].copy_from_slice(name);
