@@ -35,6 +35,13 @@ pub const RUN: &[Need] = &[
 
 /// Needs of the tests: programs that judge what was written.
 pub const TEST: &[Need] = &[
+    need("cryptsetup", "cryptsetup-bin", "opening encrypted volumes"),
+    need(
+        "/usr/lib/python3/dist-packages/cryptography/__init__.py",
+        "python3-cryptography",
+        "decrypting volumes another way",
+    ),
+    need("swaplabel", "util-linux", "checking swap files"),
     need("rdsquashfs", "squashfs-tools-ng", "reading squashfs back"),
     need("bsdtar", "libarchive-tools", "reading ISOs and archives back"),
     need("mkfs.exfat", "exfatprogs", "making file systems to be read"),

@@ -216,7 +216,11 @@ impl Session<'_> {
         self.begin(Step::Find);
         match boot {
             Boot::Installed(root) => {
-                let found = Finder::new(&mut loader, log).root(root)?;
+                let mut finder = Finder::new(&mut loader, log);
+                if let Some(volume) = &root.encrypted {
+                    finder.unlock(volume, root.wait)?;
+                }
+                let found = finder.root(root)?;
                 if root.grow {
                     let (mut flags, _) = split_options(&root.options);
                     flags.set(

@@ -184,6 +184,11 @@ pub const PARAMETERS: &[Parameter] = &[
         "TYPE[,TYPE]",
         "file system type of the root (default: as its superblock says)",
     ),
+    works(
+        "rd.luks.name",
+        "UUID=NAME",
+        "open the LUKS2 volume first; the passphrase is asked for on every console",
+    ),
     works("rootflags", "OPTIONS", "mount options of the root"),
     works(
         "ro",

@@ -6,7 +6,7 @@ use crate::kmod::Loader;
 use crate::log::Log;
 use crate::loopdev;
 use crate::plan::{ISO_HOME, MEDIUM, NEW_ROOT};
-use crate::request::{Installed, Live, Step};
+use crate::request::{Encrypted, Installed, Live, Step};
 use crate::superblock::{Superblock, identify, untouched_options};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::collections::BTreeMap;
@@ -241,6 +241,29 @@ impl<'a, 'l> Finder<'a, 'l> {
             "plug the medium in again and `retry`, or boot with live-media=/dev/NAME, ignore_uuid or a longer \
              live-media-timeout=",
         ))
+    }
+
+    /// Finds the LUKS2 volume that holds the root and opens it with a passphrase that somebody types.
+    ///
+    /// # Errors
+    /// Lists what was seen, or says why it was not opened.
+    pub fn unlock(&mut self, volume: &Encrypted, wait: Duration) -> Result<(), Failure> {
+        let wish = Wish::Uuid(volume.uuid.clone());
+        let node = self.until(&wish, None, wait, |_, device, blocks| {
+            let encrypted = blocks.iter().any(|block| block.kind == "crypto_LUKS");
+            encrypted
+                .then(|| device.node())
+                .ok_or_else(|| "it is no LUKS2 volume".to_owned())
+        });
+        let Some(node) = node else {
+            return Err(Failure::new(
+                Step::Find,
+                format!("looking for the LUKS2 volume {}", volume.uuid),
+                format!("not there after {} s; {}", wait.as_secs(), self.seen()),
+                "correct rd.luks.name= in the boot menu",
+            ));
+        };
+        crate::unlock::unlock(&node, volume, self.loader, self.log)
     }
 
     /// Finds and mounts an installed root at [`NEW_ROOT`].

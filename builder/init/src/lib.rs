@@ -30,6 +30,7 @@ pub mod rootdir;
 pub mod services;
 pub mod setup;
 pub mod superblock;
+pub mod unlock;
 
 use request::Step;
 

@@ -184,6 +184,41 @@ pub struct Installed {
     pub wait: Duration,
     /// Grow the partition and the file system to the end of the disk.
     pub grow: bool,
+    /// What is opened before it is looked for.
+    pub encrypted: Option<Encrypted>,
+}
+
+/// A LUKS2 volume that holds the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encrypted {
+    /// UUID of the volume.
+    pub uuid: String,
+    /// Name below `/dev/mapper`.
+    pub name: String,
+}
+
+impl Encrypted {
+    /// `UUID=NAME`
+    ///
+    /// # Errors
+    /// Says what form there is.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = |text: &str, extra: &[u8], most: usize| {
+            (1..=most).contains(&text.len())
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))
+        };
+        match text.split_once('=') {
+            Some((uuid, name)) if plain(uuid, b"-", 39) && plain(name, b"-_", 64) && name != "control" => {
+                Ok(Self {
+                    uuid: uuid.to_ascii_lowercase(),
+                    name: name.to_owned(),
+                })
+            }
+            _ => Err(format!("`{text}` is not UUID=NAME")),
+        }
+    }
 }
 
 /// What to boot.
@@ -306,6 +341,7 @@ impl Request {
     pub fn new(words: &[Word], config: &Config) -> Self {
         let mut warnings = Vec::new();
         let (mut live_asked, mut root) = (false, None);
+        let mut encrypted = None;
         let (mut media, mut iso, mut path) = (None, None, config.live_path.clone());
         let (mut live_wait, mut root_wait) = (DEFAULT_WAIT, DEFAULT_WAIT);
         let (mut to_ram, mut verify, mut ignore_uuid) = (false, false, false);
@@ -391,6 +427,10 @@ impl Request {
                 "root" => root = Some(value.to_owned()),
                 "rootfstype" => types = list().collect(),
                 "rootflags" => options = value.to_owned(),
+                "rd.luks.name" => match Encrypted::parse(value) {
+                    Ok(volume) => encrypted = Some(volume),
+                    Err(error) => warnings.push(format!("rd.luks.name: {error}")),
+                },
                 "ro" => read_only = true,
                 "rw" => read_only = false,
                 "growroot" => grow = true,
@@ -508,6 +548,7 @@ impl Request {
                         read_only,
                         wait: root_wait,
                         grow,
+                        encrypted,
                     })
                 })
         } else {

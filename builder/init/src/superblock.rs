@@ -139,6 +139,7 @@ pub fn untouched_options(kind: &str) -> &'static str {
 #[must_use]
 pub fn identify(source: &(impl ReadAt + ?Sized)) -> Vec<Superblock> {
     [
+        luks(source),
         iso9660(source),
         squashfs(source),
         ext(source),
@@ -184,6 +185,22 @@ pub(crate) fn uuid_text(bytes: &[u8]) -> Option<String> {
         out.push_str(&format!("{byte:02x}"));
     }
     Some(out)
+}
+
+/// LUKS2 (on-disk format specification, "Binary header"), which says where its first header is.
+fn luks(source: &(impl ReadAt + ?Sized)) -> Option<Superblock> {
+    let header = read_exact(source, 0, 512)?;
+    if &header[..6] != b"LUKS\xba\xbe" || header[6..8] != [0, 2] {
+        return None;
+    }
+    let uuid = text(&header[168..208]);
+    let label = text(&header[24..72]);
+    Some(Superblock {
+        kind: "crypto_LUKS",
+        label: (!label.is_empty()).then_some(label),
+        other_label: None,
+        uuid: (!uuid.is_empty()).then_some(uuid),
+    })
 }
 
 fn iso9660(source: &(impl ReadAt + ?Sized)) -> Option<Superblock> {
