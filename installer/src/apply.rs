@@ -10,9 +10,10 @@ use std::io;
 use lycia_media::partition::mbr::{CODE_LEN, Mbr};
 use lycia_media::partition::{Guid, gpt};
 use lycia_media::{ext4, fat};
-use lycia_tree::{Timestamp, Tree};
+use lycia_tree::{InodeId, Timestamp, Tree};
 
 use crate::device::{BlockDevice, Guarded, Reading, Span, Window};
+use crate::encryption::{Inside, Sealed};
 use crate::found;
 use crate::journal::{Journal, JournalError, State};
 use crate::plan::{Action, Plan, TableChange};
@@ -45,10 +46,28 @@ impl Identity {
         Guid::derive(&self.nonce, "root file system")
     }
 
+    /// UUID of the file system for `/boot`.
+    #[must_use]
+    pub fn boot(&self) -> Guid {
+        Guid::derive(&self.nonce, "boot file system")
+    }
+
+    /// UUID of the encrypted volume of the root.
+    #[must_use]
+    pub fn volume(&self) -> Guid {
+        Guid::derive(&self.nonce, "encrypted volume")
+    }
+
     /// UUID of the swap.
     #[must_use]
     pub fn swap(&self) -> Guid {
         Guid::derive(&self.nonce, "swap")
+    }
+
+    /// UUID of the swap file.
+    #[must_use]
+    pub fn swap_file(&self) -> Guid {
+        Guid::derive(&self.nonce, "swap file")
     }
 
     /// Serial number of the EFI system partition.
@@ -70,12 +89,18 @@ impl Identity {
 pub struct Contents<'a> {
     /// The root.
     pub root: &'a Tree,
+    /// `/boot`, where it has a file system of its own.
+    pub boot: Option<&'a Tree>,
+    /// What encrypts the root.
+    pub sealed: Option<&'a Sealed>,
     /// The EFI system partition.
     pub esp: Option<&'a Tree>,
     /// GRUB's core image for BIOS.
     pub core: Option<&'a [u8]>,
     /// Code of the boot sector.
     pub boot_code: Option<[u8; CODE_LEN]>,
+    /// The swap file of the root and its bytes.
+    pub swap_file: Option<(InodeId, u64)>,
     /// Label of the root file system.
     pub label: &'a str,
     /// The time of file systems.
@@ -93,6 +118,8 @@ pub enum Step {
     BootLoader,
     /// Swap.
     Swap,
+    /// `/boot`.
+    Boot,
     /// The root.
     Root,
     /// A look at what is there.
@@ -103,11 +130,12 @@ pub enum Step {
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Step; 7] = [
+    pub const ALL: [Step; 8] = [
         Step::Wipe,
         Step::Esp,
         Step::BootLoader,
         Step::Swap,
+        Step::Boot,
         Step::Root,
         Step::Verify,
         Step::Table,
@@ -121,6 +149,7 @@ impl Step {
             Step::Esp => "EFI system partition",
             Step::BootLoader => "boot loader",
             Step::Swap => "swap",
+            Step::Boot => "/boot",
             Step::Root => "root file system",
             Step::Verify => "check",
             Step::Table => "partition table",
@@ -212,6 +241,7 @@ pub fn apply(
             contents,
             identity,
             progress: &mut *progress,
+            journal: &journal,
         }
         .run(step, old.as_ref())
         .map_err(failed)?;
@@ -249,6 +279,7 @@ struct Runner<'a, 'p> {
     contents: &'a Contents<'a>,
     identity: Identity,
     progress: &'a mut (dyn FnMut(Step, u64, u64) + 'p),
+    journal: &'a Journal,
 }
 
 type Ran = Result<(), String>;
@@ -269,6 +300,7 @@ impl Runner<'_, '_> {
             Step::Esp => self.esp(),
             Step::BootLoader => self.boot_loader(),
             Step::Swap => self.swap(),
+            Step::Boot => self.boot(),
             Step::Root => self.root(),
             Step::Verify => self.verify(),
             Step::Table => self.table(old),
@@ -276,7 +308,14 @@ impl Runner<'_, '_> {
     }
 
     fn wipe(&mut self) -> Ran {
-        let formatted = [Action::Fat32, Action::BootLoader, Action::Swap, Action::Ext4];
+        let formatted = [
+            Action::Fat32,
+            Action::BootLoader,
+            Action::Swap,
+            Action::LuksHeader,
+            Action::BootExt4,
+            Action::Ext4,
+        ];
         for region in self.plan.regions() {
             let span = region.span;
             if formatted.contains(&region.action) {
@@ -290,7 +329,36 @@ impl Runner<'_, '_> {
         Ok(())
     }
 
+    /// Puts files into a volume that is shared. They are laid out by what it was before the installation began, so that a step that is repeated writes the same.
+    fn share(&mut self, span: Span) -> Ran {
+        let Some(tree) = self.contents.esp else {
+            return Ok(());
+        };
+        let time = self.contents.time;
+        let insertion = {
+            let mut original = self
+                .journal
+                .original(self.device)
+                .map_err(|error| error.to_string())?;
+            let mut nothing = |_| ();
+            let window = Window::new(&mut original, span, &mut nothing);
+            fat::Insertion::new(window, tree, time).map_err(|error| error.to_string())?
+        };
+        let progress = &mut self.progress;
+        let mut done = 0;
+        let mut written = |count| {
+            done += count;
+            progress(Step::Esp, done, 0);
+        };
+        insertion
+            .write(&mut Window::new(self.device, span, &mut written))
+            .map_err(words)
+    }
+
     fn esp(&mut self) -> Ran {
+        if let Some(span) = self.span(Action::FatInsert) {
+            return self.share(span);
+        }
         let Some(span) = self.span(Action::Fat32) else {
             return Ok(());
         };
@@ -333,8 +401,24 @@ impl Runner<'_, '_> {
         let Some(span) = self.span(Action::Swap) else {
             return Ok(());
         };
-        let header = swap_header(span.size, self.identity.swap());
+        let header = crate::swap::header(span.size, self.identity.swap());
         self.device.write_at(span.start, &header).map_err(words)
+    }
+
+    fn boot(&mut self) -> Ran {
+        let (Some(span), Some(tree)) = (self.span(Action::BootExt4), self.contents.boot) else {
+            return Ok(());
+        };
+        let volume = ext4::Volume {
+            sector_size: self.device.sector(),
+            label: b"boot".to_vec(),
+            existing: ext4::Existing::Unknown,
+            ..ext4::Volume::new(span.size, self.identity.boot(), self.contents.time)
+        };
+        let progress = &mut *self.progress;
+        write_ext4(self.device, span, tree, &volume, &mut |done, total| {
+            progress(Step::Boot, done, total)
+        })
     }
 
     fn root(&mut self) -> Ran {
@@ -345,37 +429,64 @@ impl Runner<'_, '_> {
             sector_size: self.device.sector(),
             label: self.contents.label.bytes().take(ext4::LABEL_MAX).collect(),
             existing: ext4::Existing::Unknown,
+            enlarged: self.contents.swap_file.into_iter().collect(),
             ..ext4::Volume::new(span.size, self.identity.root(), self.contents.time)
         };
-        let layout = ext4::Plan::new(self.contents.root, &volume).map_err(|error| error.to_string())?;
-        let total: u64 = self
-            .contents
-            .root
-            .walk()
-            .filter_map(|entry| entry.inode.content().map(lycia_tree::Content::len))
-            .sum();
-        let progress = &mut self.progress;
-        let mut done = 0;
-        let mut shown = 0;
-        let mut written = |count| {
-            done += count;
-            if done - shown >= MIB {
-                shown = done;
-                progress(Step::Root, done.min(total), total);
-            }
+        let header = self.span(Action::LuksHeader);
+        let progress = &mut *self.progress;
+        let mut shown = |done, total| progress(Step::Root, done, total);
+        let Some(header) = header else {
+            return write_ext4(self.device, span, self.contents.root, &volume, &mut shown);
         };
-        let mut window = io::BufWriter::with_capacity(1 << 20, Window::new(self.device, span, &mut written));
-        layout
-            .write(&mut window, 0, &mut |_| ())
-            .map_err(|error| error.to_string())?;
-        window.into_inner().map_err(|error| error.to_string())?;
-        Ok(())
+        let sealed = self
+            .contents
+            .sealed
+            .ok_or("the plan has an encrypted root and there is no key")?;
+        if let Some(bytes) = &sealed.header {
+            self.device.write_at(header.start, bytes).map_err(words)?;
+            // A header that is there opens what is written behind it, should this be interrupted.
+            self.device.flush().map_err(words)?;
+        }
+        let cipher = sealed.cipher().map_err(|error| error.to_string())?;
+        let mut inside = Inside::new(self.device, span, cipher);
+        let whole = Span {
+            start: 0,
+            size: span.size,
+        };
+        write_ext4(&mut inside, whole, self.contents.root, &volume, &mut shown)
     }
 
     fn verify(&mut self) -> Ran {
         let mut expected = Vec::new();
         if let Some(span) = self.span(Action::Ext4) {
-            expected.push((span, "ext4", self.identity.root().to_string()));
+            match self.span(Action::LuksHeader) {
+                None => expected.push((span, "ext4", self.identity.root().to_string())),
+                Some(header) => {
+                    expected.push((header, "crypto_LUKS", self.identity.volume().to_string()));
+                    let cipher = self
+                        .contents
+                        .sealed
+                        .map(Sealed::cipher)
+                        .ok_or("there is no key")?;
+                    let mut inside =
+                        Inside::new(self.device, span, cipher.map_err(|error| error.to_string())?);
+                    let whole = Span {
+                        start: 0,
+                        size: span.size,
+                    };
+                    let read = found::file_system(&mut inside, whole);
+                    if read.as_ref().and_then(|read| read.uuid.as_deref())
+                        != Some(&self.identity.root().to_string())
+                    {
+                        return Err(format!(
+                            "the encrypted volume does not give back its ext4: {read:?}"
+                        ));
+                    }
+                }
+            }
+        }
+        if let Some(span) = self.span(Action::BootExt4) {
+            expected.push((span, "ext4", self.identity.boot().to_string()));
         }
         if let Some(span) = self.span(Action::Fat32) {
             expected.push((span, "vfat", self.identity.esp_text()));
@@ -394,6 +505,14 @@ impl Runner<'_, '_> {
                     "the disk does not give back the {kind} that was written from byte {}: {read:?}",
                     span.start
                 ));
+            }
+        }
+        if let (Some(span), Some(tree)) = (self.span(Action::FatInsert), self.contents.esp) {
+            let mut nothing = |_| ();
+            let window = Window::new(self.device, span, &mut nothing);
+            let insertion = fat::Insertion::new(window, tree, self.contents.time);
+            if !insertion.map_err(|error| error.to_string())?.is_empty() {
+                return Err("the EFI system partition does not give back what was added".into());
             }
         }
         if let (Some(span), Some(core)) = (self.span(Action::BootLoader), self.contents.core) {
@@ -452,16 +571,34 @@ impl Runner<'_, '_> {
     }
 }
 
-/// The header of a swap area of version 1 (Linux `include/linux/swap.h`, `union swap_header`), for pages of 4096 bytes.
-fn swap_header(size: u64, uuid: Guid) -> Vec<u8> {
-    let pages = u32::try_from(size / 4096).unwrap_or(u32::MAX);
-    let mut page = vec![0; 4096];
-    page[1024..1028].copy_from_slice(&1u32.to_le_bytes());
-    page[1028..1032].copy_from_slice(&(pages - 1).to_le_bytes());
-    page[1036..1052].copy_from_slice(&uuid.to_bytes());
-    page[1052..1056].copy_from_slice(b"swap");
-    page[4086..].copy_from_slice(b"SWAPSPACE2");
-    page
+/// Writes a tree as ext4.
+fn write_ext4(
+    device: &mut dyn BlockDevice,
+    span: Span,
+    tree: &Tree,
+    volume: &ext4::Volume,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Ran {
+    let layout = ext4::Plan::new(tree, volume).map_err(|error| error.to_string())?;
+    let total: u64 = tree
+        .walk()
+        .filter_map(|entry| entry.inode.content().map(lycia_tree::Content::len))
+        .sum();
+    let mut done = 0;
+    let mut shown = 0;
+    let mut written = |count| {
+        done += count;
+        if done - shown >= MIB {
+            shown = done;
+            progress(done.min(total), total);
+        }
+    };
+    let mut window = io::BufWriter::with_capacity(1 << 20, Window::new(device, span, &mut written));
+    layout
+        .write(&mut window, 0, &mut |_| ())
+        .map_err(|error| error.to_string())?;
+    window.into_inner().map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 /// Brings the old tables and headers of a disk back. Whether there was anything to undo.

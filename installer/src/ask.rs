@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use lycia_installer::answers::typed::AnswersFile;
+use lycia_installer::encryption::Passphrase;
 use lycia_installer::engine::EngineError;
 use lycia_installer::medium::Medium;
 use lycia_installer::probe::probe;
@@ -57,6 +58,35 @@ impl Terminal for Lines {
             println!();
         }
         Ok((read? > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    }
+}
+
+/// Asks for the passphrase of the encrypted root, twice unless it is an old one; none where nobody is there.
+pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let mut lines = Lines { plain: true };
+    loop {
+        eprint!("Passphrase of the encrypted root (it is not shown): ");
+        let Some(first) = lines.line(true)? else {
+            return Ok(None);
+        };
+        let taken = match Passphrase::new(first.clone().into_bytes().into()) {
+            Ok(taken) => taken,
+            Err(why) => {
+                eprintln!("That will not do: {why}");
+                continue;
+            }
+        };
+        if old {
+            return Ok(Some(taken));
+        }
+        eprint!("The same again: ");
+        if lines.line(true)?.as_ref() == Some(&first) {
+            return Ok(Some(taken));
+        }
+        eprintln!("They differ.");
     }
 }
 

@@ -5,15 +5,22 @@ use std::path::{Path, PathBuf};
 use crate::answers::typed::AnswersFile;
 use crate::answers::{Answers, Layout, Network, Source};
 use crate::apply::{self, ApplyError, Contents, Identity, Step};
-use crate::device::BlockDevice;
-use crate::found::look;
+use lycia_luks::LuksError;
+use lycia_media::partition::gpt;
+
+use crate::device::{BlockDevice, Reading};
+use crate::encryption::{Passphrase, Sealed};
+use crate::esp::vendor_image;
+use crate::found::{Found, look};
 use crate::journal::{Journal, JournalError, State};
 use crate::medium::{FirmwareKind, Medium, MediumError};
+use crate::nvram;
 use crate::plan::layout::{Ways, lay_out};
-use crate::plan::{Action, Plan, PlanError, PlannedUser, System as PlannedSystem};
+use crate::plan::{Action, Draft, Plan, PlanError, PlannedUser, Role, System as PlannedSystem};
 use crate::probe::{Firmware, Machine};
 use crate::secret;
 use crate::select::{SelectError, select};
+use crate::show;
 use crate::source::{Chosen, Repositories, SourceError};
 use crate::system::{self, Parts, Places, SystemError, consoles};
 
@@ -37,6 +44,9 @@ pub enum EngineError {
     /// The system.
     #[error(transparent)]
     System(#[from] SystemError),
+    /// The encryption of the root.
+    #[error("encrypting the root: {0}. Nothing more was written")]
+    Encryption(#[from] LuksError),
     /// Writing.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -77,6 +87,10 @@ pub struct Prepared {
     world: Vec<String>,
     consoles: Vec<String>,
     medium: Medium,
+    /// Bytes of memory of this machine, which will open what is encrypted.
+    memory: Option<u64>,
+    /// Where the firmware's variables are, if its menu is to get an entry.
+    pub efivars: Option<PathBuf>,
 }
 
 /// What is heard of a running installation.
@@ -139,6 +153,7 @@ fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn describe(
     prepared_world: &[String],
     chosen: &[Chosen],
@@ -147,6 +162,7 @@ fn describe(
     answers: &Answers,
     consoles: &[String],
     plan: &Plan,
+    uefi: bool,
 ) -> Result<PlannedSystem, MediumError> {
     let login = |name: &str, groups: Vec<String>, shell: &str, login: &crate::answers::Login| PlannedUser {
         name: name.to_owned(),
@@ -168,16 +184,47 @@ fn describe(
             &user.login,
         ));
     }
-    let mut mounts = vec!["root  /  ext4".to_owned()];
+    let encrypted = plan.region(Action::LuksHeader).is_some();
+    let root = if encrypted {
+        "root (LUKS2, aes-xts-plain64)"
+    } else {
+        "root"
+    };
+    let mut mounts = vec![format!("{root}  /  ext4")];
+    if plan.region(Action::BootExt4).is_some() {
+        mounts.push("boot  /boot  ext4".to_owned());
+    }
     let mut boot = Vec::new();
     if plan.region(Action::Fat32).is_some() {
         mounts.push("EFI system partition  /boot/efi  vfat".to_owned());
         boot.push("UEFI: \\EFI\\BOOT on the EFI system partition (the fallback path)".to_owned());
     }
+    if let Some(shared) = plan.partition(Role::SharedEsp) {
+        mounts.push(format!("partition {}  /boot/efi  vfat (kept)", shared.number));
+        let vendor = medium.install.vendor();
+        boot.push(format!(
+            "UEFI: \\EFI\\{vendor} on partition {}, which is kept",
+            shared.number
+        ));
+        boot.push(if plan.draft().fallback {
+            "UEFI: \\EFI\\BOOT there too (the fallback path, which was free or ours)".to_owned()
+        } else {
+            format!("UEFI: \\EFI\\BOOT there is another system's and stays; choose \\EFI\\{vendor} in the firmware's menu")
+        });
+    }
+    if uefi
+        && answers.nvram
+        && (plan.partition(Role::SharedEsp).is_some() || plan.region(Action::Fat32).is_some())
+    {
+        boot.push(format!(
+            "UEFI: an entry `{}` before all others in the firmware's menu",
+            medium.install.name
+        ));
+    }
     if plan.region(Action::BootLoader).is_some() {
         boot.push("BIOS: boot sector, core image in the BIOS boot partition".to_owned());
     }
-    if let Some(home) = plan.partition(crate::plan::Role::Home) {
+    if let Some(home) = plan.partition(Role::Home) {
         mounts.push(format!(
             "partition {}  /home  {} (kept)",
             home.number,
@@ -186,6 +233,15 @@ fn describe(
     }
     if plan.region(Action::Swap).is_some() {
         mounts.push("swap".to_owned());
+    }
+    if let Some(size) = answers.disk.swap_file {
+        mounts.push(format!("/{}  swap  {}", crate::swap::FILE, show::size(size)));
+    }
+    if let Some(size) = answers.disk.zram {
+        mounts.push(format!(
+            "/dev/zram0  swap  {} in memory, compressed",
+            show::size(size)
+        ));
     }
     let mut packages: Vec<String> = chosen
         .iter()
@@ -204,6 +260,9 @@ fn describe(
         "/boot/grub/grub.cfg",
         "/boot/initramfs-VERSION.img",
     ];
+    if encrypted {
+        files.push("/etc/crypttab");
+    }
     if answers.keymap.is_some() {
         files.push("keyboard layout");
     }
@@ -291,6 +350,47 @@ pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, 
     })
 }
 
+/// The medium's image of GRUB for UEFI: its name on the fallback path, and where it is.
+fn efi_image_path(medium: &Medium) -> Option<(&str, PathBuf)> {
+    let grub = medium
+        .install
+        .grub
+        .iter()
+        .find(|platform| platform.firmware == FirmwareKind::Uefi)?;
+    let name = grub.removable_name.as_deref()?;
+    Some((name, medium.directory.join("EFI/BOOT").join(name)))
+}
+
+/// Decides whether the fallback path of a shared EFI system partition is written, and whether what is added fits.
+fn share_esp(draft: &mut Draft, found: &Found, medium: &Medium) -> Result<(), EngineError> {
+    let shared = draft.partitions.iter().find(|one| one.role == Role::SharedEsp);
+    let Some(number) = shared.map(|one| one.number) else {
+        return Ok(());
+    };
+    let esp = found.partitions.iter().find(|one| one.number == number);
+    let (Some(Ok(esp)), Some((name, path))) = (esp.and_then(|one| one.esp.as_ref()), efi_image_path(medium))
+    else {
+        return Err(EngineError::Unsupported(
+            "an EFI system partition is to be shared, and the medium has no GRUB for UEFI".to_owned(),
+        ));
+    };
+    draft.fallback = esp.fallback_is_free(name);
+    let size = std::fs::metadata(&path)
+        .map_err(|source| MediumError::Read { path, source })?
+        .len();
+    // An image in each place, with room for its configuration and whole clusters of the largest kind.
+    let needed = (size + 256 * 1024) * if draft.fallback { 2 } else { 1 };
+    if esp.free < needed {
+        return Err(PlanError::TooSmall {
+            place: format!("the free space of the EFI system partition {number}"),
+            size: esp.free,
+            needed,
+        }
+        .into());
+    }
+    Ok(())
+}
+
 /// Makes the plan. `device` is the disk that the answers select, opened for reading; where an interrupted run is to be resumed, `journal` is its journal, and
 /// the plan is made from the disk as it was.
 ///
@@ -320,14 +420,24 @@ pub fn prepare(
     let ways = ways(medium, machine, &answers.disk.layout);
     // Without packages first: what does not fit the disk needs no repository to be found out.
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
+    share_esp(&mut draft, &found, medium)?;
     let plan = draft.clone().check()?;
     let repositories = repositories(medium, answers)?;
     let world = world(medium, answers)?;
     let chosen = repositories.solve(&world)?;
     let consoles = consoles(answers, command_line);
-    let system = describe(&world, &chosen, &repositories, medium, answers, &consoles, &plan)?;
+    let system = describe(
+        &world,
+        &chosen,
+        &repositories,
+        medium,
+        answers,
+        &consoles,
+        &plan,
+        matches!(machine.firmware, Firmware::Uefi { .. }),
+    )?;
     // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
-    let needed = system.installed_size / 4 * 5 + 64 * MIB;
+    let needed = system.installed_size / 4 * 5 + 64 * MIB + answers.disk.swap_file.unwrap_or(0);
     if let Some(root) = plan.region(Action::Ext4)
         && root.span.size / 20 * 19 < needed
     {
@@ -347,6 +457,8 @@ pub fn prepare(
         world,
         consoles,
         medium: medium.clone(),
+        memory: machine.memory,
+        efivars: None,
     })
 }
 
@@ -459,11 +571,15 @@ impl Prepared {
                 records: &records,
             },
         )?;
+        let sealed = self.seal(device, &identity, journal.as_ref())?;
         let contents = Contents {
             root: &system.root,
+            boot: system.boot.as_ref(),
+            sealed: sealed.as_ref(),
             esp: system.esp.as_ref(),
             core: system.core.as_deref(),
             boot_code: system.boot_code,
+            swap_file: system.swap_file,
             label: "root",
             time: system.time,
         };
@@ -476,23 +592,92 @@ impl Prepared {
             journal,
             &mut |step, done, total| events(Event::Step(step, done, total)),
         )?;
-        Ok(system.warnings)
+        let mut warnings = system.warnings;
+        warnings.extend(self.menu_entry(device));
+        Ok(warnings)
+    }
+
+    /// Gives the firmware's menu an entry; what went wrong with it. The disk is whole without: it has the fallback path, or the firmware's own menu finds it.
+    fn menu_entry(&self, device: &mut dyn BlockDevice) -> Option<String> {
+        let efivars = self.efivars.as_ref().filter(|_| self.answers.nvram)?;
+        let shared = self.plan.partition(Role::SharedEsp);
+        let esp = shared.or_else(|| self.plan.partition(Role::Esp))?;
+        let (removable, _) = efi_image_path(&self.medium)?;
+        let path = match shared {
+            Some(_) => format!(
+                "\\EFI\\{}\\{}",
+                self.medium.install.vendor(),
+                vendor_image(removable)
+            ),
+            None => format!("\\EFI\\BOOT\\{removable}"),
+        };
+        let failed = |why: String| Some(format!("the firmware's menu got no entry: {why}"));
+        let sector = device.sector();
+        let table = match gpt::Table::read(&mut Reading::new(device), sector) {
+            Ok((table, _)) => table,
+            Err(error) => return failed(error.to_string()),
+        };
+        let partition = table.partitions.iter().find(|one| one.number == esp.number)?;
+        let entry = nvram::Entry {
+            description: self.medium.install.name.clone(),
+            partition: partition.number,
+            first: partition.first,
+            sectors: partition.last - partition.first + 1,
+            guid: partition.guid.to_disk(),
+            path,
+        };
+        nvram::write(efivars, &entry)
+            .err()
+            .and_then(|error| failed(error.to_string()))
+    }
+
+    /// Whether somebody must type the passphrase of the root before [`Self::execute`].
+    #[must_use]
+    pub fn wants_passphrase(&self) -> bool {
+        let encryption = self.answers.disk.encryption.as_ref();
+        encryption.is_some_and(|encryption| encryption.passphrase.is_none())
+    }
+
+    /// Takes the passphrase that somebody typed.
+    pub fn set_passphrase(&mut self, passphrase: Passphrase) {
+        if let Some(encryption) = &mut self.answers.disk.encryption {
+            encryption.passphrase = Some(passphrase);
+        }
+    }
+
+    /// The volume of the root: a new one, or the one that an interrupted run began.
+    fn seal(
+        &self,
+        device: &mut dyn BlockDevice,
+        identity: &Identity,
+        journal: Option<&Journal>,
+    ) -> Result<Option<Sealed>, EngineError> {
+        let Some(span) = self.plan.region(Action::LuksHeader).map(|region| region.span) else {
+            return Ok(None);
+        };
+        let encryption = self.answers.disk.encryption.as_ref();
+        let Some(passphrase) = encryption.and_then(|encryption| encryption.passphrase.as_ref()) else {
+            return Err(EngineError::Unsupported(
+                "the root is to be encrypted and there is no passphrase: give disk.passphrase-file, disk.passphrase-fd, or a terminal. Nothing was written".to_owned(),
+            ));
+        };
+        let uuid = identity.volume().to_string();
+        if journal.is_some()
+            && let Some(resumed) = Sealed::resumed(device, span, &uuid, passphrase)?
+        {
+            return Ok(Some(resumed));
+        }
+        let memory = self.memory.unwrap_or(1 << 30);
+        Ok(Some(Sealed::new(&uuid, passphrase, device.sector(), memory)?))
     }
 
     fn efi_image(&self) -> Result<Option<Vec<u8>>, EngineError> {
-        if self.plan.region(Action::Fat32).is_none() {
+        if self.plan.region(Action::Fat32).is_none() && self.plan.region(Action::FatInsert).is_none() {
             return Ok(None);
         }
-        let grub = self
-            .medium
-            .install
-            .grub
-            .iter()
-            .find(|platform| platform.firmware == FirmwareKind::Uefi);
-        let Some(name) = grub.and_then(|platform| platform.removable_name.as_ref()) else {
+        let Some((_, path)) = efi_image_path(&self.medium) else {
             return Ok(None);
         };
-        let path: PathBuf = self.medium.directory.join("EFI/BOOT").join(name);
         let image = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
         Ok(Some(image))
     }
@@ -511,9 +696,14 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         select: None,
         layout: Layout::Erase,
         home: None,
+        esp: None,
+        encryption: None,
+        boot_size: None,
         esp_size: crate::answers::ESP_SIZE,
         root_size: None,
         swap_size: None,
+        swap_file: None,
+        zram: None,
     };
     Ok(lay_out(
         disk,

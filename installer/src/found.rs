@@ -7,6 +7,7 @@ use lycia_media::partition::{Guid, gpt, mbr};
 use sha2::{Digest as _, Sha256};
 
 use crate::device::{BlockDevice, Reading, Span};
+use crate::esp::{self, Esp};
 
 /// Bytes at both ends of a disk and of a partition in which tables and file systems keep what they are known by:
 /// boot sectors, GPT and its backup, superblocks, LVM and RAID headers, ZFS labels.
@@ -54,6 +55,8 @@ pub struct Partition {
     pub label: Option<String>,
     /// UUID of the file system, as blkid spells it.
     pub uuid: Option<String>,
+    /// Of an EFI system partition of a GPT: what is in it, or why nothing can be put into it.
+    pub esp: Option<Result<Esp, String>>,
 }
 
 /// A disk as it was found.
@@ -136,6 +139,7 @@ fn mbr_partitions(device: &mut dyn BlockDevice, table: &mbr::Mbr) -> Vec<Partiti
             file_system: None,
             label: None,
             uuid: None,
+            esp: None,
         })
         .collect()
 }
@@ -174,6 +178,7 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
                 file_system: None,
                 label: None,
                 uuid: None,
+                esp: None,
             });
             let partitions = partitions.collect();
             (Table::Gpt(table), partitions)
@@ -195,6 +200,9 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
             partition.file_system = Some(found.kind.to_owned());
             partition.label = found.label;
             partition.uuid = found.uuid;
+        }
+        if partition.kind == Some(Guid::EFI_SYSTEM) && partition.file_system.as_deref() == Some("vfat") {
+            partition.esp = Some(esp::inspect(device, partition.span));
         }
     }
     partitions.sort_by_key(|partition| partition.number);

@@ -82,6 +82,17 @@ pub struct GrubTable {
     pub removable_name: Option<String>,
 }
 
+impl Install {
+    /// Name of its directory below `EFI` on a partition that is shared.
+    #[must_use]
+    pub fn vendor(&self) -> &str {
+        match self.boot.vendor.as_str() {
+            "" => "lycia",
+            name => name,
+        }
+    }
+}
+
 /// What starts a boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,6 +121,8 @@ pub struct InitramfsTable {
 pub struct BootTable {
     /// Words for the kernel.
     pub arguments: String,
+    /// Name of its directory below `EFI` on a partition that is shared; `lycia` if empty.
+    pub vendor: String,
 }
 
 /// `[[repository]]`

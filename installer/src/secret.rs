@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 /// Longest password that is read, in bytes.
 const PASSWORD_MAX: u64 = 1024;
 /// Rounds that sha512crypt has when none are written (Drepper, "Unix crypt using SHA-256 and SHA-512").
@@ -116,6 +118,14 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 /// # Errors
 /// When the file is open to everybody, empty or not readable.
 pub fn from_file(path: &Path) -> Result<Hash, SecretError> {
+    hashed(&line_of_file(path)?)
+}
+
+/// Reads the first line of a file that only its owner may read.
+///
+/// # Errors
+/// As [`from_file`].
+pub fn line_of_file(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = |source| SecretError::Read {
         from: path.display().to_string(),
@@ -133,6 +143,14 @@ pub fn from_file(path: &Path) -> Result<Hash, SecretError> {
 /// # Errors
 /// When it is not open for reading or gives nothing.
 pub fn from_descriptor(number: i32) -> Result<Hash, SecretError> {
+    hashed(&line_of_descriptor(number)?)
+}
+
+/// Reads the first line of an open descriptor, which is closed.
+///
+/// # Errors
+/// As [`from_descriptor`].
+pub fn line_of_descriptor(number: i32) -> Result<Zeroizing<String>, SecretError> {
     let from = format!("file descriptor {number}");
     // Duplicated, so that a number that is not open, or that this program uses itself, is an error or harmless.
     let path = format!("/proc/self/fd/{number}");
@@ -151,8 +169,9 @@ pub fn from_descriptor(number: i32) -> Result<Hash, SecretError> {
     read(File::from(owned), &from)
 }
 
-fn read(file: File, from: &str) -> Result<Hash, SecretError> {
-    let mut bytes = Vec::new();
+fn read(file: File, from: &str) -> Result<Zeroizing<String>, SecretError> {
+    // As large as it gets: nothing is left behind where it would have been moved from.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PASSWORD_MAX as usize + 1));
     file.take(PASSWORD_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| SecretError::Read {
@@ -163,11 +182,16 @@ fn read(file: File, from: &str) -> Result<Hash, SecretError> {
     if bytes.len() as u64 > PASSWORD_MAX {
         return Err(content());
     }
-    let text = String::from_utf8(bytes).map_err(|_| content())?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| content())?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(content());
     }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+/// A password or its hash as a hash.
+fn hashed(line: &str) -> Result<Hash, SecretError> {
     match Hash::parse(line) {
         Ok(hash) => Ok(hash),
         Err(_) => Hash::of(line),

@@ -1,14 +1,17 @@
 //! The system that is installed: a tree computed from packages and answers, and what boots it.
 
+mod boot_partition;
 pub mod configure;
+mod swap;
 
 use lycia_apk::database::{self, Database};
 use lycia_apk::dependency;
 use lycia_apk::install::{Installation, Names, Unpacked};
 use lycia_boot::{grub, initramfs, menu};
 use lycia_media::compress::Compression;
+use lycia_media::partition::Guid;
 use lycia_root::Listener;
-use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree};
+use lycia_tree::{Content, Follow, InodeId, Metadata, Timestamp, Tree};
 
 use crate::answers::{Answers, Serial};
 use crate::apply::Identity;
@@ -77,12 +80,16 @@ fn boot(error: impl std::fmt::Display) -> SystemError {
 pub struct System {
     /// The root.
     pub root: Tree,
+    /// `/boot`, where it has a file system of its own.
+    pub boot: Option<Tree>,
     /// The EFI system partition.
     pub esp: Option<Tree>,
     /// GRUB's core image for BIOS.
     pub core: Option<Vec<u8>>,
     /// The code of the boot sector.
     pub boot_code: Option<[u8; grub::BOOT_CODE]>,
+    /// The swap file and its bytes.
+    pub swap_file: Option<(InodeId, u64)>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// The time of everything that no package dates.
@@ -98,8 +105,16 @@ pub struct Places {
     pub root_type: &'static str,
     /// UUID of the EFI system partition.
     pub esp_uuid: Option<String>,
+    /// Whether the EFI system partition is shared: then whether the fallback path may be written.
+    pub shared_esp: Option<bool>,
     /// UUID of the swap.
     pub swap_uuid: Option<String>,
+    /// UUID of the file system of `/boot`, where it has one of its own.
+    pub boot_uuid: Option<String>,
+    /// UUID of the encrypted volume that holds the root.
+    pub volume_uuid: Option<String>,
+    /// UUID of a swap file.
+    pub swap_file: Guid,
     /// UUID and type of what becomes `/home`.
     pub home: Option<(String, String)>,
     /// First byte of the BIOS boot partition.
@@ -119,8 +134,17 @@ impl Places {
         Places {
             root_uuid: identity.root().to_string(),
             root_type: "ext4",
-            esp_uuid: plan.region(Action::Fat32).map(|_| identity.esp_text()),
+            esp_uuid: match plan.partition(Role::SharedEsp) {
+                Some(shared) => shared.uuid.clone(),
+                None => plan.region(Action::Fat32).map(|_| identity.esp_text()),
+            },
+            shared_esp: plan.partition(Role::SharedEsp).map(|_| plan.draft().fallback),
             swap_uuid: plan.region(Action::Swap).map(|_| identity.swap().to_string()),
+            boot_uuid: plan.region(Action::BootExt4).map(|_| identity.boot().to_string()),
+            volume_uuid: plan
+                .region(Action::LuksHeader)
+                .map(|_| identity.volume().to_string()),
+            swap_file: identity.swap_file(),
             home,
             bios_boot: plan.region(Action::BootLoader).map(|region| region.span.start),
         }
@@ -210,14 +234,26 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
             .map_err(packages)?;
     }
     let (esp, core, boot_code) = bootable(&mut tree, parts, time)?;
+    let boot = match parts.places.boot_uuid {
+        Some(_) => Some(boot_partition::split(&mut tree, time).map_err(packages)?),
+        None => None,
+    };
+    let swap_file = match parts.answers.disk.swap_file {
+        Some(size) => {
+            Some(crate::swap::file(&mut tree, size, parts.places.swap_file, time).map_err(packages)?)
+        }
+        None => None,
+    };
     tree.clamp_times(time);
     warnings.sort();
     warnings.dedup();
     Ok(System {
         root: tree,
+        boot,
         esp,
         core,
         boot_code,
+        swap_file,
         warnings,
         time,
     })
@@ -427,7 +463,11 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
             .map_err(boot)?;
     }
     let root_uuid = parts.places.root_uuid.as_str();
+    let boot_uuid = parts.places.boot_uuid.as_deref();
+    let unlock = parts.places.volume_uuid.as_ref();
+    let unlock = unlock.map(|uuid| format!("rd.luks.name={uuid}={}", crate::encryption::NAME));
     let arguments = [
+        unlock.as_deref().unwrap_or_default(),
         parts.install.boot.arguments.as_str(),
         parts.answers.arguments.as_str(),
     ]
@@ -435,6 +475,7 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     let text = menu::text(&menu::Installed {
         title: &parts.install.name,
         root_uuid,
+        boot_uuid,
         kernels: &versions,
         consoles: parts.consoles,
         arguments: arguments.trim(),
@@ -465,8 +506,14 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                 let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
                 let first = start / grub::SECTOR as u64;
                 core = Some(
-                    grub::bios_core(&files, &modules, &menu::early(root_uuid), "/boot/grub", first)
-                        .map_err(boot)?,
+                    grub::bios_core(
+                        &files,
+                        &modules,
+                        &menu::early(root_uuid, boot_uuid),
+                        "/boot/grub",
+                        first,
+                    )
+                    .map_err(boot)?,
                 );
                 boot_code = Some(grub::boot_code(&files, first).map_err(boot)?);
             }
@@ -480,14 +527,28 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                 let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
                 let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
                 let mut out = Tree::new(Metadata::new(0o755, time));
-                out.make_directories(b"EFI/BOOT", Metadata::new(0o755, time))
-                    .map_err(boot)?;
-                let config = format!("{}configfile $prefix/grub.cfg\n", menu::early(root_uuid));
-                for (path, content) in [
-                    (format!("EFI/BOOT/{removable}"), Content::from(image)),
-                    ("EFI/BOOT/grub.cfg".to_owned(), Content::from(config)),
-                ] {
-                    out.write(path.as_bytes(), file.clone(), content).map_err(boot)?;
+                let config = format!(
+                    "{}{}configfile $prefix/grub.cfg\n",
+                    crate::esp::MARK,
+                    menu::early(root_uuid, boot_uuid)
+                );
+                let vendor = parts.install.vendor();
+                let grub = crate::esp::vendor_image(removable);
+                let places = match parts.places.shared_esp {
+                    None => vec![("BOOT", removable)],
+                    Some(false) => vec![(vendor, grub.as_str())],
+                    Some(true) => vec![(vendor, grub.as_str()), ("BOOT", removable)],
+                };
+                for (folder, name) in places {
+                    out.make_directories(format!("EFI/{folder}").as_bytes(), Metadata::new(0o755, time))
+                        .map_err(boot)?;
+                    for (name, content) in [
+                        (name, Content::from(image.clone())),
+                        ("grub.cfg", Content::from(config.clone())),
+                    ] {
+                        out.write(format!("EFI/{folder}/{name}").as_bytes(), file.clone(), content)
+                            .map_err(boot)?;
+                    }
                 }
                 esp = Some(out);
             }

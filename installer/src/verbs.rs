@@ -306,7 +306,7 @@ pub(crate) fn install(
         }
         _ => {}
     }
-    let (prepared, file) = prepared(what, &machine, Secrets::Read, journal.as_ref())?;
+    let (mut prepared, file) = prepared(what, &machine, Secrets::Read, journal.as_ref())?;
     print_text(&prepared.plan.text())?;
     if dry_run {
         return Ok(());
@@ -323,6 +323,11 @@ pub(crate) fn install(
         },
     };
     prepared.confirm(&consent)?;
+    if prepared.wants_passphrase()
+        && let Some(passphrase) = crate::ask::passphrase(resume)?
+    {
+        prepared.set_passphrase(passphrase);
+    }
     let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_write(disk, &what.views)?;
     let scratch = tempfile::Builder::new()
@@ -333,6 +338,9 @@ pub(crate) fn install(
             path: what.scratch.clone(),
             source,
         })?;
+    if matches!(machine.firmware, probe::Firmware::Uefi { .. }) {
+        prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
+    }
     let mut reporter = Reporter::new();
     let result = prepared.execute(&file, &mut device, scratch.path(), journal, &mut |event| {
         reporter.event(event)

@@ -9,6 +9,8 @@ pub struct Installed<'a> {
     pub title: &'a str,
     /// UUID of the root file system.
     pub root_uuid: &'a str,
+    /// UUID of the file system of `/boot`, where it has one of its own.
+    pub boot_uuid: Option<&'a str>,
     /// Versions of its kernels, the preferred one first; each has `/boot/vmlinuz-VERSION` and
     /// `/boot/initramfs-VERSION.img`.
     pub kernels: &'a [String],
@@ -71,7 +73,7 @@ pub fn text(system: &Installed<'_>) -> String {
             &title,
             &format!("linux-{version}"),
             version,
-            system.root_uuid,
+            system,
             &format!("{words} quiet"),
         );
         entry(
@@ -79,7 +81,7 @@ pub fn text(system: &Installed<'_>) -> String {
             &format!("{} ({version}, verbose, one user)", system.title),
             &format!("single-{version}"),
             version,
-            system.root_uuid,
+            system,
             &format!("{words} loglevel=7 single"),
         );
     }
@@ -92,20 +94,29 @@ pub fn text(system: &Installed<'_>) -> String {
     out
 }
 
-fn entry(out: &mut String, title: &str, id: &str, version: &str, uuid: &str, words: &str) {
+fn entry(out: &mut String, title: &str, id: &str, version: &str, system: &Installed<'_>, words: &str) {
+    let (uuid, folder) = match system.boot_uuid {
+        Some(uuid) => (uuid, ""),
+        None => (system.root_uuid, "/boot"),
+    };
+    let initramfs = initramfs_path(version);
+    let initramfs = initramfs.strip_prefix("boot").unwrap_or(&initramfs);
     let _ = write!(
         out,
-        "menuentry '{}' --id {id} {{\n    search --no-floppy --fs-uuid --set=root {uuid}\n    linux /boot/vmlinuz-{version} {words}\n    \
-         initrd /{}\n}}\n",
+        "menuentry '{}' --id {id} {{\n    search --no-floppy --fs-uuid --set=root {uuid}\n    linux {folder}/vmlinuz-{version} {words}\n    \
+         initrd {folder}{initramfs}\n}}\n",
         quoted(title),
-        initramfs_path(version)
     );
 }
 
-/// What a core image runs first: it finds the root by its UUID, on whatever disk it is.
+/// What a core image runs first: it finds the root, or `/boot` where that has a file system of its own, by its UUID, on whatever disk it is.
 #[must_use]
-pub fn early(root_uuid: &str) -> String {
-    format!("search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root)/boot/grub\n")
+pub fn early(root_uuid: &str, boot_uuid: Option<&str>) -> String {
+    let (uuid, folder) = match boot_uuid {
+        Some(uuid) => (uuid, ""),
+        None => (root_uuid, "/boot"),
+    };
+    format!("search --no-floppy --fs-uuid --set=root {uuid}\nset prefix=($root){folder}/grub\n")
 }
 
 #[cfg(test)]
@@ -117,6 +128,7 @@ mod tests {
         text(&Installed {
             title,
             root_uuid: "01234567-89ab-cdef-0123-456789abcdef",
+            boot_uuid: None,
             kernels: &["6.1.0".into(), "6.0.9".into()],
             consoles,
             arguments: "a=b  c",
@@ -149,6 +161,21 @@ mod tests {
             "linux /boot/vmlinuz-6.1.0 root=UUID=01234567-89ab-cdef-0123-456789abcdef ro a=b c console=tty0 console=ttyS0,115200 quiet\n"
         ));
         assert!(text.contains("menuentry 'Lycia (6.0.9)'"));
+        let apart = super::text(&Installed {
+            title: "Lycia",
+            root_uuid: "a",
+            boot_uuid: Some("b"),
+            kernels: &["6.1.0".into()],
+            consoles: &[],
+            arguments: "",
+            timeout: 3,
+        });
+        assert!(
+            apart.contains(
+                "--set=root b\n    linux /vmlinuz-6.1.0 root=UUID=a ro quiet\n    initrd /initramfs-6.1.0.img"
+            ),
+            "{apart}"
+        );
     }
 
     #[test]

@@ -321,7 +321,7 @@ fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: 
     if platform.loader != Loader::Grub {
         return Ok(loaders);
     }
-    loaders.early = lycia_boot::menu::early(&identity.root.to_string());
+    loaders.early = lycia_boot::menu::early(&identity.root.to_string(), None);
     let has = |kind: Guid| platform.partitions.iter().any(|one| one.kind == kind);
     let mbr = platform.table == crate::definition::platform::TableName::Mbr;
     let (bios, uefi) = (mbr || has(Guid::BIOS_BOOT), has(Guid::EFI_SYSTEM));

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::encryption::Passphrase;
 use crate::secret::{self, Hash, SecretError};
 use check::{check_groups, check_word};
 use typed::{AnswersFile, SCHEMA};
@@ -47,6 +48,8 @@ pub enum Layout {
         bios_boot: Option<u32>,
         /// Number of the swap partition.
         swap: Option<u32>,
+        /// Number of the partition for `/boot`.
+        boot: Option<u32>,
     },
     /// A directory in which the new root's file systems are mounted.
     Directory(PathBuf),
@@ -75,12 +78,29 @@ pub struct Disk {
     pub layout: Layout,
     /// Partition kept for `/home`.
     pub home: Option<u32>,
+    /// EFI system partition that is kept and shared.
+    pub esp: Option<u32>,
     /// Bytes of the EFI system partition.
     pub esp_size: u64,
+    /// How the root is encrypted, if it is.
+    pub encryption: Option<Encryption>,
+    /// Bytes of a partition for `/boot`.
+    pub boot_size: Option<u64>,
     /// Bytes of the root; the rest if none.
     pub root_size: Option<u64>,
     /// Bytes of a swap partition.
     pub swap_size: Option<u64>,
+    /// Bytes of a swap file in the root.
+    pub swap_file: Option<u64>,
+    /// Bytes of compressed swap in memory, before compression.
+    pub zram: Option<u64>,
+}
+
+/// How the root is encrypted: LUKS2.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encryption {
+    /// The passphrase; where there is none it is asked for.
+    pub passphrase: Option<Passphrase>,
 }
 
 /// Where packages come from.
@@ -187,6 +207,8 @@ pub struct Answers {
     pub services: Vec<String>,
     /// Seconds that the boot menu waits.
     pub timeout: u32,
+    /// Whether the firmware's menu gets an entry.
+    pub nvram: bool,
     /// Serial console.
     pub serial: Serial,
     /// Words for the kernel.
@@ -209,6 +231,8 @@ pub enum Secrets {
 const MIB: u64 = 1 << 20;
 /// Bytes of an EFI system partition where nothing else is said.
 pub const ESP_SIZE: u64 = 512 * MIB;
+/// Bytes of a partition for `/boot` where nothing else is said.
+pub const BOOT_SIZE: u64 = 1024 * MIB;
 /// Largest answers file that is read, in bytes.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -262,6 +286,57 @@ impl Resolver {
 
     fn size(&mut self, key: &str, text: Option<&str>) -> Option<u64> {
         text.and_then(|text| self.take(key, parse_size(text)))
+    }
+
+    fn encryption(&mut self, disk: &typed::DiskTable, layout: &Layout) -> Option<Encryption> {
+        let (file, descriptor) = (&disk.passphrase_file, disk.passphrase_fd);
+        if !disk.encrypt {
+            if file.is_some() || descriptor.is_some() {
+                self.wrong("disk.encrypt", "a passphrase is given, and it is not `true`");
+            }
+            return None;
+        }
+        if disk.swap_size.is_some() || matches!(layout, Layout::Partitions { swap: Some(_), .. }) {
+            self.wrong(
+                "disk.swap-size",
+                "a swap partition is not encrypted and would hold what the root hides: take `swap-file-size`",
+            );
+        }
+        match layout {
+            Layout::Directory(_) => {
+                self.wrong("disk.encrypt", "a directory is not encrypted here: mount what is")
+            }
+            Layout::Partitions { boot: None, .. } => self.wrong(
+                "disk.partitions.boot",
+                "GRUB cannot read an encrypted root: name a partition for /boot",
+            ),
+            _ => {}
+        }
+        let line = match (file, descriptor, self.secrets) {
+            (Some(_), Some(_), _) => {
+                self.wrong(
+                    "disk.passphrase-fd",
+                    "only one of passphrase-file and passphrase-fd can be given",
+                );
+                None
+            }
+            (Some(file), None, _) => Some(secret::line_of_file(file)),
+            (None, Some(number), Secrets::Read) => Some(secret::line_of_descriptor(number)),
+            _ => None,
+        };
+        let line =
+            line.and_then(|line| self.take("disk.passphrase-file", line.map_err(|error| error.to_string())));
+        let taken = line.map(|line| Passphrase::new(line.as_bytes().to_vec().into()));
+        let passphrase = taken.and_then(|taken| self.take("disk.passphrase-file", taken));
+        Some(Encryption { passphrase })
+    }
+
+    fn swap(&mut self, key: &str, text: Option<&str>) -> Option<u64> {
+        let size = self.size(key, text)?;
+        if !crate::swap::RANGE.contains(&size) {
+            self.wrong(key, "between 1 MiB and 8 TiB");
+        }
+        Some(size)
     }
 
     fn login(
@@ -324,7 +399,7 @@ impl Resolver {
                 Layout::Replace(disk.replace.iter().copied().collect())
             }
             Some("partitions") => {
-                const ROLES: [&str; 4] = ["root", "esp", "bios-boot", "swap"];
+                const ROLES: [&str; 5] = ["root", "esp", "bios-boot", "swap", "boot"];
                 for role in disk
                     .partitions
                     .keys()
@@ -357,6 +432,7 @@ impl Resolver {
                     esp: role("esp"),
                     bios_boot: role("bios-boot"),
                     swap: role("swap"),
+                    boot: role("boot"),
                 }
             }
             Some("directory") => {
@@ -399,25 +475,31 @@ impl Resolver {
             }
             _ => {}
         }
-        if let Some(home) = disk.home {
+        for (key, kept) in [("home", disk.home), ("esp", disk.esp)] {
+            let Some(kept) = kept else { continue };
             let goes = match &layout {
-                Layout::Erase => true,
-                Layout::Replace(numbers) => numbers.contains(&home),
+                Layout::Erase | Layout::Directory(_) => true,
+                Layout::Replace(numbers) => numbers.contains(&kept),
                 Layout::Partitions {
                     root,
                     esp,
                     bios_boot,
                     swap,
-                } => [Some(*root), *esp, *bios_boot, *swap].contains(&Some(home)),
+                    boot,
+                } => [Some(*root), *esp, *bios_boot, *swap, *boot].contains(&Some(kept)),
                 Layout::Alongside => false,
-                Layout::Directory(_) => true,
             };
             if goes {
                 self.wrong(
-                    "disk.home",
-                    format!("partition {home} cannot be kept under layout `{}`", layout.name()),
+                    format!("disk.{key}"),
+                    format!("partition {kept} cannot be kept under layout `{}`", layout.name()),
                 );
             }
+        }
+        if disk.esp.is_some()
+            && (disk.esp == disk.home || matches!(&layout, Layout::Partitions { esp: Some(_), .. }))
+        {
+            self.wrong("disk.esp", "the partition, or its role, is given twice");
         }
         let esp_size = self
             .size("disk.esp-size", disk.esp_size.as_deref())
@@ -425,13 +507,23 @@ impl Resolver {
         if !(64 * MIB..=4096 * MIB).contains(&esp_size) {
             self.wrong("disk.esp-size", "between 64 MiB and 4 GiB");
         }
+        let boot_size = self.size("disk.boot-size", disk.boot_size.as_deref());
+        if boot_size.is_some_and(|size| !(64 * MIB..=16384 * MIB).contains(&size)) {
+            self.wrong("disk.boot-size", "between 64 MiB and 16 GiB");
+        }
+        let encryption = self.encryption(disk, &layout);
         Disk {
             select,
             layout,
             home: disk.home,
+            esp: disk.esp,
             esp_size,
+            encryption,
+            boot_size: boot_size.or(disk.encrypt.then_some(BOOT_SIZE)),
             root_size: self.size("disk.root-size", disk.root_size.as_deref()),
-            swap_size: self.size("disk.swap-size", disk.swap_size.as_deref()),
+            swap_size: self.swap("disk.swap-size", disk.swap_size.as_deref()),
+            swap_file: self.swap("disk.swap-file-size", disk.swap_file_size.as_deref()),
+            zram: self.swap("disk.zram-size", disk.zram_size.as_deref()),
         }
     }
 
@@ -693,6 +785,7 @@ impl AnswersFile {
             network,
             services: self.services.enable.clone(),
             timeout,
+            nvram: self.boot.nvram.unwrap_or(true),
             serial,
             arguments,
             confirm_serial: self.confirm.serial.clone(),

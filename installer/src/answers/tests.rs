@@ -135,7 +135,8 @@ fn layouts() {
             root: 2,
             esp: Some(1),
             bios_boot: None,
-            swap: None
+            swap: None,
+            boot: None
         }
     );
     assert_eq!(

@@ -71,15 +71,36 @@ pub struct DiskTable {
     /// Number of a partition whose file system is kept and becomes `/home`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home: Option<u32>,
+    /// Number of an EFI system partition that is kept: files are added to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub esp: Option<u32>,
     /// Size of the EFI system partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub esp_size: Option<String>,
+    /// Encrypts the root with LUKS2. Where neither of the two keys below is given, the passphrase is asked for on the terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub encrypt: bool,
+    /// File whose first line is the passphrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Open file descriptor to read it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_fd: Option<i32>,
+    /// Size of a partition for `/boot`; an encrypted root has one anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_size: Option<String>,
     /// Size of the root; the rest if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_size: Option<String>,
     /// Size of a swap partition; none if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_size: Option<String>,
+    /// Size of a swap file in the root; none if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_file_size: Option<String>,
+    /// Size of compressed swap in memory; none if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zram_size: Option<String>,
 }
 
 /// `[source]`: where packages come from.
@@ -217,6 +238,9 @@ pub struct BootTable {
     /// Seconds that the menu waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
+    /// Whether the firmware's menu (UEFI) gets an entry, before all others; `true` if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvram: Option<bool>,
     /// `ttyS0,115200`, beside the screen; `none` for no serial console. Left out: what the running system has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,

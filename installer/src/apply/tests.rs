@@ -5,7 +5,7 @@ use crate::answers::{self, Layout};
 use crate::device::fake::{Fake, Fault};
 use crate::found::look;
 use crate::plan::layout::lay_out;
-use crate::plan::tests::{BOTH, disk, wanted, with_partitions};
+use crate::plan::tests::{BOTH, disk, wanted, with_esp, with_partitions};
 use lycia_media::partition::gpt;
 use lycia_tree::{Metadata, Tree};
 
@@ -22,6 +22,9 @@ struct Case {
     root: Tree,
     esp: Tree,
     core: Vec<u8>,
+    swap_file: Option<(InodeId, u64)>,
+    /// Encrypts the root where the plan says so: always with the same key, for runs to be compared.
+    sealed: Option<std::rc::Rc<Sealed>>,
 }
 
 fn tree() -> Tree {
@@ -41,6 +44,10 @@ fn tree() -> Tree {
     tree
 }
 
+fn passphrase() -> crate::encryption::Passphrase {
+    crate::encryption::Passphrase::new(b"correct horse".to_vec().into()).unwrap()
+}
+
 fn case(mut fake: Fake, layout: &answers::Disk) -> Case {
     let found = look(&mut fake).unwrap();
     let plan = lay_out(&disk(fake.size(), fake.sector()), &found, layout, BOTH)
@@ -57,10 +64,33 @@ fn case(mut fake: Fake, layout: &answers::Disk) -> Case {
         vec![9; 5000].into(),
     )
     .unwrap();
+    let mut root = tree();
+    let swap_file = crate::swap::file(&mut root, 20 << 20, IDENTITY.swap_file(), TIME).unwrap();
+    let sealed = layout.encryption.as_ref().map(|_| {
+        let settings = lycia_luks::Settings {
+            uuid: IDENTITY.volume().to_string(),
+            label: String::new(),
+            kdf: lycia_luks::Kdf::Pbkdf2 { iterations: 10 },
+            sector_size: fake.sector(),
+        };
+        let mut state = 0u8;
+        let mut random = |bytes: &mut [u8]| {
+            for byte in bytes {
+                state = state.wrapping_mul(5).wrapping_add(7);
+                *byte = state;
+            }
+            Ok(())
+        };
+        std::rc::Rc::new(
+            Sealed::with_key(&settings, vec![0x5e; 64].into(), &passphrase(), &mut random).unwrap(),
+        )
+    });
     Case {
         fake,
         plan,
-        root: tree(),
+        root,
+        swap_file: Some(swap_file),
+        sealed,
         esp,
         core: vec![0xc0; 70_000],
     }
@@ -80,9 +110,12 @@ impl Case {
     fn run(&mut self, journal: Option<Journal>) -> Result<(), ApplyError> {
         let contents = Contents {
             root: &self.root,
+            boot: Some(&self.esp),
+            sealed: self.sealed.as_deref(),
             esp: Some(&self.esp),
             core: Some(&self.core),
             boot_code: Some([0xb0; CODE_LEN]),
+            swap_file: self.swap_file,
             label: "root",
             time: TIME,
         };
@@ -126,6 +159,22 @@ fn same(a: &Fake, b: &Fake, ranges: &[Span]) -> Result<(), String> {
     Ok(())
 }
 
+/// The files of the shared EFI system partition.
+fn shared_files(fake: &mut Fake, plan: &Plan) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    let span = plan.region(Action::FatInsert)?.span;
+    let mut nothing = |_| ();
+    let window = Window::new(fake, span, &mut nothing);
+    let tree = fat::Reader::open(window, fat::Limits::default())
+        .unwrap()
+        .tree()
+        .unwrap();
+    let file = |entry: lycia_tree::Entry<'_>| {
+        let content = entry.inode.content().map(|content| content.bytes().to_vec());
+        (entry.path, content)
+    };
+    Some(tree.walk().map(file).collect())
+}
+
 fn whole(fake: &Fake) -> Vec<Span> {
     vec![Span {
         start: 0,
@@ -158,7 +207,30 @@ fn cases() -> Vec<(&'static str, Case)> {
                     esp: Some(1),
                     bios_boot: Some(3),
                     swap: None,
+                    boot: None,
                 }),
+            ),
+        ),
+        (
+            "shared EFI system partition",
+            case(
+                with_esp(),
+                &answers::Disk {
+                    esp: Some(1),
+                    ..small(Layout::Alongside)
+                },
+            ),
+        ),
+        (
+            "encrypted",
+            case(
+                Fake::new(2 << 30, 512),
+                &answers::Disk {
+                    encryption: Some(answers::Encryption { passphrase: None }),
+                    boot_size: Some(64 << 20),
+                    swap_size: None,
+                    ..small(Layout::Erase)
+                },
             ),
         ),
         (
@@ -185,7 +257,21 @@ fn a_finished_disk_is_what_the_plan_says() {
             assert_eq!(there.map(|one| one.span), Some(partition.span), "{name}");
         }
         let root = case.plan.region(Action::Ext4).unwrap().span;
-        let read = found::file_system(&mut case.fake, root).unwrap();
+        let read = match &case.sealed {
+            None => found::file_system(&mut case.fake, root).unwrap(),
+            Some(sealed) => {
+                assert!(
+                    found::file_system(&mut case.fake, root).is_none(),
+                    "{name}: not encrypted"
+                );
+                let mut inside = Inside::new(&mut case.fake, root, sealed.cipher().unwrap());
+                let whole = Span {
+                    start: 0,
+                    size: root.size,
+                };
+                found::file_system(&mut inside, whole).unwrap()
+            }
+        };
         assert_eq!(
             (read.kind, read.uuid),
             ("ext4", Some(IDENTITY.root().to_string())),
@@ -221,9 +307,11 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
         let mut whole_run = Case {
             fake: case.fake.clone(),
             plan: case.plan.clone(),
-            root: tree(),
+            root: case.root.clone(),
             esp: case.esp.clone(),
             core: case.core.clone(),
+            swap_file: case.swap_file,
+            sealed: case.sealed.clone(),
         };
         whole_run.run(None).unwrap();
         let writes = whole_run.fake.writes;
@@ -238,6 +326,8 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
                 root: case.root.clone(),
                 esp: case.esp.clone(),
                 core: case.core.clone(),
+                swap_file: case.swap_file,
+                sealed: case.sealed.clone(),
             };
             stopped.fake.fault = Some(fault(at));
             assert!(stopped.run(None).is_err(), "{place}");
@@ -253,6 +343,10 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
             let mut undone = stopped.fake.clone();
             undo(&mut undone).unwrap_or_else(|error| panic!("{place}: {error}"));
             same(&case.fake, &undone, &ranges).unwrap_or_else(|error| panic!("{place}, undone: {error}"));
+            assert!(
+                shared_files(&mut undone, &case.plan) == shared_files(&mut case.fake.clone(), &case.plan),
+                "{place}, undone: files of others"
+            );
             // Resumed, or begun again where nothing but the journal's place was touched: as if nothing had happened.
             match &journal {
                 // The very last write, of the header that says that all is done, may have got there.
@@ -392,8 +486,15 @@ fn independent_programs_accept_the_disk() {
         for (action, program, package, arguments) in [
             (Action::Ext4, "e2fsck", "e2fsprogs", &["-f", "-n"][..]),
             (Action::Fat32, "fsck.vfat", "dosfstools", &["-n"][..]),
+            (Action::BootExt4, "e2fsck", "e2fsprogs", &["-f", "-n"][..]),
+            (Action::FatInsert, "fsck.vfat", "dosfstools", &["-n"][..]),
         ] {
-            let span = case.plan.region(action).unwrap().span;
+            let Some(span) = case.plan.region(action).map(|region| region.span) else {
+                continue;
+            };
+            if action == Action::Ext4 && case.sealed.is_some() {
+                continue;
+            }
             let part = directory.path().join("part.img");
             let mut out = std::fs::File::create(&part).unwrap();
             out.set_len(span.size).unwrap();
@@ -402,14 +503,112 @@ fn independent_programs_accept_the_disk() {
                 out.write_all(page).unwrap();
             }
             check(program, package, arguments, &part);
+            if action == Action::Ext4 {
+                // The swap file has all its blocks, and its header is one that util-linux takes.
+                let text = check("debugfs", "e2fsprogs", &["-R", "stat /swapfile"], &part);
+                assert!(
+                    text.contains("Size: 20971520")
+                        && text.contains("Blockcount: 40960")
+                        && text.contains("Mode:  0600"),
+                    "{text}"
+                );
+                let out = directory.path().join("swapfile");
+                check(
+                    "debugfs",
+                    "e2fsprogs",
+                    &["-R", &format!("dump /swapfile {}", out.display())],
+                    &part,
+                );
+                let text = check("swaplabel", "util-linux", &[], &out);
+                assert!(text.contains(&IDENTITY.swap_file().to_string()), "{text}");
+            }
         }
         std::fs::remove_file(&path).unwrap();
     }
 }
 
+/// The encrypted root, opened by cryptsetup and decrypted by another implementation of XTS, is what e2fsck takes.
+#[test]
+fn an_encrypted_root_is_opened_by_others() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let directory = tempfile::tempdir().unwrap();
+    for sector in [512, 4096] {
+        let wish = answers::Disk {
+            encryption: Some(answers::Encryption { passphrase: None }),
+            boot_size: Some(64 << 20),
+            swap_size: None,
+            esp_size: 300 << 20,
+            ..small(Layout::Erase)
+        };
+        let mut case = case(Fake::new(2 << 30, sector), &wish);
+        case.run(None).unwrap();
+        let header = case.plan.region(Action::LuksHeader).unwrap().span;
+        let data = case.plan.region(Action::Ext4).unwrap().span;
+        let copy = |span: Span, name: &str| {
+            use std::os::unix::fs::FileExt as _;
+            let path = directory.path().join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_len(span.size).unwrap();
+            for (at, page) in case.fake.content().range(span.start..span.end()) {
+                file.write_all_at(page, at - span.start).unwrap();
+            }
+            path
+        };
+        let volume = copy(header, "volume");
+        std::fs::File::options()
+            .write(true)
+            .open(&volume)
+            .unwrap()
+            .set_len(header.size + data.size)
+            .unwrap();
+        let key = directory.path().join("key");
+        let _ = std::fs::remove_file(&key);
+        let mut child = Command::new("cryptsetup")
+            .args([
+                "luksDump",
+                "-q",
+                "--dump-volume-key",
+                "--key-file",
+                "-",
+                "--volume-key-file",
+            ])
+            .arg(&key)
+            .arg(&volume)
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("cryptsetup is missing: install the Debian package cryptsetup-bin");
+        child.stdin.take().unwrap().write_all(b"correct horse").unwrap();
+        assert!(child.wait().unwrap().success());
+        let encrypted = copy(data, "encrypted");
+        let plain = directory.path().join("plain");
+        let script = "import sys, os\nfrom cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes\n\
+            key = open(sys.argv[1], 'rb').read()\nsize = int(sys.argv[4])\nsource = open(sys.argv[2], 'rb')\ntarget = open(sys.argv[3], 'wb')\n\
+            end = os.fstat(source.fileno()).st_size\ntarget.truncate(end)\nat = 0\nempty = bytes(4096)\n\
+            while at < end:\n    block = source.read(4096)\n    if block != empty:\n        target.seek(at)\n        \
+            for part in range(0, len(block), size):\n            tweak = ((at + part) // 512).to_bytes(16, 'little')\n            \
+            d = Cipher(algorithms.AES(key), modes.XTS(tweak)).decryptor()\n            target.write(d.update(block[part:part + size]) + d.finalize())\n    at += 4096\n";
+        let output = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .args([&key, &encrypted, &plain])
+            .arg(sector.to_string())
+            .output()
+            .expect("python3 is missing: install the Debian package python3-cryptography");
+        assert!(
+            output.status.success(),
+            "python3-cryptography is needed: {output:?}"
+        );
+        let output = Command::new("e2fsck").args(["-f", "-n"]).arg(&plain).output();
+        let output = output.expect("e2fsck is missing: install the Debian package e2fsprogs");
+        assert!(output.status.success(), "{sector}: {output:?}");
+    }
+}
+
 #[test]
 fn swap_is_known_to_others() {
-    let header = swap_header(8 << 20, IDENTITY.swap());
+    let header = crate::swap::header(8 << 20, IDENTITY.swap());
     let found = lycia_init::superblock::identify(header.as_slice());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("swap");

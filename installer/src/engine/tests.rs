@@ -10,6 +10,7 @@ use crate::probe::SCHEMA;
 use lycia_media::ext4::{Limits, Reader};
 use lycia_media::partition::gpt;
 use lycia_tree::{Follow, Tree};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
@@ -20,6 +21,8 @@ select = "S1"
 layout = "erase"
 esp-size = "64 MiB"
 swap-size = "8 MiB"
+swap-file-size = "16 MiB"
+zram-size = "32 MiB"
 [packages]
 allocator = "scudo"
 [system]
@@ -206,6 +209,10 @@ fn an_installation_from_answers_to_disk() {
         .to_owned();
     for (path, expected) in [
         ("etc/hostname", "box\n"),
+        (
+            "etc/dinit.d/boot.d/lycia-zram",
+            &text(&tree, "etc/dinit.d/lycia-zram"),
+        ),
         ("etc/keymap", "us\n"),
         ("etc/locale.conf", "LANG=C.UTF-8\n"),
         ("etc/machine-id", "uninitialized\n"),
@@ -325,6 +332,232 @@ fn an_installation_from_answers_to_disk() {
     let (table, _) = gpt::Table::read(&mut image, 512).unwrap();
     assert_eq!(table.partitions.len(), 4);
     assert!(prepared.plan.partition(Role::Swap).is_some());
+}
+
+/// Every file of the FAT volume at a byte of an image, as mtools reads it.
+fn esp_files(image: &Path, at: u64) -> BTreeMap<String, Vec<u8>> {
+    let out = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("mcopy")
+        .args(["-s", "-n", "-i"])
+        .arg(format!("{}@@{at}", image.display()))
+        .arg("::/*")
+        .arg(out.path())
+        .status()
+        .expect("mcopy is missing: install the Debian package mtools");
+    assert!(status.success());
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![out.path().to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                let name = path.strip_prefix(out.path()).unwrap().display().to_string();
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_installation_beside_another_system_shares_its_esp() {
+    let answers = ANSWERS.replace(
+        "layout = \"erase\"\nesp-size = \"64 MiB\"",
+        "layout = \"alongside\"\nesp = 1",
+    );
+    let mut run = run(&answers);
+    run.machine.firmware = Firmware::Uefi { bits: Some(64) };
+    run.machine.disks = vec![disk(4 << 30, 512)];
+    run.image.as_file().set_len(4 << 30).unwrap();
+    for (at, page) in crate::plan::tests::with_esp().content() {
+        use std::os::unix::fs::FileExt as _;
+        run.image.as_file().write_all_at(&page, at).unwrap();
+    }
+    let before = esp_files(run.image.path(), 1 << 20);
+    assert_eq!(before.len(), 2);
+    let efivars = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        let mut prepared = run.prepare().unwrap();
+        prepared.efivars = Some(efivars.path().to_owned());
+        let text = prepared.plan.text();
+        assert!(
+            text.contains("\\EFI\\lycia on partition 1") && text.contains("EFI\\BOOT there too"),
+            "{text}"
+        );
+        run.execute(&prepared);
+        let after = esp_files(run.image.path(), 1 << 20);
+        let names: Vec<&str> = after.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "EFI/BOOT/BOOTX64.EFI",
+                "EFI/BOOT/grub.cfg",
+                "EFI/Microsoft/Boot/bootmgfw.efi",
+                "EFI/debian/shimx64.efi",
+                "EFI/lycia/grub.cfg",
+                "EFI/lycia/grubx64.efi"
+            ]
+        );
+        assert!(before.iter().all(|(name, bytes)| after[name] == *bytes));
+        assert!(after["EFI/lycia/grubx64.efi"] == after["EFI/BOOT/BOOTX64.EFI"]);
+        let fstab = text_of(&run.root(&prepared.plan));
+        assert!(fstab.contains("UUID=1234-5678  /boot/efi  vfat"), "{fstab}");
+        if round == 0 {
+            // Once more, over what is ours now: the new root goes, its boot loader is replaced.
+            let root = prepared.plan.partition(Role::Root).unwrap().number;
+            let swap = prepared.plan.partition(Role::Swap).unwrap().number;
+            let again = answers.replace(
+                "layout = \"alongside\"",
+                &format!("layout = \"replace\"\nreplace = [{root}, {swap}]"),
+            );
+            run.file = AnswersFile::parse(&again, "a").unwrap();
+        }
+    }
+    // One entry of the firmware's menu, and the order: both runs have the same.
+    let count = std::fs::read_dir(efivars.path()).unwrap().count();
+    assert_eq!(count, 2);
+    // Undone, the first state of the second run is back: ours of the first run among it.
+    let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+    apply::undo(&mut device).unwrap();
+    let after = esp_files(run.image.path(), 1 << 20);
+    assert!(before.iter().all(|(name, bytes)| after[name] == *bytes) && after.len() == 6);
+    // A volume that is too full is refused before anything is written.
+    let mut nothing = |_| ();
+    let span = crate::device::Span {
+        start: 1 << 20,
+        size: 8 << 20,
+    };
+    let free = lycia_media::fat::structures(crate::device::Window::new(&mut device, span, &mut nothing), 0)
+        .unwrap()
+        .free;
+    let mut tree = Tree::new(lycia_tree::Metadata::new(0o755, lycia_tree::Timestamp::default()));
+    let bytes = vec![1; free as usize - (128 << 10)];
+    tree.write(
+        b"large",
+        lycia_tree::Metadata::new(0o644, lycia_tree::Timestamp::default()),
+        bytes.into(),
+    )
+    .unwrap();
+    let mut window = crate::device::Window::new(&mut device, span, &mut nothing);
+    lycia_media::fat::Insertion::new(&mut window, &tree, lycia_tree::Timestamp::default())
+        .unwrap()
+        .write(&mut window)
+        .unwrap();
+    let Err(error) = run.prepare() else { panic!() };
+    assert!(
+        error
+            .to_string()
+            .contains("free space of the EFI system partition 1"),
+        "{error}"
+    );
+}
+
+fn text_of(tree: &Tree) -> String {
+    text(tree, "etc/fstab")
+}
+
+#[test]
+fn an_encrypted_installation_and_its_resumption() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "a long passphrase\n").unwrap();
+    let answers = ANSWERS.replace(
+        "swap-size = \"8 MiB\"\n",
+        &format!(
+            "boot-size = \"200 MiB\"\nencrypt = true\npassphrase-file = \"{}\"\n",
+            secret.path().display()
+        ),
+    );
+    let run = run(&answers);
+    let prepared = run.prepare().unwrap();
+    assert!(!prepared.wants_passphrase());
+    let shown = prepared.plan.text();
+    assert!(
+        shown.contains("format LUKS2") && shown.contains("LUKS2, aes-xts-plain64"),
+        "{shown}"
+    );
+    run.execute(&prepared);
+    let passphrase = Passphrase::new(b"a long passphrase".to_vec().into()).unwrap();
+    let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+    let header = prepared.plan.region(Action::LuksHeader).unwrap().span;
+    let data = prepared.plan.region(Action::Ext4).unwrap().span;
+    let read = |device: &mut Disk| {
+        let opened = lycia_luks::open(
+            &mut |at, bytes| device.read_at(header.start + at, bytes),
+            b"a long passphrase",
+        );
+        let opened = opened.unwrap();
+        let mut inside = crate::encryption::Inside::new(device, data, opened.cipher().unwrap());
+        let whole = crate::device::Span {
+            start: 0,
+            size: data.size,
+        };
+        let mut nothing = |_| ();
+        let window = crate::device::Window::new(&mut inside, whole, &mut nothing);
+        let limits = Limits::default();
+        (Reader::open(window, limits).unwrap().tree().unwrap(), opened.uuid)
+    };
+    let (tree, uuid) = read(&mut device);
+    assert_eq!(
+        text(&tree, "etc/crypttab").lines().nth(1),
+        Some(format!("root  UUID={uuid}  none  luks").as_str())
+    );
+    assert!(text(&tree, "etc/fstab").contains("  /boot  ext4"));
+    assert!(tree.find(b"boot/grub", Follow::All).unwrap().is_none());
+    // /boot has what GRUB reads, and leads to the volume.
+    let boot = prepared.plan.region(Action::BootExt4).unwrap().span;
+    let mut nothing = |_| ();
+    let window = crate::device::Window::new(&mut device, boot, &mut nothing);
+    let boot = Reader::open(window, Limits::default()).unwrap().tree().unwrap();
+    let menu = text(&boot, "grub/grub.cfg");
+    assert!(
+        menu.contains(&format!("rd.luks.name={uuid}=root")) && menu.contains("linux /vmlinuz-"),
+        "{menu}"
+    );
+    assert!(
+        boot.find(b"grub/i386-pc/normal.mod", Follow::All)
+            .unwrap()
+            .is_some()
+    );
+    // Nothing of the passphrase is on the disk, encrypted or not.
+    let mut bytes = Vec::new();
+    File::open(run.image.path())
+        .unwrap()
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let needle = b"long passphrase";
+    assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+    drop(bytes);
+    // An interrupted run goes on with the key that the disk has, and not with another passphrase.
+    let identity = Identity::new([3; 16]);
+    let uuid = identity.volume().to_string();
+    assert!(
+        Sealed::resumed(&mut device, header, &uuid, &passphrase)
+            .unwrap()
+            .is_none()
+    );
+    let own = read(&mut device).1;
+    assert!(
+        Sealed::resumed(&mut device, header, &own, &passphrase)
+            .unwrap()
+            .unwrap()
+            .header
+            .is_none()
+    );
+    let other = Passphrase::new(b"another passphrase".to_vec().into()).unwrap();
+    assert!(matches!(
+        Sealed::resumed(&mut device, header, &own, &other),
+        Err(LuksError::Passphrase)
+    ));
+    // Without a passphrase nothing is written.
+    let mut asked = run;
+    asked.file.disk.passphrase_file = None;
+    let prepared = asked.prepare().unwrap();
+    assert!(prepared.wants_passphrase());
+    let scratch = tempfile::tempdir().unwrap();
+    let result = prepared.execute(&asked.file, &mut device, scratch.path(), None, &mut |_| ());
+    assert!(matches!(result, Err(EngineError::Unsupported(_))));
 }
 
 #[test]

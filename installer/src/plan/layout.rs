@@ -88,6 +88,10 @@ struct Planner<'a> {
     regions: Vec<Region>,
     partitions: Vec<Partition>,
     lost: Vec<Lost>,
+    /// Whether the root is encrypted.
+    encrypted: bool,
+    /// What is saved beside tables and headers.
+    structures: Vec<Span>,
 }
 
 impl Planner<'_> {
@@ -124,7 +128,7 @@ impl Planner<'_> {
         }
     }
 
-    fn keep(&mut self, home: Option<u32>) {
+    fn keep(&mut self, home: Option<u32>, esp: Option<u32>) {
         let lost: BTreeSet<u32> = self.lost.iter().map(|lost| lost.number).collect();
         for old in self
             .found
@@ -132,15 +136,42 @@ impl Planner<'_> {
             .iter()
             .filter(|old| !lost.contains(&old.number))
         {
-            let is_home = home == Some(old.number);
+            let role = match old.number {
+                number if home == Some(number) => Role::Home,
+                number if esp == Some(number) => Role::SharedEsp,
+                _ => Role::Other,
+            };
             self.partitions.push(Partition {
                 number: old.number,
-                role: if is_home { Role::Home } else { Role::Other },
+                role,
                 span: old.span,
                 existing: true,
                 uuid: old.uuid.clone(),
                 file_system: old.file_system.clone(),
             });
+        }
+    }
+
+    /// Lets files be added to the EFI system partition `number`.
+    fn share(&mut self, number: Option<u32>) -> Result<(), PlanError> {
+        let Some(number) = number else { return Ok(()) };
+        let Some(old) = self.found.partitions.iter().find(|old| old.number == number) else {
+            return Err(self.unfit(format!(
+                "there is no partition {number} to keep as EFI system partition"
+            )));
+        };
+        refuse_used(self.disk, number, self)?;
+        match &old.esp {
+            None => Err(self.unfit(format!(
+                "partition {number} is no EFI system partition of a GPT with a FAT file system: leave `esp` out to make a new one"
+            ))),
+            Some(Err(why)) => Err(self.unfit(format!("the EFI system partition {number} cannot be shared: {why}"))),
+            Some(Ok(esp)) => {
+                self.structures.extend(&esp.saved);
+                let span = old.span;
+                self.put(span.start, span.end(), "EFI system partition", Action::FatInsert, Some(number));
+                Ok(())
+            }
         }
     }
 
@@ -168,7 +199,35 @@ impl Planner<'_> {
                 size: edge,
             });
         }
+        spans.extend(&self.structures);
         joined(spans)
+    }
+
+    /// Bytes of the smallest root.
+    fn least_root(&self) -> u64 {
+        MINIMUM_ROOT
+            + if self.encrypted {
+                lycia_luks::DATA_OFFSET
+            } else {
+                0
+            }
+    }
+
+    /// The file system of the root, inside of its volume.
+    fn formatted(&mut self, number: u32, start: u64, end: u64) {
+        if self.encrypted {
+            let data = start + lycia_luks::DATA_OFFSET;
+            self.put(
+                start,
+                data,
+                "encryption of root",
+                Action::LuksHeader,
+                Some(number),
+            );
+            self.put(data, end, "root, encrypted", Action::Ext4, Some(number));
+        } else {
+            self.put(start, end, "root", Action::Ext4, Some(number));
+        }
     }
 
     /// The root with the journal behind its file system, in the last part of `span` that holds nothing to be saved; `beyond`
@@ -187,18 +246,18 @@ impl Planner<'_> {
             None
         };
         if let Some(journal) = place(beyond, 0) {
-            self.put(span.start, span.end(), "root", Action::Ext4, Some(number));
+            self.formatted(number, span.start, span.end());
             self.put(journal.start, journal.end(), "journal", Action::Journal, None);
             return Ok(());
         }
-        let Some(journal) = place(span, span.start + MINIMUM_ROOT) else {
+        let Some(journal) = place(span, span.start + self.least_root()) else {
             return Err(PlanError::TooSmall {
                 place: format!("the place for the root on {}", self.disk.path),
                 size: span.size,
-                needed: MINIMUM_ROOT + size + 2 * MIB,
+                needed: self.least_root() + size + 2 * MIB,
             });
         };
-        self.put(span.start, journal.start, "root", Action::Ext4, Some(number));
+        self.formatted(number, span.start, journal.start);
         self.put(
             journal.start,
             journal.end(),
@@ -226,7 +285,7 @@ impl Planner<'_> {
         place: &str,
     ) -> Result<(), PlanError> {
         let mut sizes = Vec::new();
-        if ways.uefi {
+        if ways.uefi && wanted.esp.is_none() {
             sizes.push((
                 Role::Esp,
                 wanted.esp_size.next_multiple_of(ALIGNMENT),
@@ -239,13 +298,16 @@ impl Planner<'_> {
         if let Some(size) = wanted.swap_size {
             sizes.push((Role::Swap, size.next_multiple_of(ALIGNMENT), Action::Swap));
         }
+        if let Some(size) = wanted.boot_size {
+            sizes.push((Role::Boot, size.next_multiple_of(ALIGNMENT), Action::BootExt4));
+        }
         let before: u64 = sizes.iter().map(|(_, size, _)| *size).sum();
         let saved = self.saved(true);
         let journal = (JOURNAL_HEAD + saved.iter().map(|span| span.size).sum::<u64>()).next_multiple_of(MIB);
         let least = wanted
             .root_size
             .unwrap_or(0)
-            .max(MINIMUM_ROOT + journal + 2 * MIB);
+            .max(self.least_root() + journal + 2 * MIB);
         let needed = before + least;
         if extent.size < needed {
             return Err(PlanError::TooSmall {
@@ -400,6 +462,7 @@ impl Planner<'_> {
             partitions: self.partitions,
             regions: whole,
             saved,
+            fallback: false,
             system: None,
         }
     }
@@ -437,6 +500,8 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
         regions: Vec::new(),
         partitions: Vec::new(),
         lost: Vec::new(),
+        encrypted: wanted.encryption.is_some(),
+        structures: Vec::new(),
     };
     if !ways.bios && !ways.uefi {
         return Err(planner.unfit(
@@ -474,8 +539,9 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
                 refuse_used(disk, *number, &planner)?;
             }
             planner.lose(|number| gone.contains(&number));
-            planner.keep(wanted.home);
+            planner.keep(wanted.home, wanted.esp);
             check_home(&planner, wanted.home)?;
+            planner.share(wanted.esp)?;
             let taken: Vec<Span> = planner.partitions.iter().map(|one| one.span).collect();
             let old: Vec<Span> = planner.lost.iter().map(|lost| lost.span).collect();
             let mut extents = free(table, planner.size, &taken);
@@ -498,12 +564,14 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
             esp,
             bios_boot,
             swap,
+            boot,
         } => {
             let roles = [
                 (Role::Root, Some(*root)),
                 (Role::Esp, *esp),
                 (Role::BiosBoot, *bios_boot),
                 (Role::Swap, *swap),
+                (Role::Boot, *boot),
             ];
             let given: Vec<(Role, u32)> = roles
                 .iter()
@@ -515,13 +583,14 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
                 }
                 refuse_used(disk, *number, &planner)?;
             }
-            if esp.is_none() && bios_boot.is_none() {
+            if esp.is_none() && bios_boot.is_none() && wanted.esp.is_none() {
                 return Err(planner
                     .unfit("name a partition for `esp` or `bios-boot`, or nothing could start the system"));
             }
             planner.lose(|number| given.iter().any(|(_, given)| *given == number));
-            planner.keep(wanted.home);
+            planner.keep(wanted.home, wanted.esp);
             check_home(&planner, wanted.home)?;
+            planner.share(wanted.esp)?;
             let saved = planner.saved(bios_boot.is_some());
             if bios_boot.is_some() {
                 planner.put(0, sector, "boot sector", Action::BootSector, None);
@@ -545,6 +614,7 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
                 let (action, least) = match role {
                     Role::Esp => (Action::Fat32, 33 * MIB),
                     Role::BiosBoot => (Action::BootLoader, 512 * 1024),
+                    Role::Boot => (Action::BootExt4, 64 * MIB),
                     _ => (Action::Swap, MIB),
                 };
                 if role == Role::Root {

@@ -86,11 +86,17 @@ pub enum Action {
     Journal,
     /// A FAT32 file system is written.
     Fat32,
+    /// Files are put into the FAT file system that is there; those of others stay.
+    FatInsert,
     /// GRUB's core image is written.
     BootLoader,
     /// A swap header is written.
     Swap,
-    /// An ext4 file system is written; blocks it does not use keep old bytes.
+    /// The header of a LUKS2 volume is written.
+    LuksHeader,
+    /// An ext4 file system for `/boot` is written.
+    BootExt4,
+    /// An ext4 file system is written, inside of the LUKS2 volume where there is one; blocks it does not use keep old bytes.
     Ext4,
 }
 
@@ -105,9 +111,11 @@ impl Action {
             Self::Zero => "write zeros",
             Self::Journal => "write journal",
             Self::Fat32 => "format FAT32",
+            Self::FatInsert => "keep, add files",
             Self::BootLoader => "write GRUB",
             Self::Swap => "format swap",
-            Self::Ext4 => "format ext4",
+            Self::LuksHeader => "format LUKS2",
+            Self::BootExt4 | Self::Ext4 => "format ext4",
         }
     }
 
@@ -128,8 +136,12 @@ pub enum Role {
     BiosBoot,
     /// Swap.
     Swap,
+    /// `/boot`.
+    Boot,
     /// Root.
     Root,
+    /// An EFI system partition that is kept and shared.
+    SharedEsp,
     /// Kept for `/home`.
     Home,
     /// Somebody else's, kept.
@@ -144,8 +156,9 @@ impl Role {
             Role::Esp => Some((Guid::EFI_SYSTEM, "ESP", "EFI system partition")),
             Role::BiosBoot => Some((Guid::BIOS_BOOT, "BIOS boot", "BIOS boot partition")),
             Role::Swap => Some((Guid::LINUX_SWAP, "swap", "swap")),
+            Role::Boot => Some((Guid::LINUX_DATA, "boot", "boot")),
             Role::Root => Some((Guid::LINUX_DATA, "root", "root")),
-            Role::Home | Role::Other => None,
+            Role::SharedEsp | Role::Home | Role::Other => None,
         }
     }
 }
@@ -308,6 +321,8 @@ pub struct Draft {
     pub regions: Vec<Region>,
     /// Ranges that are copied into the journal before anything else is written.
     pub saved: Vec<Span>,
+    /// Whether the fallback path of a shared EFI system partition is written: only where it is free or ours.
+    pub fallback: bool,
     /// The system, once its packages are known.
     pub system: Option<System>,
 }
@@ -396,8 +411,38 @@ impl Draft {
                 ));
             }
             let inside = region.partition.and_then(|number| numbers.get(&number));
+            // What is shared is only added to, and only after its structures are saved.
+            let shared = self
+                .partitions
+                .iter()
+                .find(|one| one.role == Role::SharedEsp && one.span.overlaps(region.span));
+            match (region.action, shared) {
+                (Action::FatInsert, Some(partition)) => {
+                    let first = |saved: &&Span| {
+                        saved.start <= partition.span.start && saved.end() > partition.span.start
+                    };
+                    if partition.span != region.span || !self.saved.iter().any(|saved| first(&saved)) {
+                        return Some(format!(
+                            "partition {} is not saved before files are added",
+                            partition.number
+                        ));
+                    }
+                }
+                (Action::FatInsert, None) | (_, Some(_)) => {
+                    return Some(format!("{} would change what is shared", region.purpose));
+                }
+                (_, None) => {}
+            }
             match (region.action, inside) {
-                (Action::Fat32 | Action::BootLoader | Action::Swap | Action::Ext4, None) => {
+                (
+                    Action::Fat32
+                    | Action::BootLoader
+                    | Action::Swap
+                    | Action::LuksHeader
+                    | Action::BootExt4
+                    | Action::Ext4,
+                    None,
+                ) => {
                     return Some(format!("{} lies in no partition", region.purpose));
                 }
                 (_, Some(partition)) if !partition.span.contains(region.span) => {
@@ -439,6 +484,17 @@ impl Draft {
                 != 1
         {
             return Some("not exactly one root".into());
+        }
+        // GRUB reads no encrypted root; the header is right in front of what it opens.
+        if let Some(header) = self.regions_of(Action::LuksHeader).next() {
+            let root = self.regions_of(Action::Ext4).next();
+            let right = root.is_some_and(|root| {
+                root.span.start == header.span.end() && root.partition == header.partition
+            });
+            let boots = self.regions_of(Action::BootExt4).count() == 1;
+            if !right || !boots || header.span.size != lycia_luks::DATA_OFFSET {
+                return Some("an encrypted root that could not be opened".into());
+            }
         }
         // Every header of what goes is saved, as far as it is written over.
         for lost in &self.lost {

@@ -87,6 +87,9 @@ impl Plan {
                 region.action.words()
             );
         }
+        if plan.fallback {
+            let _ = writeln!(out, "fallback path written");
+        }
         for saved in &plan.saved {
             let _ = writeln!(out, "saved {} {}", saved.start, saved.end());
         }
@@ -207,7 +210,7 @@ fn kept(out: &mut String, plan: &Draft) {
     let kept: Vec<_> = plan
         .partitions
         .iter()
-        .filter(|one| matches!(one.role, Role::Home | Role::Other))
+        .filter(|one| matches!(one.role, Role::SharedEsp | Role::Home | Role::Other))
         .collect();
     if kept.is_empty() {
         return;
@@ -215,10 +218,10 @@ fn kept(out: &mut String, plan: &Draft) {
     out.push_str("\nThese partitions are kept:\n");
     for one in kept {
         let what = one.file_system.as_deref().unwrap_or("no known file system");
-        let home = if one.role == Role::Home {
-            ", becomes /home"
-        } else {
-            ""
+        let home = match one.role {
+            Role::Home => ", becomes /home",
+            Role::SharedEsp => ", gets files added; those of other systems stay",
+            _ => "",
         };
         let _ = writeln!(
             out,

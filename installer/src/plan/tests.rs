@@ -40,9 +40,14 @@ pub(crate) fn wanted(layout: Layout) -> answers::Disk {
         select: Some("S1".into()),
         layout,
         home: None,
+        esp: None,
+        encryption: None,
+        boot_size: None,
         esp_size: ESP_SIZE,
         root_size: None,
         swap_size: None,
+        swap_file: None,
+        zram: None,
     }
 }
 
@@ -76,6 +81,41 @@ pub(crate) fn with_partitions(size: u64, sector: u32, partitions: &[(u64, u64)])
         &table.backup().unwrap(),
     )
     .unwrap();
+    fake
+}
+
+/// A disk whose first partition is an EFI system partition with a file of another system, and room in front of the third.
+pub(crate) fn with_esp() -> Fake {
+    let mut fake = with_partitions(4 << 30, 512, &[(1, 8), (100, 900), (2500, 400)]);
+    let (mut table, _) = gpt::Table::read(&mut crate::device::Reading::new(&mut fake), 512).unwrap();
+    table.partitions[0].kind = Guid::EFI_SYSTEM;
+    fake.write_at(512, &table.primary().unwrap()).unwrap();
+    fake.write_at(table.backup_sector() * 512, &table.backup().unwrap())
+        .unwrap();
+    let time = lycia_tree::Timestamp::from_seconds(1_600_000_000);
+    let mut tree = lycia_tree::Tree::new(lycia_tree::Metadata::new(0o755, time));
+    for path in ["EFI/Microsoft/Boot/bootmgfw.efi", "EFI/debian/shimx64.efi"] {
+        let (folder, _) = path.rsplit_once('/').unwrap();
+        tree.make_directories(folder.as_bytes(), lycia_tree::Metadata::new(0o755, time))
+            .unwrap();
+        let metadata = lycia_tree::Metadata::new(0o644, time);
+        tree.write(path.as_bytes(), metadata, path.repeat(1000).into_bytes().into())
+            .unwrap();
+    }
+    let span = Span {
+        start: MIB,
+        size: 8 * MIB,
+    };
+    let volume = lycia_media::fat::Volume {
+        label: None,
+        serial: 0x1234_5678,
+        time,
+        width: None,
+        size: span.size,
+    };
+    let mut nothing = |_| ();
+    let mut window = crate::device::Window::new(&mut fake, span, &mut nothing);
+    lycia_media::fat::write(&mut window, 0, &tree, &volume).unwrap();
     fake
 }
 
@@ -208,6 +248,7 @@ fn prepared_partitions_keep_the_table() {
         esp: Some(1),
         bios_boot: None,
         swap: Some(3),
+        boot: None,
     };
     let plan = plan_of(&mut fake, &wanted(layout)).unwrap();
     assert!(plan.region(Action::Table).is_none());
@@ -219,6 +260,7 @@ fn prepared_partitions_keep_the_table() {
         esp: None,
         bios_boot: Some(3),
         swap: None,
+        boot: None,
     };
     let plan = plan_of(&mut fake, &wanted(bios)).unwrap();
     assert_eq!(
@@ -231,8 +273,56 @@ fn prepared_partitions_keep_the_table() {
         esp: None,
         bios_boot: None,
         swap: None,
+        boot: None,
     };
     assert!(plan_of(&mut fake, &wanted(none)).is_err());
+}
+
+#[test]
+fn an_esp_is_shared() {
+    let mut fake = with_esp();
+    let mut wish = wanted(Layout::Alongside);
+    wish.esp = Some(1);
+    let plan = plan_of(&mut fake, &wish).unwrap();
+    assert!(plan.region(Action::Fat32).is_none());
+    let region = plan.region(Action::FatInsert).unwrap();
+    assert_eq!(
+        (region.span.start, region.span.size, region.partition),
+        (MIB, 8 * MIB, Some(1))
+    );
+    let shared = plan.partition(Role::SharedEsp).unwrap();
+    assert_eq!(shared.uuid.as_deref(), Some("1234-5678"));
+    let saved = |at: u64| {
+        plan.draft()
+            .saved
+            .iter()
+            .any(|saved| saved.start <= at && at < saved.end())
+    };
+    assert!(
+        saved(MIB) && saved(MIB + 4096) && !saved(8 * MIB),
+        "{:?}",
+        plan.draft().saved
+    );
+    assert!(plan.text().contains("gets files added"), "{}", plan.text());
+    // The table keeps its entry as it is.
+    let old = gpt::Table::read(&mut crate::device::Reading::new(&mut fake), 512)
+        .unwrap()
+        .0;
+    assert_eq!(
+        plan.table(Some(&old), b"x").unwrap().unwrap().partitions[0],
+        old.partitions[0]
+    );
+    for (number, expected) in [(2, "no EFI system partition"), (9, "no partition 9")] {
+        wish.esp = Some(number);
+        let message = plan_of(&mut fake, &wish).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    // A damaged volume is not shared: the copies of the table differ.
+    wish.esp = Some(1);
+    let fat = u64::from(u16::from_le_bytes(fake.bytes(MIB + 14, 2).try_into().unwrap())) * 512;
+    fake.write_at(MIB + fat + 400, b"x").unwrap();
+    let message = plan_of(&mut fake, &wish).unwrap_err().to_string();
+    assert!(message.contains("the copies differ"), "{message}");
 }
 
 #[test]
@@ -360,6 +450,7 @@ fn a_wrong_draft_is_caught() {
         &|draft| draft.table = TableChange::Kept,
         &|draft| draft.partitions.retain(|one| one.role != Role::Root),
         &|draft| draft.partitions[1].number = 1,
+        &|draft| find(draft, Action::Fat32).action = Action::FatInsert,
         &|draft| draft.disk.size += 4096,
         &|draft| {
             draft
@@ -398,7 +489,7 @@ proptest! {
             0 => Layout::Erase,
             1 => Layout::Alongside,
             2 => Layout::Replace([1].into()),
-            _ => Layout::Partitions { root: 1, esp: Some(2), bios_boot: None, swap: None },
+            _ => Layout::Partitions { root: 1, esp: Some(2), bios_boot: None, swap: None, boot: None },
         };
         let mut wish = wanted(layout);
         wish.swap_size = swap.map(|mib| mib * MIB);

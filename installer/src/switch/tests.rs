@@ -23,7 +23,11 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         root_uuid: "x".into(),
         root_type: "ext4",
         esp_uuid: None,
+        shared_esp: None,
+        boot_uuid: None,
+        volume_uuid: None,
         swap_uuid: None,
+        swap_file: crate::apply::Identity::new([0; 16]).swap_file(),
         home: None,
         bios_boot: None,
     };

@@ -45,16 +45,16 @@ pub enum ConfigureError {
     },
 }
 
-type Configured<T = ()> = Result<T, ConfigureError>;
+pub(super) type Configured<T = ()> = Result<T, ConfigureError>;
 
-struct Writer<'t> {
-    tree: &'t mut Tree,
-    time: Timestamp,
+pub(super) struct Writer<'t> {
+    pub(super) tree: &'t mut Tree,
+    pub(super) time: Timestamp,
     warnings: Vec<String>,
 }
 
 impl Writer<'_> {
-    fn there(&self, path: &str) -> Configured<bool> {
+    pub(super) fn there(&self, path: &str) -> Configured<bool> {
         Ok(self.tree.find(path.as_bytes(), Follow::All)?.is_some())
     }
 
@@ -63,7 +63,7 @@ impl Writer<'_> {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
-    fn put(&mut self, path: &str, mode: u16, text: impl Into<Content>) -> Configured {
+    pub(super) fn put(&mut self, path: &str, mode: u16, text: impl Into<Content>) -> Configured {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         if !folder.is_empty() {
             self.tree
@@ -131,6 +131,17 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
         "# device  directory  type  options  dump  pass\nUUID={}  /  {}  rw,relatime  0  1\n",
         places.root_uuid, places.root_type
     );
+    if let Some(uuid) = &places.boot_uuid {
+        let _ = writeln!(text, "UUID={uuid}  /boot  ext4  rw,relatime,nodev,nosuid  0  2");
+    }
+    if let Some(uuid) = &places.volume_uuid {
+        // crypttab(5); the initramfs has opened it when anybody reads this.
+        let line = format!(
+            "# name  device  key  options\n{}  UUID={uuid}  none  luks\n",
+            crate::encryption::NAME
+        );
+        writer.put("etc/crypttab", 0o644, line)?;
+    }
     if let Some(uuid) = &places.esp_uuid {
         writer
             .tree
@@ -145,6 +156,12 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
     }
     if let Some(uuid) = &places.swap_uuid {
         let _ = writeln!(text, "UUID={uuid}  none  swap  sw  0  0");
+    }
+    if parts.answers.disk.swap_file.is_some() {
+        let _ = writeln!(text, "/{}  none  swap  sw  0  0", crate::swap::FILE);
+    }
+    if let Some(size) = parts.answers.disk.zram {
+        super::swap::zram(writer, size, &mut text)?;
     }
     writer.put("etc/fstab", 0o644, text)
 }

@@ -59,7 +59,11 @@ const KEYS: &[&str] = &[
     "disk.select",
     "disk.layout",
     "disk.replace",
+    "disk.esp",
+    "disk.encrypt",
     "disk.swap-size",
+    "disk.swap-file-size",
+    "disk.zram-size",
     "packages.kernel",
     "packages.allocator",
     "system.hostname",
@@ -131,6 +135,12 @@ impl<'a> Session<'a> {
     fn keys(&self) -> Vec<&'static str> {
         let shown = |key: &&&str| match **key {
             "disk.replace" => self.file.disk.layout.as_deref() == Some("replace"),
+            // An encrypted root has no place for swap that is not.
+            "disk.swap-size" => !self.file.disk.encrypt,
+            "disk.esp" => matches!(
+                self.file.disk.layout.as_deref(),
+                Some("replace" | "alongside" | "partitions")
+            ),
             "packages.kernel" => self.medium.install.kernel.len() > 1,
             "packages.allocator" => self.medium.install.allocator.len() > 1,
             "user.password-hash" => !self.file.user.is_empty(),
@@ -200,28 +210,60 @@ impl<'a> Session<'a> {
                     Vec::new(),
                     numbers.join(" "),
                 );
-                let chosen = self
-                    .machine
-                    .disks
-                    .iter()
-                    .find(|disk| Some(name_of(disk)) == file.disk.select);
-                for partition in chosen.into_iter().flat_map(|disk| &disk.partitions) {
-                    let label = partition.label.as_deref().unwrap_or("");
-                    made.body.push(format!(
-                        "  {}  {}  {}",
-                        partition.number,
-                        show::size(partition.size),
-                        show::printable(label)
-                    ));
-                }
+                made.body.extend(self.partitions());
                 made
             }
+            "disk.esp" => {
+                let mut made = screen(
+                    "EFI system partition",
+                    Kind::Text,
+                    &[
+                        "Number of one that is kept and gets files added, as beside Windows; `new` makes one where UEFI needs it:",
+                    ],
+                    Vec::new(),
+                    file.disk
+                        .esp
+                        .map_or_else(|| "new".to_owned(), |number| number.to_string()),
+                );
+                made.body.extend(self.partitions());
+                made
+            }
+            "disk.encrypt" => screen(
+                "Encryption",
+                Kind::Choice,
+                &[
+                    "Is the root encrypted (LUKS2)? Its passphrase is asked for when the plan is confirmed, and at every start. Who loses it loses everything on the root.",
+                ],
+                vec![
+                    choice("no", "Not encrypted"),
+                    choice("yes", "Encrypted, with /boot on a partition of its own"),
+                ],
+                if file.disk.encrypt { "yes" } else { "no" }.to_owned(),
+            ),
             "disk.swap-size" => screen(
                 "Swap",
                 Kind::Text,
                 &["Size of a swap partition, such as `2 GiB`, or `none`."],
                 Vec::new(),
                 word(&file.disk.swap_size, "none"),
+            ),
+            "disk.swap-file-size" => screen(
+                "Swap file",
+                Kind::Text,
+                &[
+                    "Size of a swap file in the root, such as `2 GiB`, or `none`. Unlike a partition it can be changed later.",
+                ],
+                Vec::new(),
+                word(&file.disk.swap_file_size, "none"),
+            ),
+            "disk.zram-size" => screen(
+                "Compressed swap in memory (zram)",
+                Kind::Text,
+                &[
+                    "Size before compression, such as `2 GiB`, or `none`. It is used before swap on the disk; half of the memory is usual.",
+                ],
+                Vec::new(),
+                word(&file.disk.zram_size, "none"),
             ),
             "packages.kernel" => screen(
                 "Kernel",
@@ -317,6 +359,26 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The partitions of the chosen disk, a line each.
+    fn partitions(&self) -> Vec<String> {
+        let mut disks = self.machine.disks.iter();
+        let chosen = disks.find(|disk| Some(name_of(disk)) == self.file.disk.select);
+        let line = |partition: &crate::probe::Partition| {
+            let label = partition.label.as_deref().unwrap_or("");
+            format!(
+                "  {}  {}  {}",
+                partition.number,
+                show::size(partition.size),
+                show::printable(label)
+            )
+        };
+        chosen
+            .into_iter()
+            .flat_map(|disk| &disk.partitions)
+            .map(line)
+            .collect()
+    }
+
     fn disks(&self) -> Vec<Choice> {
         let offered = self.machine.disks.iter().filter(|disk| disk.offered());
         let text = |disk: &crate::probe::Disk| {
@@ -368,6 +430,9 @@ impl<'a> Session<'a> {
                 if value != "replace" {
                     file.disk.replace.clear();
                 }
+                if value == "erase" {
+                    file.disk.esp = None;
+                }
                 file.disk.layout = Some(value);
             }
             "disk.replace" => {
@@ -377,11 +442,36 @@ impl<'a> Session<'a> {
                     return Err("name at least one partition, or go back".to_owned());
                 }
             }
+            "disk.esp" => {
+                file.disk.esp = match value.as_str() {
+                    "new" => None,
+                    number => Some(
+                        number
+                            .parse()
+                            .map_err(|_| "write a number, or `new`".to_owned())?,
+                    ),
+                };
+            }
+            "disk.encrypt" => {
+                file.disk.encrypt = value == "yes";
+                if file.disk.encrypt {
+                    file.disk.swap_size = None;
+                }
+            }
             "disk.swap-size" => {
                 if value != "none" {
                     parse_size(&value)?;
                 }
                 file.disk.swap_size = some(&value);
+            }
+            "disk.swap-file-size" | "disk.zram-size" => {
+                if value != "none" {
+                    parse_size(&value)?;
+                }
+                match key {
+                    "disk.zram-size" => file.disk.zram_size = some(&value),
+                    _ => file.disk.swap_file_size = some(&value),
+                }
             }
             "packages.kernel" => file.packages.kernel = Some(value),
             "packages.allocator" => file.packages.allocator = Some(value),

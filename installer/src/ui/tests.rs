@@ -69,7 +69,10 @@ fn answers_come_out_as_they_were_typed() {
     let (end, file, _) = run(&[
         "2",
         "1",
+        "",
         "2 GiB",
+        "1 GiB",
+        "512 MiB",
         "linux-generic",
         "2",
         "box",
@@ -87,7 +90,11 @@ fn answers_come_out_as_they_were_typed() {
     assert_eq!(file.packages.kernel.as_deref(), Some("linux-generic"));
     assert_eq!(file.packages.allocator.as_deref(), Some("mallocng"));
     let answers = file.resolve(Secrets::Read).unwrap();
-    assert_eq!(answers.disk.swap_size, Some(2 << 30));
+    let disk = &answers.disk;
+    assert_eq!(
+        (disk.swap_size, disk.swap_file, disk.zram),
+        (Some(2 << 30), Some(1 << 30), Some(512 << 20))
+    );
     assert!(answers.users[0].admin && answers.users[0].login.password.is_some());
     // What was saved is what an answers file says, without a password in clear.
     let text = file.text().unwrap();
@@ -98,8 +105,8 @@ fn answers_come_out_as_they_were_typed() {
 #[test]
 fn one_can_go_back_and_change() {
     let (end, file, shown) = run(&[
-        "1", "3", "x", "3 4", "<", "<", "1", "", "", "", "_bad", "good", "", "", "", "none", "none", "pw",
-        "pw2", "pw", "pw", "<", "none",
+        "1", "3", "x", "3 4", "<", "<", "1", "", "", "", "", "", "", "_bad", "good", "", "", "", "none",
+        "none", "pw", "pw2", "pw", "pw", "<", "none",
     ]);
     assert_eq!(end, End::Stopped, "{}", shown.last().unwrap());
     assert_eq!(file.disk.layout.as_deref(), Some("erase"));

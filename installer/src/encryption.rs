@@ -1,0 +1,184 @@
+//! The encrypted root: its passphrase, its key, and a device that encrypts what is written.
+
+use std::fmt;
+use std::io;
+
+use lycia_luks::{Cipher, Kdf, Key, LuksError, Settings};
+use zeroize::Zeroizing;
+
+use crate::device::{BlockDevice, Span};
+use crate::secret;
+
+/// Name of the root below `/dev/mapper`.
+pub const NAME: &str = "root";
+/// Shortest passphrase that is taken, in bytes.
+const PASSPHRASE_MIN: usize = 8;
+
+/// A passphrase. It is wiped when it goes, and cannot be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Passphrase(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(not shown)")
+    }
+}
+
+impl Passphrase {
+    /// From what was typed or read.
+    ///
+    /// # Errors
+    /// When it is too short, or nobody could type it.
+    pub fn new(line: Zeroizing<Vec<u8>>) -> Result<Passphrase, String> {
+        if !(PASSPHRASE_MIN..=512).contains(&line.len()) {
+            return Err(format!("a passphrase has {PASSPHRASE_MIN} to 512 bytes"));
+        }
+        if line.iter().any(u8::is_ascii_control) {
+            return Err("a passphrase is a line that can be typed".to_owned());
+        }
+        Ok(Passphrase(line))
+    }
+}
+
+/// What encrypts the root.
+pub struct Sealed {
+    /// The header, to be written; none where the one on the disk is used.
+    pub header: Option<Zeroizing<Vec<u8>>>,
+    key: Key,
+    sector: u32,
+}
+
+impl Sealed {
+    /// A new volume for a machine with so many bytes of memory, on a disk with sectors of `sector` bytes.
+    ///
+    /// # Errors
+    /// When there are no random numbers or not enough memory.
+    pub fn new(uuid: &str, passphrase: &Passphrase, sector: u32, memory: u64) -> Result<Sealed, LuksError> {
+        let mut key = Zeroizing::new(vec![0; lycia_luks::KEY_SIZE]);
+        secret::random(&mut key).map_err(LuksError::Random)?;
+        let settings = Settings {
+            uuid: uuid.to_owned(),
+            label: String::new(),
+            kdf: Kdf::for_memory(memory),
+            sector_size: sector,
+        };
+        Sealed::with_key(&settings, key, passphrase, &mut |bytes| secret::random(bytes))
+    }
+
+    /// The same with a given key.
+    pub(crate) fn with_key(
+        settings: &Settings,
+        key: Key,
+        passphrase: &Passphrase,
+        random: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+    ) -> Result<Sealed, LuksError> {
+        let header = lycia_luks::make(settings, &key, &passphrase.0, random)?;
+        Ok(Sealed {
+            header: Some(header),
+            key,
+            sector: settings.sector_size,
+        })
+    }
+
+    /// The volume that an interrupted run made in `span`, if its header got there whole: with a new key what was written already could not be read.
+    ///
+    /// # Errors
+    /// When the passphrase is another one.
+    pub fn resumed(
+        device: &mut dyn BlockDevice,
+        span: Span,
+        uuid: &str,
+        passphrase: &Passphrase,
+    ) -> Result<Option<Sealed>, LuksError> {
+        let opened = lycia_luks::open(
+            &mut |at, bytes| device.read_at(span.start + at, bytes),
+            &passphrase.0,
+        );
+        match opened {
+            Ok(opened) if opened.uuid == uuid => Ok(Some(Sealed {
+                header: None,
+                key: opened.key,
+                sector: opened.sector_size,
+            })),
+            Ok(_) | Err(LuksError::NoHeader) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cipher of the data.
+    ///
+    /// # Errors
+    /// Never for a volume that was made here.
+    pub fn cipher(&self) -> Result<Cipher, LuksError> {
+        Cipher::new(&self.key, self.sector)
+    }
+}
+
+/// The inside of a volume: what is written is encrypted, what is read is decrypted. The first byte is that of the volume.
+pub struct Inside<'a> {
+    device: &'a mut dyn BlockDevice,
+    span: Span,
+    cipher: Cipher,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Inside<'a> {
+    /// The data of a volume, which are in `span` of `device`.
+    pub fn new(device: &'a mut dyn BlockDevice, span: Span, cipher: Cipher) -> Inside<'a> {
+        Inside {
+            device,
+            span,
+            cipher,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Whole sectors around a range.
+    fn around(&self, offset: u64, len: usize) -> io::Result<(u64, usize)> {
+        let sector = u64::from(self.cipher.sector());
+        let start = offset / sector * sector;
+        let end = offset
+            .checked_add(len as u64)
+            .and_then(|end| end.checked_next_multiple_of(sector))
+            .filter(|&end| end <= self.span.size)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "outside of the encrypted volume"))?;
+        Ok((start, (end - start) as usize))
+    }
+}
+
+impl BlockDevice for Inside<'_> {
+    fn size(&self) -> u64 {
+        self.span.size
+    }
+
+    fn sector(&self) -> u32 {
+        self.cipher.sector()
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let (start, len) = self.around(offset, buffer.len())?;
+        self.buffer.resize(len, 0);
+        self.device.read_at(self.span.start + start, &mut self.buffer)?;
+        self.cipher.decrypt(start, &mut self.buffer);
+        let from = (offset - start) as usize;
+        buffer.copy_from_slice(&self.buffer[from..from + buffer.len()]);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (start, len) = self.around(offset, bytes.len())?;
+        self.buffer.resize(len, 0);
+        if len != bytes.len() {
+            self.device.read_at(self.span.start + start, &mut self.buffer)?;
+            self.cipher.decrypt(start, &mut self.buffer);
+        }
+        let from = (offset - start) as usize;
+        self.buffer[from..from + bytes.len()].copy_from_slice(bytes);
+        self.cipher.encrypt(start, &mut self.buffer);
+        self.device.write_at(self.span.start + start, &self.buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.device.flush()
+    }
+}
