@@ -334,7 +334,7 @@ fn grow_ext4(node: &str, length: u64, flags: MountFlags, log: &Log) -> Result<()
     resized.map_err(|error| format!("resizing: {error}"))?;
     log.info(format_args!(
         "{node}: the file system grew from {} to {} MiB",
-        size.blocks * size.block >> 20,
+        (size.blocks * size.block) >> 20,
         length >> 20
     ));
     Ok(())

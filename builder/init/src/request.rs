@@ -599,6 +599,12 @@ mod tests {
     }
 
     #[test]
+    fn a_root_grows_only_when_asked() {
+        assert!(installed("root=UUID=a-b ro growroot").grow);
+        assert!(!installed("root=UUID=a-b ro").grow);
+    }
+
+    #[test]
     fn the_medium() {
         for (line, wish, second) in [
             (
