@@ -22,7 +22,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
 use crate::unchanged::Inputs;
-use crate::{disk, grub, initramfs, medium, netboot, oci, offer};
+use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct Options {
 /// A file that was written.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Written {
-    /// What it is: `iso`, `tar`, `oci`, `disk`, `netboot`, `manifest`, `lock` or `checksums`.
+    /// What it is: `iso`, `tar`, `oci`, `disk`, `netboot`, `manifest`, `lock`, `sbom`, `checksums` or `signature`.
     pub kind: Cow<'static, str>,
     /// Where.
     pub path: PathBuf,
@@ -172,6 +172,8 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     };
     let mut files = Vec::new();
     let mut squashed = None;
+    // What gets its name when all that belongs to it has.
+    let mut last = Vec::new();
     for output in &image.outputs {
         match output {
             Output::Iso => files.extend(iso(
@@ -183,6 +185,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 options,
                 progress,
                 &mut squashed,
+                &mut last,
             )?),
             Output::Disk => files.extend(disk::build(&image, &root, &lock, store, options, progress)?),
             Output::Netboot => files.push(netboot(
@@ -233,6 +236,11 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 &lock.text(),
             )?);
         }
+    }
+    let beside = release::write(&lock, &root, &files, options)?;
+    files.extend(beside);
+    for output in last {
+        output.finish()?;
     }
     let built = Built {
         files,
@@ -343,6 +351,7 @@ fn iso(
     options: &Options,
     progress: &Progress,
     squashed: &mut Option<Content>,
+    last: &mut Vec<Aside>,
 ) -> Result<Vec<Written>> {
     let stem = format!("{}-{}", image.name, image.arch);
     let kernel = root.kernel(image.kernel.as_deref())?;
@@ -447,7 +456,7 @@ fn iso(
     let (sha256, size) = sha256;
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
 
-    // The ISO comes last: where it is, everything that belongs to it is.
+    // The ISO comes last of all: where it is, everything that belongs to it is.
     let mut files = Vec::new();
     let small = [
         ("manifest", format!("{stem}.manifest.json"), manifest.json()),
@@ -469,7 +478,7 @@ fn iso(
             sha256,
         });
     }
-    out.finish()?;
+    last.push(out);
     files.insert(
         0,
         Written {

@@ -140,6 +140,13 @@ pub struct BuildArgs {
     /// Write the outputs again even where nothing changed
     #[arg(long)]
     pub force: bool,
+    /// Sign the checksums with this private key, as `openssl dgst -sha512` would
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<PathBuf>,
+    /// Build a second time under other conditions and compare; exit code 4 where
+    /// the bytes differ
+    #[arg(long)]
+    pub verify: bool,
     /// Print what was written as JSON
     #[arg(long)]
     pub json: bool,
@@ -202,6 +209,9 @@ pub struct InspectArgs {
     /// List every file of every file system, with where it is from
     #[arg(long)]
     pub files: bool,
+    /// Verify it by signed checksums beside it, with this public key
+    #[arg(long, value_name = "KEY.pub")]
+    pub verify: Option<PathBuf>,
     /// Print what was found as JSON
     #[arg(long)]
     pub json: bool,

@@ -20,6 +20,7 @@ use crate::fetch::Client;
 use crate::host::{self, Need};
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::{release, twice};
 
 /// Does what the command line asks for.
 ///
@@ -101,12 +102,20 @@ impl Context {
             base: args.base.clone(),
         };
         let progress = self.progress();
-        let built = build::build(
-            &self.project_for(&args.image)?,
-            &self.store()?,
-            &options,
-            &progress,
-        )?;
+        let project = self.project_for(&args.image)?;
+        let store = self.store()?;
+        let mut built = build::build(&project, &store, &options, &progress)?;
+        if args.verify {
+            let again = twice::Again {
+                project: &project.root,
+                mirror: &args.image.mirror,
+                trust: &args.image.trust,
+            };
+            twice::verify(&built, &options, &again, &store, &progress)?;
+        }
+        if let Some(key) = &args.sign {
+            release::sign(&mut built, key)?;
+        }
         for warning in &built.warnings {
             progress.say(&format!("warning: {warning}"));
         }

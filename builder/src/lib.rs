@@ -5,6 +5,7 @@
 //! needs neither root nor a mount, a loop device, a namespace or a program of the target.
 
 pub mod archive;
+pub mod attribution;
 pub mod blocks;
 pub mod booted;
 pub mod build;
@@ -29,9 +30,12 @@ pub mod offer;
 pub mod overlay;
 pub mod packages;
 pub mod progress;
+pub mod release;
 pub mod repository;
 pub mod root;
+pub mod sbom;
 pub mod serve;
 pub mod store;
+pub mod twice;
 pub mod unchanged;
 pub mod why;

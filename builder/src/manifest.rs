@@ -5,6 +5,7 @@ use lycia_tree::{Kind as InodeKind, Node, display};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::attribution;
 use crate::lock::Lock;
 use crate::root::{Kernel, Root};
 
@@ -98,7 +99,8 @@ pub struct File {
     /// `MAJOR:MINOR`, of a device.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
-    /// Where it is from: `package NAME`, `trigger NAME`, `overlay NAME` or `builder`.
+    /// Where it is from: `package NAME-VERSION`, `overlay NAME`, or `lycia: ` and the trigger or step that made it. Of a
+    /// directory that several packages have, the first by name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
 }
@@ -131,6 +133,7 @@ impl Manifest {
                 installed_size: package.info.installed_size,
             })
             .collect();
+        let mut origins = attribution::of(root);
         let files = root.tree.walk().map(|entry| {
             let metadata = &entry.inode.metadata;
             let mut file = File {
@@ -138,7 +141,7 @@ impl Manifest {
                 mode: format!("{:04o}", metadata.mode),
                 uid: metadata.uid,
                 gid: metadata.gid,
-                from: root.origins.get(&entry.path).map(ToString::to_string),
+                from: origins.remove(&entry.path),
                 ..File::default()
             };
             let node = match entry.inode.kind() {

@@ -271,7 +271,7 @@ fn mapped(path: &Path, size: u64) -> Result<Content> {
 }
 
 /// Seconds since 1970 as RFC 3339 has them, in UTC.
-fn rfc3339(seconds: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64) -> String {
     // Days to civil date: the algorithm of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;

@@ -17,6 +17,8 @@ mod live;
 mod program;
 #[path = "build/read_back.rs"]
 mod read_back;
+#[path = "build/release.rs"]
+mod release;
 #[path = "build/reproducible.rs"]
 mod reproducible;
 #[path = "build/rootless.rs"]

@@ -4,6 +4,8 @@
 //! contents are covered by the hashes in the metadata. RSA keys sign with PKCS#1 v1.5 and SHA-512, EC keys
 //! (P-256) with ECDSA and SHA-512.
 
+mod detached;
+
 use crate::adb::Schema;
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p256::pkcs8::DecodePublicKey as _;

@@ -101,7 +101,12 @@ fn sums(text: &str) -> impl Iterator<Item = (&str, &str)> {
 pub fn check(path: &Path, report: &mut Report) {
     let Some(folder) = path.parent() else { return };
     let name = report.file.clone();
-    for (beside, all) in [(format!("{name}.sha256"), false), ("SHA256SUMS".to_owned(), true)] {
+    let stem = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
+    let mut lists = vec![(format!("{name}.sha256"), false), ("SHA256SUMS".to_owned(), true)];
+    if let Some(stem) = stem {
+        lists.push((format!("{}.SHA256SUMS", stem.trim_end_matches(".delta")), true));
+    }
+    for (beside, all) in lists {
         let Some(bytes) = read(&folder.join(&beside)) else {
             continue;
         };
@@ -126,9 +131,7 @@ pub fn check(path: &Path, report: &mut Report) {
             }),
         }
     }
-    let Some(stem) = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)) else {
-        return;
-    };
+    let Some(stem) = stem else { return };
     // What a base has is not in the difference from it.
     let beside = format!("{stem}.manifest.json");
     let Some(bytes) = read(&folder.join(&beside)).filter(|_| !name.contains(".delta.")) else {

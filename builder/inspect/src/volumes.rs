@@ -513,7 +513,10 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
     part.fact("block-size", own.block_size);
     part.fact("blocks", own.blocks);
     part.fact("inodes", own.inodes);
-    part.fact("checksum", own.checksum);
+    part.fact("checksum", own.checksum.is_some());
+    if own.checksum == Some(false) {
+        cell.fault(place, 1024 + 4, "the checksum of the first block is wrong");
+    }
     cell.region(place, 0, own.blocks * own.block_size, "inodes");
     cell.region(place, 1024, 128, "superblock");
     let entries = match image.entries(&ero::Limits {

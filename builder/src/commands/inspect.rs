@@ -5,10 +5,17 @@ use lycia_inspect::{InspectError, Limits};
 use super::{print, repo::json};
 use crate::cli::InspectArgs;
 use crate::error::{Error, Kind, Result, io_kind};
+use crate::release;
 
 /// `lycia inspect`
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let mut report = lycia_inspect::inspect(&args.file, &Limits::default()).map_err(refuse)?;
+    if let Some(key) = &args.verify {
+        let list = release::verify(&args.file, &report.sha256, key)?;
+        report
+            .beside
+            .push(format!("{}, signed by {}", list.display(), key.display()));
+    }
     if args.json {
         if !args.files {
             report.without_files();

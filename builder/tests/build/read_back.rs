@@ -30,17 +30,33 @@ fn medium() -> &'static Path {
 fn what_is_printed_is_what_was_written() {
     let files = live().json.as_array().unwrap();
     let kinds: Vec<&str> = files.iter().map(|file| file["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["iso", "manifest", "lock", "checksums"]);
+    assert_eq!(
+        kinds,
+        [
+            "iso",
+            "manifest",
+            "lock",
+            "checksums",
+            "sbom",
+            "sbom",
+            "checksums"
+        ]
+    );
     for file in files {
         let path = file["path"].as_str().unwrap();
         let bytes = read(Path::new(path));
         assert_eq!(file["size"].as_u64(), Some(bytes.len() as u64), "{path}");
         assert_eq!(file["sha256"].as_str(), Some(sha256(&bytes).as_str()), "{path}");
     }
-    assert_eq!(names(&live().output).len(), 4);
+    assert_eq!(names(&live().output).len(), 7);
     succeed(
         tool("sha256sum", "coreutils")
-            .args(["--strict", "--check", "live-x86_64.iso.sha256"])
+            .args([
+                "--strict",
+                "--check",
+                "live-x86_64.iso.sha256",
+                "live-x86_64.SHA256SUMS",
+            ])
             .current_dir(&live().output),
     );
 }

@@ -50,7 +50,7 @@ fn threads_time_zone_locale_umask_and_folder_do_not_show() {
             .env("LC_ALL", locale);
         succeed(&mut command);
         let results = small.results(&output);
-        assert_eq!(results.len(), 4, "{:?}", results.keys());
+        assert_eq!(results.len(), 7, "{:?}", results.keys());
         match &reference {
             None => reference = Some(results),
             Some(reference) => {

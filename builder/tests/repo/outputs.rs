@@ -64,8 +64,11 @@ fn tarballs_are_read_alike_by_others_whatever_compressed_them() {
         assert_eq!(
             names(&small.path("output")),
             [
+                "small-x86_64.SHA256SUMS",
+                "small-x86_64.cdx.json",
                 "small-x86_64.lock",
                 "small-x86_64.manifest.json",
+                "small-x86_64.spdx.json",
                 &name,
                 &format!("{name}.sha256")
             ]

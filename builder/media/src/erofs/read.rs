@@ -66,8 +66,8 @@ pub struct Superblock {
     pub compatible: u32,
     /// Features without which nothing can be read.
     pub incompatible: u32,
-    /// Whether there is a checksum over the first block, which was right then.
-    pub checksum: bool,
+    /// Whether the checksum over the first block is right; nothing where there is none.
+    pub checksum: Option<bool>,
     root: u64,
     metadata: u64,
     shared: u64,
@@ -151,7 +151,7 @@ impl<'b> Image<'b> {
     /// Opens the image in `bytes`.
     ///
     /// # Errors
-    /// When none is there, its checksum is wrong, or it uses what is not understood.
+    /// When none is there, or it uses what is not understood.
     pub fn open(bytes: &'b [u8]) -> Result<Image<'b>, ReadError> {
         let at = super::SUPERBLOCK;
         let own = bytes
@@ -174,17 +174,14 @@ impl<'b> Image<'b> {
                 "it has the incompatible features {incompatible:#x}"
             )));
         }
-        let checksum = compatible & 1 != 0;
-        if checksum {
+        let checksum = (compatible & 1 != 0).then(|| {
             let end = bytes
                 .len()
                 .min((block_size.max(at + super::SUPERBLOCK_LEN)) as usize);
             let mut block = bytes[at as usize..end].to_vec();
             block[4..8].fill(0);
-            if !crc32c::crc32c(&block) != word(4) {
-                return Err(malformed(at + 4, "the checksum of the first block is wrong"));
-            }
-        }
+            !crc32c::crc32c(&block) == word(4)
+        });
         let blocks = u64::from(word(36));
         if blocks.saturating_mul(block_size) > bytes.len() as u64 {
             return Err(malformed(

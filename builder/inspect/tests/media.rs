@@ -1,0 +1,535 @@
+//! Media of every kind, whole, damaged and changed; those of other programs, too.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+use std::process::Command;
+
+use lycia_inspect::{Change, Limits, Part, Report, compare, inspect, inspect_bytes};
+use lycia_media::compress::Compression;
+use lycia_media::partition::Guid;
+use lycia_media::{compress, cpio, disk, erofs, ext4, fat, qcow2, squashfs, tar};
+use lycia_tree::{Content, Device, Metadata, Node, Timestamp, Tree};
+
+const TIME: Timestamp = Timestamp {
+    seconds: 1_600_000_000,
+    nanoseconds: 0,
+};
+
+fn put(tree: &mut Tree, path: &str, mode: u16, node: Node) {
+    let folder = path.rsplit_once('/').unwrap().0;
+    tree.make_directories(folder.as_bytes(), Metadata::new(0o755, TIME))
+        .unwrap();
+    tree.insert(path.as_bytes(), Metadata::new(mode, TIME).owned_by(0, 5), node)
+        .unwrap();
+}
+
+fn root() -> Tree {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    let file = |bytes: &[u8]| Node::Regular(Content::from(bytes));
+    put(&mut tree, "/etc/motd", 0o644, file(b"welcome\n"));
+    put(
+        &mut tree,
+        "/usr/bin/tool",
+        0o755,
+        file(&b"0123456789abcdef".repeat(5000)),
+    );
+    put(&mut tree, "/usr/bin/link", 0o777, Node::Symlink(b"tool".to_vec()));
+    let device = Device { major: 1, minor: 3 };
+    put(&mut tree, "/dev/null", 0o666, Node::CharDevice(device));
+    put(&mut tree, "/run/pipe", 0o600, Node::Fifo);
+    let database = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:tool\nV:1.2-r3\nA:x86_64\nL:MIT\no:tool\n\n";
+    put(
+        &mut tree,
+        "/usr/lib/apk/db/installed",
+        0o644,
+        file(database.as_bytes()),
+    );
+    put(&mut tree, "/etc/apk/world", 0o644, file(b"tool\n"));
+    put(
+        &mut tree,
+        "/boot/extlinux/extlinux.conf",
+        0o644,
+        file(b"LABEL a\n LINUX /boot/vmlinuz-1\n APPEND quiet\n"),
+    );
+    tree
+}
+
+fn ext4_volume(tree: &Tree) -> Vec<u8> {
+    let size = 4 << 20;
+    let mut bytes = Cursor::new(vec![0; size]);
+    let volume = ext4::Volume::new(size as u64, Guid::derive(b"test", "volume"), TIME);
+    ext4::write(&mut bytes, 0, tree, &volume).unwrap();
+    bytes.into_inner()
+}
+
+fn squashfs_image(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let options = squashfs::Options {
+        jobs: 1,
+        block_size: 4096,
+        ..squashfs::Options::default()
+    };
+    squashfs::write(tree, &options, &mut bytes, &|_, _| {}).unwrap();
+    bytes.into_inner()
+}
+
+fn esp() -> Tree {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    let program = Node::Regular(vec![b'M'; 9000].into());
+    tree.make_directories(b"EFI/BOOT", Metadata::new(0o755, TIME))
+        .unwrap();
+    tree.insert(b"EFI/BOOT/BOOTX64.TXT", Metadata::new(0o644, TIME), program)
+        .unwrap();
+    tree
+}
+
+fn disk_image(tree: &Tree) -> Vec<u8> {
+    let esp = esp();
+    let mut layout = disk::Layout::new(Guid::derive(b"test", "disk"));
+    layout.size = Some(16 << 20);
+    let mut one = disk::Partition::new(
+        "esp",
+        Guid::EFI_SYSTEM,
+        Guid::derive(b"test", "esp"),
+        disk::Size::Bytes(2 << 20),
+    );
+    one.content = disk::Content::Fat {
+        tree: &esp,
+        volume: fat::Volume {
+            label: Some("ESP".to_owned()),
+            serial: 7,
+            time: TIME,
+            width: None,
+            size: 2 << 20,
+        },
+    };
+    let mut two = disk::Partition::new(
+        "root",
+        Guid::LINUX_ROOT_X86_64,
+        Guid::derive(b"test", "root"),
+        disk::Size::Rest,
+    );
+    two.content = disk::Content::Ext4 {
+        tree,
+        volume: ext4::Volume::new(4 << 20, Guid::derive(b"test", "volume"), TIME),
+    };
+    layout.partitions = vec![one, two];
+    let mut bytes = Cursor::new(vec![0; 16 << 20]);
+    let plan = disk::Plan::new(&layout).unwrap();
+    plan.write(&mut bytes, &mut |_| {}).unwrap();
+    bytes.into_inner()
+}
+
+fn erofs_image(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let volume = erofs::Volume {
+        label: b"root".to_vec(),
+        uuid: Guid::derive(b"test", "erofs"),
+        time: TIME,
+    };
+    erofs::write(&mut bytes, tree, &volume).unwrap();
+    bytes.into_inner()
+}
+
+fn qcow2_image(raw: &[u8]) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    qcow2::write(&mut &raw[..], raw.len() as u64, &mut bytes, &mut |_| {}).unwrap();
+    bytes.into_inner()
+}
+
+fn tarball(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let options = tar::Options {
+        root: true,
+        ..tar::Options::default()
+    };
+    tar::write_tree(&mut bytes, tree, &options).unwrap();
+    bytes
+}
+
+fn archive(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    cpio::write_tree(&mut bytes, tree, &cpio::Options::default()).unwrap();
+    bytes
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress::compress(bytes, &Compression::zstd(3), 1).unwrap()
+}
+
+fn look(bytes: &[u8]) -> Report {
+    inspect_bytes("test", &Content::from(bytes), &Limits::default()).expect("it is something")
+}
+
+fn faults(report: &Report) -> Vec<String> {
+    report.faults.iter().map(ToString::to_string).collect()
+}
+
+/// The part that holds the root.
+fn root_part(report: &Report) -> &Part {
+    report
+        .part
+        .walk()
+        .into_iter()
+        .find(|part| part.files.iter().any(|item| item.path == "/etc/motd"))
+        .expect("a root")
+}
+
+#[test]
+fn every_format_shows_the_same_root() {
+    let tree = root();
+    let volume = ext4_volume(&tree);
+    let raw = disk_image(&tree);
+    let kinds: Vec<(&str, Vec<u8>)> = vec![
+        ("ext4", volume.clone()),
+        ("ext4", zstd(&volume)),
+        ("ext4", raw.clone()),
+        ("ext4", qcow2_image(&raw)),
+        ("ext4", zstd(&qcow2_image(&raw))),
+        ("squashfs", squashfs_image(&tree)),
+        ("erofs", erofs_image(&tree)),
+        ("tar", tarball(&tree)),
+        ("tar", zstd(&tarball(&tree))),
+        ("initramfs", archive(&tree)),
+        ("initramfs", zstd(&archive(&tree))),
+    ];
+    for (number, (format, bytes)) in kinds.into_iter().enumerate() {
+        let report = look(&bytes);
+        assert_eq!(faults(&report), Vec::<String>::new(), "{number}: {format}");
+        let part = root_part(&report);
+        assert_eq!(part.format, format, "{number}");
+        let items: BTreeMap<&str, _> = part.files.iter().map(|item| (item.path.as_str(), item)).collect();
+        for entry in tree.walk() {
+            let path = lycia_tree::display(&entry.path);
+            // The archive need not say what its root is.
+            let Some(item) = items.get(path.as_str()) else {
+                assert!(path == "/" && format == "initramfs", "{number}: {path}");
+                continue;
+            };
+            let metadata = &entry.inode.metadata;
+            assert_eq!(
+                (item.mode, item.uid, item.gid),
+                (metadata.mode, metadata.uid, metadata.gid),
+                "{path}"
+            );
+            assert_eq!(item.mtime, metadata.mtime.seconds, "{number}: {path}");
+            match entry.inode.node() {
+                None => assert_eq!(item.kind, "directory"),
+                Some(Node::Regular(content)) => {
+                    assert_eq!((item.kind, item.size), ("file", Some(content.len())), "{path}");
+                    let whole = look_sha(content.bytes());
+                    assert_eq!(item.sha256.as_deref(), Some(whole.as_str()), "{number}: {path}");
+                }
+                Some(Node::Symlink(target)) => {
+                    assert_eq!(item.target.as_deref().map(str::as_bytes), Some(&target[..]));
+                }
+                Some(Node::CharDevice(_)) => assert_eq!(item.device.as_deref(), Some("1:3")),
+                Some(_) => assert_eq!(item.kind, "fifo"),
+            }
+        }
+        if format != "initramfs" {
+            let system = part.system.as_ref().expect("a system");
+            assert_eq!(system.packages[0].version, "1.2-r3");
+            assert_eq!(system.world, ["tool"]);
+            assert_eq!(part.entries[0].arguments, "quiet");
+        }
+        // For machines and for people.
+        assert!(serde_json::to_string(&report).unwrap().contains("/etc/motd"));
+        assert!(
+            report.text(true).ends_with("nothing is wrong\n"),
+            "{}",
+            report.text(true)
+        );
+    }
+}
+
+fn look_sha(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
+    let tree = root();
+    let raw = disk_image(&tree);
+    let second = 3 << 20;
+    let reserved = u64::from(u16::from_le_bytes([raw[(1 << 20) + 14], raw[(1 << 20) + 15]]));
+    let last = raw.len() as u64 - 512;
+    // Where a byte is changed, and what must be told of it.
+    let cases: [(u64, &str); 9] = [
+        (510, "55 aa"),
+        (512 + 24, "primary GPT"),
+        (1024 + 40, "primary GPT"),
+        (last + 60, "backup GPT"),
+        (last - 16384, "backup GPT"),
+        (second + 1024 + 20, "superblock"),
+        (second + 4096 + 3, "descriptor"),
+        ((1 << 20) + reserved * 512 + 4, "allocation table"),
+        (last - 100, "backup GPT"),
+    ];
+    for (at, wanted) in cases {
+        let mut bytes = raw.clone();
+        bytes[at as usize] ^= 0x40;
+        let report = look(&bytes);
+        let told = faults(&report);
+        // Entries that are not used lie under the same checksum.
+        assert!(
+            told.iter().any(|fault| fault.contains(wanted)),
+            "byte {at}: {told:?}"
+        );
+        assert!(
+            report.faults.iter().all(|fault| fault.offset.is_some()),
+            "{told:?}"
+        );
+    }
+    // Any byte of an ext4 volume's bitmaps, inode tables and directories lies under a checksum.
+    let volume = ext4_volume(&tree);
+    let second = difference(&volume, &raw[second as usize..second as usize + (4 << 20)]);
+    assert!(second.files.is_empty(), "{second:?}");
+    let mut structures = 0;
+    for at in (4096..volume.len()).step_by(4096 - 64) {
+        let mut bytes = volume.clone();
+        bytes[at] ^= 1;
+        let found = difference(&volume, &bytes);
+        let structure = found.bytes[0].structure.clone();
+        let report = look(&bytes);
+        if ["bitmap", "group descriptor"]
+            .iter()
+            .any(|name| structure.ends_with(name))
+        {
+            structures += 1;
+            assert!(!report.faults.is_empty(), "byte {at} of {structure}");
+        }
+    }
+    assert!(structures > 0);
+    let report = look(&squashfs_image(&tree)[..4096]);
+    assert!(faults(&report)[0].contains("4096"), "{:?}", faults(&report));
+}
+
+#[test]
+fn what_other_programs_write_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let run = |package: &str, program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()),
+            )
+            .current_dir(folder.path())
+            .output()
+            .unwrap_or_else(|error| panic!("{program} of the Debian package {package} is needed: {error}"));
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    let below = path("root");
+    std::fs::create_dir_all(below.join("etc")).unwrap();
+    std::fs::write(below.join("etc/motd"), "hello\n").unwrap();
+    std::fs::write(below.join("large"), b"0123456789".repeat(100_000)).unwrap();
+    std::fs::hard_link(below.join("etc/motd"), below.join("again")).unwrap();
+    run(
+        "e2fsprogs",
+        "mke2fs",
+        &["-q", "-t", "ext4", "-d", "root", "a.ext4", "16M"],
+    );
+    run(
+        "e2fsprogs",
+        "mke2fs",
+        &["-q", "-t", "ext2", "-d", "root", "a.ext2", "8M"],
+    );
+    run(
+        "squashfs-tools",
+        "mksquashfs",
+        &["root", "a.squashfs", "-quiet", "-no-progress", "-comp", "xz"],
+    );
+    run("erofs-utils", "mkfs.erofs", &["-x0", "a.erofs", "root"]);
+    run("tar", "tar", &["-cf", "a.tar", "-C", "root", "."]);
+    let convert = |name: &str, options: &[&str]| {
+        let mut arguments = vec!["convert", "-f", "raw", "-O", "qcow2"];
+        arguments.extend(options);
+        arguments.extend(["a.ext4", name]);
+        run("qemu-utils", "qemu-img", &arguments);
+    };
+    convert("small.qcow2", &["-c", "-o", "cluster_size=4096"]);
+    convert("old.qcow2", &["-o", "compat=0.10"]);
+    convert("zstd.qcow2", &["-c", "-o", "compression_type=zstd"]);
+    for name in [
+        "a.ext4",
+        "a.ext2",
+        "a.squashfs",
+        "a.erofs",
+        "a.tar",
+        "small.qcow2",
+        "old.qcow2",
+        "zstd.qcow2",
+    ] {
+        let report = inspect(&path(name), &Limits::default()).unwrap();
+        assert_eq!(faults(&report), Vec::<String>::new(), "{name}");
+        let files = &root_part(&report).files;
+        let sum = |path: &str| {
+            let item = files.iter().find(|item| item.path == path);
+            item.unwrap_or_else(|| panic!("{name} has no {path}"))
+                .sha256
+                .clone()
+        };
+        assert_eq!(sum("/etc/motd"), Some(look_sha(b"hello\n")), "{name}");
+        assert_eq!(sum("/again"), Some(look_sha(b"hello\n")), "{name}");
+        assert_eq!(
+            sum("/large"),
+            Some(look_sha(&b"0123456789".repeat(100_000))),
+            "{name}"
+        );
+    }
+}
+
+fn difference(old: &[u8], new: &[u8]) -> lycia_inspect::Difference {
+    let (old, new) = (Content::from(old), Content::from(new));
+    let report = |content: &Content| inspect_bytes("x", content, &Limits::default()).unwrap();
+    compare((&report(&old), &old), (&report(&new), &new))
+}
+
+#[test]
+fn one_byte_of_a_file_is_named_with_the_file() {
+    for make in [disk_image, ext4_volume, erofs_image, tarball, archive] {
+        let old = make(&root());
+        assert!(difference(&old, &old).is_empty());
+        let at = old
+            .windows(8)
+            .position(|window| window == b"welcome\n")
+            .expect("a file that lies there as it is");
+        let mut new = old.clone();
+        new[at] = b'W';
+        let found = difference(&old, &new);
+        assert!(found.values.is_empty(), "{:?}", found.values);
+        assert_eq!(found.files.len(), 1, "{found:?}");
+        assert_eq!(
+            (found.files[0].path.as_str(), &found.files[0].what[..]),
+            ("/etc/motd", &[Change::Content][..])
+        );
+        let touched = &found.bytes[..];
+        assert_eq!(touched.len(), 1, "{touched:?}");
+        assert!(touched[0].structure.ends_with("/etc/motd"), "{touched:?}");
+        assert_eq!((touched[0].bytes, touched[0].ranges[0].start), (1, at as u64));
+        assert!(found.text().contains("/etc/motd: content"), "{}", found.text());
+    }
+}
+
+#[test]
+fn each_thing_that_a_file_can_differ_in_is_named() {
+    let old = root();
+    let mut new = root();
+    let change = |tree: &mut Tree, path: &str, with: &dyn Fn(&mut Metadata)| {
+        let id = tree
+            .resolve(path.as_bytes(), lycia_tree::Follow::Parents)
+            .unwrap();
+        with(tree.metadata_mut(id));
+    };
+    change(&mut new, "/etc/motd", &|metadata| metadata.mode = 0o600);
+    change(&mut new, "/usr/bin/tool", &|metadata| {
+        metadata.uid = 7;
+        metadata.xattrs.insert(b"user.x".to_vec(), b"1".to_vec());
+    });
+    change(&mut new, "/run/pipe", &|metadata| metadata.mtime.seconds += 1);
+    new.remove(b"/usr/bin/link").unwrap();
+    put(&mut new, "/etc/new", 0o644, Node::Regular("n".into()));
+    let id = new
+        .resolve(b"/usr/lib/apk/db/installed", lycia_tree::Follow::All)
+        .unwrap();
+    let metadata = new.inode(id).metadata.clone();
+    let database = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:tool\nV:1.3-r0\nA:x86_64\nL:MIT\no:tool\n\n";
+    new.update(b"/usr/lib/apk/db/installed", metadata, Content::from(database))
+        .unwrap();
+    let found = difference(&squashfs_image(&old), &squashfs_image(&new));
+    let files: Vec<(&str, &[Change])> = found
+        .files
+        .iter()
+        .map(|file| (file.path.as_str(), &file.what[..]))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ("/etc/motd", &[Change::Mode][..]),
+            ("/etc/new", &[Change::Added]),
+            ("/run/pipe", &[Change::Mtime]),
+            ("/usr/bin/link", &[Change::Removed]),
+            ("/usr/bin/tool", &[Change::Owner, Change::Xattrs]),
+            ("/usr/lib/apk/db/installed", &[Change::Content]),
+        ]
+    );
+    assert_eq!(found.packages.len(), 1);
+    assert_eq!(found.packages[0].key, "tool");
+    // A raw disk and its qcow2 image have the same files.
+    let raw = disk_image(&old);
+    let packed = difference(&raw, &qcow2_image(&raw));
+    assert!(packed.files.is_empty() && packed.bytes.is_empty(), "{packed:?}");
+}
+
+#[test]
+fn checksums_and_manifests_beside_are_held_against_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("box-x86_64.squashfs");
+    let image = squashfs_image(&root());
+    std::fs::write(&path, &image).unwrap();
+    let sum = look_sha(&image);
+    let beside = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    beside("SHA256SUMS", &format!("{sum}  box-x86_64.squashfs\n"));
+    let report = inspect(&path, &Limits::default()).unwrap();
+    assert_eq!((report.beside.len(), report.faults.len()), (1, 0));
+    beside(
+        "SHA256SUMS",
+        &format!("{}  box-x86_64.squashfs\n", "0".repeat(64)),
+    );
+    let report = inspect(&path, &Limits::default()).unwrap();
+    assert!(
+        faults(&report)[0].contains("SHA256SUMS says"),
+        "{:?}",
+        faults(&report)
+    );
+    std::fs::remove_file(folder.path().join("SHA256SUMS")).unwrap();
+    // A manifest that is right but for one mode.
+    let files: Vec<serde_json::Value> = root_part(&report)
+        .files
+        .iter()
+        .map(|item| {
+            let mut value = serde_json::to_value(item).unwrap();
+            value["from"] = "package tool-1.2-r3".into();
+            value
+        })
+        .collect();
+    let manifest = |files: &[serde_json::Value]| {
+        serde_json::json!({"packages": [{"name": "tool", "version": "1.2-r3"}], "files": files}).to_string()
+    };
+    beside("box-x86_64.manifest.json", &manifest(&files));
+    let report = inspect(&path, &Limits::default()).unwrap();
+    assert_eq!(faults(&report), Vec::<String>::new());
+    assert_eq!(
+        root_part(&report).files[1].from.as_deref(),
+        Some("package tool-1.2-r3")
+    );
+    let mut changed = files.clone();
+    changed[1]["mode"] = "0111".into();
+    changed.pop();
+    beside("box-x86_64.manifest.json", &manifest(&changed));
+    let report = inspect(&path, &Limits::default()).unwrap();
+    let told = faults(&report);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("its mode is not that of") && told[1].contains("is not in"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_is_nothing_that_is_known_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("noise");
+    std::fs::write(&path, b"plain text\n".repeat(1000)).unwrap();
+    assert!(inspect(&path, &Limits::default()).is_err());
+    assert!(inspect(Path::new("/nonexistent/x"), &Limits::default()).is_err());
+}

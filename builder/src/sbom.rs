@@ -1,0 +1,533 @@
+//! Bills of materials: SPDX 2.3 and CycloneDX 1.6 as JSON.
+//!
+//! Formats: the SPDX specification 2.3, the CycloneDX specification 1.6, the package URL specification with its type `apk`. Nothing
+//! in them is of the moment: they are dated as the image is, and named by the hash of what they say.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use lycia_apk::metadata::{Digest as Identity, PackageInfo};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::build::Written;
+use crate::lock::Lock;
+use crate::manifest::hex;
+use crate::oci::rfc3339;
+use crate::root::Root;
+
+const TOOL: &str = concat!("lycia-", env!("CARGO_PKG_VERSION"));
+const HOME: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// What both documents say.
+struct Bill<'a> {
+    name: String,
+    created: String,
+    packages: Vec<Component<'a>>,
+    outputs: Vec<(String, &'a Written)>,
+}
+
+struct Component<'a> {
+    info: &'a PackageInfo,
+    identity: String,
+    location: String,
+    purl: String,
+    needs: BTreeSet<usize>,
+}
+
+/// The two documents of an image: SPDX, CycloneDX.
+pub fn documents(lock: &Lock, root: &Root, outputs: &[Written]) -> [String; 2] {
+    let bill = Bill::new(lock, root, outputs);
+    [bill.spdx(), bill.cyclonedx()].map(|document| {
+        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+        text.push('\n');
+        text
+    })
+}
+
+impl<'a> Bill<'a> {
+    fn new(lock: &Lock, root: &'a Root, outputs: &'a [Written]) -> Bill<'a> {
+        let release = root.tree.read(b"etc/os-release").unwrap_or_default();
+        let release = String::from_utf8_lossy(release);
+        let namespace = release
+            .lines()
+            .find_map(|line| line.strip_prefix("ID="))
+            .map_or("unknown", |id| id.trim_matches(['"', '\'']))
+            .to_ascii_lowercase();
+        let locations: HashMap<&str, &str> = lock
+            .repository
+            .iter()
+            .map(|one| (one.name.as_str(), one.location.as_str()))
+            .collect();
+        let repositories: HashMap<&str, &str> = lock
+            .package
+            .iter()
+            .map(|one| (one.name.as_str(), one.repository.as_str()))
+            .collect();
+        let mut infos: Vec<&PackageInfo> = root.database.packages.iter().map(|one| &one.info).collect();
+        infos.sort_by(|one, other| one.name.cmp(&other.name));
+        // Names and what is provided lead to packages.
+        let mut providers: HashMap<&str, usize> = HashMap::new();
+        for (number, info) in infos.iter().enumerate() {
+            for provided in &info.provides {
+                providers.entry(&provided.name).or_insert(number);
+            }
+        }
+        for (number, info) in infos.iter().enumerate() {
+            providers.insert(&info.name, number);
+        }
+        let packages = infos
+            .iter()
+            .enumerate()
+            .map(|(number, info)| {
+                let location = repositories
+                    .get(info.name.as_str())
+                    .and_then(|name| locations.get(name))
+                    .filter(|location| location.starts_with("https://") || location.starts_with("http://"));
+                let wanted = info.depends.iter().filter(|one| !one.op.is_conflict());
+                Component {
+                    info,
+                    identity: info.hashes.as_ref().map(Identity::to_string).unwrap_or_default(),
+                    location: location
+                        .map_or_else(|| "NOASSERTION".to_owned(), |location| (*location).to_owned()),
+                    purl: purl(&namespace, info),
+                    needs: wanted
+                        .filter_map(|one| providers.get(one.name.as_str()).copied())
+                        .filter(|&needed| needed != number)
+                        .collect(),
+                }
+            })
+            .collect();
+        let outputs = outputs
+            .iter()
+            .map(|file| {
+                (
+                    file.path
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    file,
+                )
+            })
+            .collect();
+        Bill {
+            name: format!("{}-{}", lock.image, lock.arch),
+            created: rfc3339(i64::try_from(lock.epoch).unwrap_or(i64::MAX)),
+            packages,
+            outputs,
+        }
+    }
+
+    /// A hash of all that the documents say.
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(format!("{TOOL}\0{}\0{}\0", self.name, self.created));
+        for one in &self.packages {
+            hash.update(format!("{}\0{:?}\0{}\0", one.purl, one.info, one.location));
+        }
+        for (name, file) in &self.outputs {
+            hash.update(format!("{name}\0{}\0", file.sha256));
+        }
+        hash.finalize().into()
+    }
+
+    fn spdx(&self) -> Value {
+        let id = |info: &PackageInfo| format!("SPDXRef-Package-{}", identifier(&info.name));
+        let mut references: BTreeMap<String, String> = BTreeMap::new();
+        let mut packages = vec![json!({
+            "SPDXID": "SPDXRef-Image",
+            "name": self.name,
+            "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false,
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+            "primaryPackagePurpose": "OPERATING-SYSTEM",
+            "supplier": "NOASSERTION",
+        })];
+        let mut relationships = vec![relationship("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-Image")];
+        for (number, (name, file)) in self.outputs.iter().enumerate() {
+            let own = format!("SPDXRef-Output-{}", number + 1);
+            packages.push(json!({
+                "SPDXID": own,
+                "name": name,
+                "packageFileName": name,
+                "downloadLocation": "NOASSERTION",
+                "filesAnalyzed": false,
+                "licenseConcluded": "NOASSERTION",
+                "licenseDeclared": "NOASSERTION",
+                "copyrightText": "NOASSERTION",
+                "primaryPackagePurpose": "FILE",
+                "checksums": [{ "algorithm": "SHA256", "checksumValue": file.sha256 }],
+            }));
+            relationships.push(relationship(&own, "GENERATED_FROM", "SPDXRef-Image"));
+        }
+        for one in &self.packages {
+            let info = one.info;
+            let person = |who: &str| match who.is_empty() {
+                true => "NOASSERTION".to_owned(),
+                false => format!("Person: {}", contact(who)),
+            };
+            let mut package = json!({
+                "SPDXID": id(info),
+                "name": info.name,
+                "versionInfo": info.version,
+                "supplier": person(&info.maintainer),
+                "downloadLocation": one.location,
+                "filesAnalyzed": false,
+                "licenseConcluded": "NOASSERTION",
+                "licenseDeclared": license(&info.license, &mut references),
+                "copyrightText": "NOASSERTION",
+                "externalRefs": [
+                    {
+                        "referenceCategory": "PACKAGE-MANAGER",
+                        "referenceType": "purl",
+                        "referenceLocator": one.purl,
+                    },
+                ],
+            });
+            // The hash in the index is over the package's metadata, which has those of all its files: no checksum of
+            // the file as it is downloaded.
+            if !one.identity.is_empty()
+                && let Some(list) = package["externalRefs"].as_array_mut()
+            {
+                list.push(json!({
+                    "referenceCategory": "OTHER",
+                    "referenceType": "apk-identity",
+                    "referenceLocator": one.identity,
+                }));
+            }
+            for (key, value) in [("summary", &info.description), ("homepage", &info.url)] {
+                let fits = key != "homepage" || value.starts_with("http");
+                if !value.is_empty() && fits {
+                    package[key] = value.as_str().into();
+                }
+            }
+            if !info.origin.is_empty() {
+                package["sourceInfo"] = format!("built from {}", info.origin).into();
+            }
+            packages.push(package);
+            relationships.push(relationship("SPDXRef-Image", "CONTAINS", &id(info)));
+            for &needed in &one.needs {
+                relationships.push(relationship(
+                    &id(info),
+                    "DEPENDS_ON",
+                    &id(self.packages[needed].info),
+                ));
+            }
+        }
+        let mut document = json!({
+            "spdxVersion": "SPDX-2.3",
+            "dataLicense": "CC0-1.0",
+            "SPDXID": "SPDXRef-DOCUMENT",
+            "name": self.name,
+            "documentNamespace": format!("{HOME}/spdx/{}/{}", self.name, hex(&self.digest())),
+            "creationInfo": {
+                "created": self.created,
+                "creators": [format!("Tool: {TOOL}")],
+            },
+            "packages": packages,
+            "relationships": relationships,
+        });
+        if !references.is_empty() {
+            let texts: Vec<Value> = references
+                .into_iter()
+                .map(|(id, name)| {
+                    json!({
+                        "licenseId": id,
+                        "name": name,
+                        "extractedText": format!("The package names its licence as {name}."),
+                    })
+                })
+                .collect();
+            document["hasExtractedLicensingInfos"] = texts.into();
+        }
+        document
+    }
+
+    fn cyclonedx(&self) -> Value {
+        let image = format!("image:{}", self.name);
+        let mut components = Vec::new();
+        let mut dependencies = vec![json!({
+            "ref": image,
+            "dependsOn": self.packages.iter().map(|one| one.purl.as_str()).collect::<Vec<_>>(),
+        })];
+        for one in &self.packages {
+            let info = one.info;
+            let mut references = BTreeMap::new();
+            let expression = license(&info.license, &mut references);
+            let licenses = match (expression.as_str(), references.is_empty()) {
+                ("NOASSERTION", _) => json!([]),
+                (_, true) => json!([{ "expression": expression }]),
+                (_, false) => json!([{ "license": { "name": info.license } }]),
+            };
+            let mut component = json!({
+                "type": "library",
+                "bom-ref": one.purl,
+                "name": info.name,
+                "version": info.version,
+                "purl": one.purl,
+                "licenses": licenses,
+            });
+            for (key, value) in [("description", &info.description)] {
+                if !value.is_empty() {
+                    component[key] = value.as_str().into();
+                }
+            }
+            if !info.maintainer.is_empty() {
+                component["supplier"] = json!({ "name": info.maintainer });
+            }
+            let mut properties = Vec::new();
+            for (name, value) in [
+                ("lycia:apk:identity", &one.identity),
+                ("lycia:apk:origin", &info.origin),
+            ] {
+                if !value.is_empty() {
+                    properties.push(json!({ "name": name, "value": value }));
+                }
+            }
+            if !properties.is_empty() {
+                component["properties"] = properties.into();
+            }
+            let mut links = Vec::new();
+            if info.url.starts_with("http") {
+                links.push(json!({ "type": "website", "url": info.url }));
+            }
+            if one.location != "NOASSERTION" {
+                links.push(json!({ "type": "distribution", "url": one.location }));
+            }
+            if !links.is_empty() {
+                component["externalReferences"] = links.into();
+            }
+            components.push(component);
+            dependencies.push(json!({
+                "ref": one.purl,
+                "dependsOn": one.needs.iter().map(|&needed| self.packages[needed].purl.as_str()).collect::<Vec<_>>(),
+            }));
+        }
+        for (name, file) in &self.outputs {
+            components.push(json!({
+                "type": "file",
+                "bom-ref": format!("file:{name}"),
+                "name": name,
+                "hashes": [{ "alg": "SHA-256", "content": file.sha256 }],
+            }));
+        }
+        let digest = self.digest();
+        // A UUID of version 8: the hash with the bits that a UUID must have.
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&digest[..16]);
+        uuid[6] = uuid[6] & 0x0f | 0x80;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let text = hex(&uuid);
+        json!({
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "serialNumber": format!(
+                "urn:uuid:{}-{}-{}-{}-{}",
+                &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]
+            ),
+            "version": 1,
+            "metadata": {
+                "timestamp": self.created,
+                "tools": { "components": [{
+                    "type": "application",
+                    "name": "lycia",
+                    "version": env!("CARGO_PKG_VERSION"),
+                }] },
+                "component": {
+                    "type": "operating-system",
+                    "bom-ref": image,
+                    "name": self.name,
+                },
+            },
+            "components": components,
+            "dependencies": dependencies,
+        })
+    }
+}
+
+fn relationship(from: &str, kind: &str, to: &str) -> Value {
+    json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
+}
+
+/// `NAME <ADDRESS>` as SPDX writes a person: `NAME (ADDRESS)`.
+fn contact(who: &str) -> String {
+    match who.split_once('<') {
+        Some((name, rest)) => format!("{} ({})", name.trim(), rest.trim_end_matches('>').trim()),
+        None => who.trim().to_owned(),
+    }
+}
+
+/// Letters, digits, `.` and `-`, and other bytes in hexadecimal between dots, so that no two names become one.
+fn identifier(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => text.push(char::from(byte)),
+            other => text.push_str(&format!(".{other:02x}.")),
+        }
+    }
+    text
+}
+
+/// Where others find a package (type `apk`: namespace, name, version, architecture, origin).
+fn purl(namespace: &str, info: &PackageInfo) -> String {
+    let part = |text: &str| {
+        let mut encoded = String::new();
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
+                    encoded.push(char::from(byte));
+                }
+                other => encoded.push_str(&format!("%{other:02X}")),
+            }
+        }
+        encoded
+    };
+    let mut text = format!(
+        "pkg:apk/{}/{}@{}",
+        part(namespace),
+        part(&info.name.to_ascii_lowercase()),
+        part(&info.version)
+    );
+    let mut qualifiers = Vec::new();
+    if !info.arch.is_empty() {
+        qualifiers.push(format!("arch={}", part(&info.arch)));
+    }
+    if !info.origin.is_empty() && info.origin != info.name {
+        qualifiers.push(format!("origin={}", part(&info.origin)));
+    }
+    if !qualifiers.is_empty() {
+        text.push('?');
+        text.push_str(&qualifiers.join("&"));
+    }
+    text
+}
+
+/// A package's licence as an SPDX expression. What is none, as `custom:x`, becomes a reference, which `references` hears of.
+fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let spaced = text.replace('(', " ( ").replace(')', " ) ");
+    let mut depth = 0i32;
+    // Whether a licence must come next, and whether the exception of `WITH` must.
+    let (mut wanted, mut exception, mut sound) = (true, false, true);
+    for word in spaced.split_whitespace() {
+        match word {
+            "(" => {
+                sound &= wanted && !exception;
+                depth += 1;
+            }
+            ")" => {
+                sound &= !wanted;
+                depth -= 1;
+                sound &= depth >= 0;
+            }
+            "AND" | "OR" | "WITH" => {
+                sound &= !wanted;
+                wanted = true;
+                exception = word == "WITH";
+            }
+            _ => {
+                sound &= wanted;
+                wanted = false;
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+                let known = word
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, byte)| plain(byte) || byte == b'+' && at + 1 == word.len());
+                // A licence that others know has an upper-case letter or a digit in its name.
+                let named = known
+                    && (exception
+                        || word
+                            .bytes()
+                            .any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
+                exception = false;
+                if !named {
+                    let id: String = word
+                        .chars()
+                        .map(|letter| {
+                            if letter.is_ascii_alphanumeric() || letter == '.' {
+                                letter
+                            } else {
+                                '-'
+                            }
+                        })
+                        .collect();
+                    let id = format!("LicenseRef-{id}");
+                    references.insert(id.clone(), word.to_owned());
+                    words.push(id);
+                    continue;
+                }
+            }
+        }
+        words.push(word.to_owned());
+    }
+    if words.is_empty() {
+        return "NOASSERTION".to_owned();
+    }
+    if !sound || wanted || depth != 0 {
+        // No expression: the whole is one licence of the package's own.
+        references.clear();
+        let id: String = text
+            .chars()
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() || letter == '.' {
+                    letter
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let id = format!("LicenseRef-{id}");
+        references.insert(id.clone(), text.to_owned());
+        return id;
+    }
+    words.join(" ").replace("( ", "(").replace(" )", ")")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licences_are_expressions() {
+        for (text, expression, references) in [
+            ("MIT", "MIT", 0),
+            (
+                "GPL-2.0-only AND (MIT OR BSD-3-Clause)",
+                "GPL-2.0-only AND (MIT OR BSD-3-Clause)",
+                0,
+            ),
+            (
+                "Apache-2.0 WITH LLVM-exception",
+                "Apache-2.0 WITH LLVM-exception",
+                0,
+            ),
+            ("MIT AND custom:none", "MIT AND LicenseRef-custom-none", 1),
+            ("", "NOASSERTION", 0),
+            ("MIT BSD-2-Clause", "LicenseRef-MIT-BSD-2-Clause", 1),
+            ("GPL-2.0+", "GPL-2.0+", 0),
+        ] {
+            let mut found = BTreeMap::new();
+            assert_eq!(license(text, &mut found), expression);
+            assert_eq!(found.len(), references, "{text}");
+        }
+    }
+
+    #[test]
+    fn package_urls_are_encoded() {
+        let info = PackageInfo {
+            name: "libstdc++".to_owned(),
+            version: "1:2.0_rc1-r0".to_owned(),
+            arch: "x86_64".to_owned(),
+            origin: "gcc".to_owned(),
+            ..PackageInfo::default()
+        };
+        assert_eq!(
+            purl("chimera", &info),
+            "pkg:apk/chimera/libstdc%2B%2B@1%3A2.0_rc1-r0?arch=x86_64&origin=gcc"
+        );
+        assert_eq!(identifier("libstdc++"), "libstdc.2b..2b.");
+    }
+}

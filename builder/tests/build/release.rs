@@ -1,0 +1,291 @@
+//! What goes with an image: attribution of its files, bills of materials, checksums, a signature, a second build.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use lycia::error::Kind;
+use serde_json::Value;
+
+use crate::program::{read, run, succeed, text, tool};
+use crate::small::Small;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&read(path)).unwrap()
+}
+
+#[test]
+fn an_image_is_inspected_compared_attributed_listed_and_signed() {
+    let small = Small::new(0);
+    let (key, public) = (small.path("release.pem"), small.path("release.pub"));
+    let openssl = |arguments: &[&str]| succeed(tool("openssl", "openssl").args(arguments)).stdout;
+    let made = [
+        "genpkey",
+        "-quiet",
+        "-algorithm",
+        "RSA",
+        "-pkeyopt",
+        "rsa_keygen_bits:2048",
+        "-out",
+    ];
+    openssl(&[&made[..], &[key.to_str().unwrap()]].concat());
+    openssl(&[
+        "pkey",
+        "-in",
+        key.to_str().unwrap(),
+        "-pubout",
+        "-out",
+        public.to_str().unwrap(),
+    ]);
+    let output = small.path("output");
+    succeed(small.build().arg("--sign").arg(&key).arg("--output").arg(&output));
+    let iso = output.join("small-x86_64.iso");
+
+    // Every path of the root is in the manifest once, and from somewhere.
+    let inspected = succeed(small.lycia().args(["inspect", "--json", "--files"]).arg(&iso));
+    let report: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(report["faults"], Value::Array(Vec::new()));
+    assert_eq!(
+        report["beside"].as_array().unwrap().len(),
+        3,
+        "{}",
+        report["beside"]
+    );
+    let parts = report["part"]["parts"].as_array().unwrap();
+    let root = parts.iter().find(|part| part["format"] == "squashfs").unwrap();
+    let there: Vec<&str> = root["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["path"].as_str().unwrap())
+        .collect();
+    let manifest = json(&output.join("small-x86_64.manifest.json"));
+    let mut from: BTreeMap<&str, &str> = BTreeMap::new();
+    for file in manifest["files"].as_array().unwrap() {
+        let path = file["path"].as_str().unwrap();
+        assert!(
+            from.insert(path, file["from"].as_str().unwrap()).is_none(),
+            "{path} comes twice"
+        );
+    }
+    assert_eq!(
+        there.iter().copied().collect::<BTreeSet<_>>(),
+        from.keys().copied().collect::<BTreeSet<_>>()
+    );
+    for (path, origin) in [
+        ("/usr/bin/sh", "package base-1-r0"),
+        ("/usr/share/filler", "package filler-1-r0"),
+        ("/etc/motd", "overlay extra"),
+        ("/etc/apk/world", "lycia: package database"),
+        ("/", "lycia: assembly"),
+    ] {
+        assert_eq!(from[path], origin, "{path}");
+    }
+
+    bills(&output);
+
+    // The signature is what openssl takes, over checksums that sha256sum takes.
+    let sums = output.join("small-x86_64.SHA256SUMS");
+    let signature = output.join("small-x86_64.SHA256SUMS.sig");
+    openssl(&[
+        "dgst",
+        "-sha512",
+        "-verify",
+        public.to_str().unwrap(),
+        "-signature",
+        signature.to_str().unwrap(),
+        sums.to_str().unwrap(),
+    ]);
+    let mut check = tool("sha256sum", "coreutils");
+    succeed(
+        check
+            .args(["--strict", "--check", "small-x86_64.SHA256SUMS"])
+            .current_dir(&output),
+    );
+    let verify = |file: &Path| {
+        let mut command = small.lycia();
+        command.args(["inspect", "--verify"]).arg(&public).arg(file);
+        run(&mut command)
+    };
+    assert!(verify(&iso).status.success());
+    // Checksums that were changed are not those that were signed; a file that was changed is not that of the checksums.
+    let whole = read(&sums);
+    std::fs::write(&sums, text(&whole).replace('a', "b")).unwrap();
+    let said = verify(&iso);
+    assert_eq!(
+        said.status.code(),
+        Some(i32::from(Kind::Verification.code())),
+        "{}",
+        text(&said.stderr)
+    );
+    std::fs::write(&sums, &whole).unwrap();
+    let mut changed = read(&iso);
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    let other = small.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let damaged = other.join("small-x86_64.iso");
+    std::fs::write(&damaged, &changed).unwrap();
+    for name in ["small-x86_64.SHA256SUMS", "small-x86_64.SHA256SUMS.sig"] {
+        std::fs::copy(output.join(name), other.join(name)).unwrap();
+    }
+    assert_eq!(
+        verify(&damaged).status.code(),
+        Some(i32::from(Kind::Verification.code()))
+    );
+    // Without a key it is a medium that is not right.
+    let ended = run(small.lycia().arg("inspect").arg(&damaged));
+    assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
+    assert!(
+        text(&ended.stdout).contains("SHA256SUMS says"),
+        "{}",
+        text(&ended.stdout)
+    );
+    let noise = small.path("noise");
+    std::fs::write(&noise, "nothing\n").unwrap();
+    let ended = run(small.lycia().arg("inspect").arg(&noise));
+    assert_eq!(ended.status.code(), Some(i32::from(Kind::Input.code())));
+    let ended = run(small.lycia().args(["diff", "--check"]).arg(&iso).arg(&damaged));
+    assert_eq!(ended.status.code(), Some(i32::from(Kind::Verification.code())));
+    assert!(
+        text(&ended.stdout).contains(&format!("1 differ, {middle}-{middle}")),
+        "{}",
+        text(&ended.stdout)
+    );
+
+    // Another package and another file of an overlay show as what they are.
+    small.package("filler", "2-r0", &[], crate::small::file_of_its_own("filler"));
+    small.index();
+    small.write("overlays/extra/etc/motd", "another day\n");
+    let next = small.path("next");
+    succeed(small.build().arg("--output").arg(&next));
+    let compared = succeed(
+        small
+            .lycia()
+            .args(["diff", "--json"])
+            .arg(&iso)
+            .arg(next.join("small-x86_64.iso")),
+    );
+    let difference: Value = serde_json::from_slice(&compared.stdout).unwrap();
+    let packages = difference["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), 1, "{packages:?}");
+    assert_eq!(
+        (&packages[0]["key"], &packages[0]["new"]),
+        (&"filler".into(), &"2-r0".into())
+    );
+    let files = difference["files"].as_array().unwrap();
+    let what = |path: &str| {
+        let file = files.iter().find(|file| file["path"] == path);
+        file.map(|file| file["what"].clone())
+    };
+    assert_eq!(what("/etc/motd"), Some(serde_json::json!(["content"])));
+    assert_eq!(what("/usr/share/filler/1"), Some(serde_json::json!(["removed"])));
+    assert_eq!(what("/usr/share/filler/file"), Some(serde_json::json!(["added"])));
+    assert_eq!(what("/usr/bin/sh"), None);
+}
+
+/// The bills of materials say of each package and output what the manifest and the checksums say.
+fn bills(output: &Path) {
+    let manifest = json(&output.join("small-x86_64.manifest.json"));
+    let spdx = json(&output.join("small-x86_64.spdx.json"));
+    let bom = json(&output.join("small-x86_64.cdx.json"));
+    assert_eq!(
+        (&spdx["spdxVersion"], &bom["specVersion"]),
+        (&"SPDX-2.3".into(), &"1.6".into())
+    );
+    // Dated as the image is.
+    assert_eq!(spdx["creationInfo"]["created"], "2023-11-14T22:13:20Z");
+    assert_eq!(bom["metadata"]["timestamp"], "2023-11-14T22:13:20Z");
+    let all = spdx["packages"].as_array().unwrap();
+    let ids: BTreeSet<&str> = all.iter().map(|one| one["SPDXID"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), all.len(), "ids are unique");
+    for one in spdx["relationships"].as_array().unwrap() {
+        for end in ["spdxElementId", "relatedSpdxElement"] {
+            let id = one[end].as_str().unwrap();
+            assert!(id == "SPDXRef-DOCUMENT" || ids.contains(id), "{one}");
+        }
+    }
+    let components = bom["components"].as_array().unwrap();
+    let references: BTreeSet<&str> = components
+        .iter()
+        .map(|one| one["bom-ref"].as_str().unwrap())
+        .collect();
+    assert_eq!(references.len(), components.len());
+    for one in bom["dependencies"].as_array().unwrap() {
+        for needed in one["dependsOn"].as_array().unwrap() {
+            assert!(references.contains(needed.as_str().unwrap()), "{needed}");
+        }
+    }
+    for package in manifest["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let one = all.iter().find(|one| one["name"] == *name).unwrap();
+        assert_eq!(one["versionInfo"], package["version"]);
+        assert_eq!(one["licenseDeclared"], "MIT");
+        let component = components.iter().find(|one| one["name"] == *name).unwrap();
+        assert_eq!(component["version"], package["version"]);
+        let purl = component["purl"].as_str().unwrap();
+        assert!(purl.starts_with("pkg:apk/") && purl.contains(name), "{purl}");
+        assert_eq!(one["externalRefs"][0]["referenceLocator"], component["purl"]);
+    }
+    let needs = |from: &str, to: &str| {
+        spdx["relationships"].as_array().unwrap().iter().any(|one| {
+            one["relationshipType"] == "DEPENDS_ON"
+                && one["spdxElementId"] == format!("SPDXRef-Package-{from}")
+                && one["relatedSpdxElement"] == format!("SPDXRef-Package-{to}")
+        })
+    };
+    assert!(needs("kernel", "base") && !needs("base", "kernel"));
+    let sums = text(&read(&output.join("small-x86_64.SHA256SUMS")));
+    let iso = all.iter().find(|one| one["name"] == "small-x86_64.iso").unwrap();
+    let sum = iso["checksums"][0]["checksumValue"].as_str().unwrap();
+    assert!(sums.contains(&format!("{sum}  small-x86_64.iso")), "{sums}");
+    for ending in ["cdx.json", "spdx.json", "manifest.json", "lock"] {
+        assert!(sums.contains(&format!("  small-x86_64.{ending}\n")), "{sums}");
+    }
+}
+
+#[test]
+fn a_second_build_finds_what_depends_on_the_surroundings() {
+    let small = Small::new(0);
+    let output = small.path("output");
+    let verified = |program: Option<&Path>| {
+        let mut command = small.build();
+        command.args(["--verify", "--force", "--output"]).arg(&output);
+        if let Some(folder) = program {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", folder.display()));
+        }
+        run(&mut command)
+    };
+    let ended = verified(None);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let left: Vec<String> = crate::program::names(&output)
+        .into_iter()
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    // A program of the host whose output has the time zone in it.
+    let folder = small.path("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let real = lycia::host::locate("grub-mkimage").expect("grub-mkimage of the Debian package grub-common");
+    let script = folder.join("grub-mkimage");
+    let body = format!(
+        "#!/bin/sh\nout=\nnext=\nfor word; do\n  [ -n \"$next\" ] && out=$word && next=\n  case $word in -o|--output) next=1;; \
+         --output=*) out=${{word#--output=}};; esac\ndone\n{} \"$@\" || exit\nif [ -n \"$out\" ]; then printf '%s' \"zone          $TZ\" >> \"$out\"; else printf '%s' \"zone $TZ\"; fi\n",
+        real.display()
+    );
+    std::fs::write(&script, body).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = verified(Some(&folder));
+    let said = text(&ended.stderr);
+    assert_eq!(
+        ended.status.code(),
+        Some(i32::from(Kind::Verification.code())),
+        "{said}"
+    );
+    assert!(said.contains("two builds of the same lock differ"), "{said}");
+    assert!(
+        said.contains("small-x86_64.iso") && said.contains("content"),
+        "{said}"
+    );
+}
