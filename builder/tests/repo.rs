@@ -18,6 +18,8 @@ mod judge;
 mod lock;
 #[path = "repo/make.rs"]
 mod make;
+#[path = "repo/manifests.rs"]
+mod manifests;
 #[path = "repo/outputs.rs"]
 mod outputs;
 #[path = "build/program.rs"]

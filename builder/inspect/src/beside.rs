@@ -1,6 +1,6 @@
 //! Checksums and the manifest that lie beside a file, and those inside an ISO.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -132,8 +132,14 @@ pub fn check(path: &Path, report: &mut Report) {
         }
     }
     let Some(stem) = stem else { return };
-    // What a base has is not in the difference from it.
-    let beside = format!("{stem}.manifest.json");
+    // A disk has its own; what a base has is not in the difference from it.
+    let disk = [".img", ".raw", ".qcow2"]
+        .iter()
+        .any(|ending| name.contains(ending));
+    let beside = match format!("{stem}.disk.manifest.json") {
+        own if disk && folder.join(&own).exists() => own,
+        _ => format!("{stem}.manifest.json"),
+    };
     let Some(bytes) = read(&folder.join(&beside)).filter(|_| !name.contains(".delta.")) else {
         return;
     };
@@ -156,10 +162,11 @@ pub fn check(path: &Path, report: &mut Report) {
     report.attribute(&origins);
     let mut faults = Vec::new();
     let mut compared = false;
-    for part in report.part.walk() {
+    let parts = report.part.walk();
+    for part in &parts {
         if part.system.is_some() {
             compared = true;
-            against(part, &manifest, &beside, &mut faults);
+            against(part, &parts, &manifest, &beside, &mut faults);
         }
     }
     if compared {
@@ -168,7 +175,9 @@ pub fn check(path: &Path, report: &mut Report) {
     report.faults.append(&mut faults);
 }
 
-fn against(part: &Part, manifest: &Manifest, beside: &str, faults: &mut Vec<Fault>) {
+/// Holds the files of a system against a manifest. What is below an empty directory may lie on another partition, which is
+/// mounted there.
+fn against(part: &Part, parts: &[&Part], manifest: &Manifest, beside: &str, faults: &mut Vec<Fault>) {
     let mut told = 0;
     let mut tell = |what: String| {
         told += 1;
@@ -182,11 +191,33 @@ fn against(part: &Part, manifest: &Manifest, beside: &str, faults: &mut Vec<Faul
     };
     let items: HashMap<&str, &Item> = part.files.iter().map(|item| (item.path.as_str(), item)).collect();
     let mut known: HashMap<&str, ()> = HashMap::new();
+    let filled: HashSet<&str> = part
+        .files
+        .iter()
+        .filter_map(|item| item.path.rsplit_once('/'))
+        .map(|(above, _)| above)
+        .collect();
+    let elsewhere = |path: &str| -> Option<&Item> {
+        let mounted = path
+            .match_indices('/')
+            .map(|(at, _)| path.split_at(at))
+            .find(|(above, _)| {
+                items.get(above).is_some_and(|item| item.kind == "directory") && !filled.contains(above)
+            })?;
+        let others = parts.iter().filter(|other| !std::ptr::eq(**other, part));
+        others
+            .flat_map(|other| &other.files)
+            .find(|item| item.path == mounted.1)
+    };
     for entry in &manifest.files {
         known.insert(&entry.path, ());
         let Some(item) = items.get(entry.path.as_str()) else {
-            // Tarballs have no place for them.
-            if entry.kind != "socket" {
+            let there = elsewhere(&entry.path);
+            if there.is_some_and(|item| item.sha256 != entry.sha256) {
+                tell(format!("{}: its content is not that of {beside}", entry.path));
+            }
+            // Tarballs have no place for sockets.
+            if entry.kind != "socket" && there.is_none() {
                 tell(format!("{} is in {beside}, but not there", entry.path));
             }
             continue;

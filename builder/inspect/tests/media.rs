@@ -286,8 +286,6 @@ fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
     }
     // Any byte of an ext4 volume's bitmaps, inode tables and directories lies under a checksum.
     let volume = ext4_volume(&tree);
-    let second = difference(&volume, &raw[second as usize..second as usize + (4 << 20)]);
-    assert!(second.files.is_empty(), "{second:?}");
     let mut structures = 0;
     for at in (4096..volume.len()).step_by(4096 - 64) {
         let mut bytes = volume.clone();

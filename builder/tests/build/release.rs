@@ -264,14 +264,22 @@ fn a_second_build_finds_what_depends_on_the_surroundings() {
         .filter(|name| name.starts_with('.'))
         .collect();
     assert_eq!(left, Vec::<String>::new());
-    // A program of the host whose output has the time zone in it.
+    // A program of the host whose output has the place in it where it was started.
     let folder = small.path("bin");
     std::fs::create_dir(&folder).unwrap();
     let real = lycia::host::locate("grub-mkimage").expect("grub-mkimage of the Debian package grub-common");
     let script = folder.join("grub-mkimage");
     let body = format!(
-        "#!/bin/sh\nout=\nnext=\nfor word; do\n  [ -n \"$next\" ] && out=$word && next=\n  case $word in -o|--output) next=1;; \
-         --output=*) out=${{word#--output=}};; esac\ndone\n{} \"$@\" || exit\nif [ -n \"$out\" ]; then printf '%s' \"zone          $TZ\" >> \"$out\"; else printf '%s' \"zone $TZ\"; fi\n",
+        r#"#!/bin/sh
+out=
+next=
+for word; do
+    [ -n "$next" ] && out=$word && next=
+    [ "$word" = --output ] && next=1
+done
+{} "$@" || exit
+printf %s "$(umask) $(pwd)" >> "$out"
+"#,
         real.display()
     );
     std::fs::write(&script, body).unwrap();

@@ -45,8 +45,11 @@ fn a_disk_for_pcs_in_every_form() {
     succeed(small.build().arg("--output").arg(&output));
     let made = names(&output);
     let mut expected = vec![
+        "small-x86_64.SHA256SUMS".to_owned(),
+        "small-x86_64.cdx.json".to_owned(),
         "small-x86_64.disk.manifest.json".to_owned(),
         "small-x86_64.lock".to_owned(),
+        "small-x86_64.spdx.json".to_owned(),
     ];
     for ending in ["img", "img.gz", "img.xz", "img.zst", "qcow2"] {
         let name = format!("small-x86_64.{ending}");
@@ -188,10 +191,13 @@ fn without_the_raw_form_no_raw_file_is_left() {
     assert_eq!(
         names(&output),
         [
+            "small-x86_64.SHA256SUMS",
+            "small-x86_64.cdx.json",
             "small-x86_64.disk.manifest.json",
             "small-x86_64.lock",
             "small-x86_64.qcow2",
-            "small-x86_64.qcow2.sha256"
+            "small-x86_64.qcow2.sha256",
+            "small-x86_64.spdx.json"
         ]
     );
     assert!(names(&small.path("store/scratch")).is_empty());
@@ -244,10 +250,13 @@ fn the_kit_for_the_network_has_the_root_where_the_init_looks() {
     assert_eq!(
         names(&output),
         [
+            "small-x86_64.SHA256SUMS",
+            "small-x86_64.cdx.json",
             "small-x86_64.lock",
             "small-x86_64.manifest.json",
             "small-x86_64.netboot.tar",
-            "small-x86_64.netboot.tar.sha256"
+            "small-x86_64.netboot.tar.sha256",
+            "small-x86_64.spdx.json"
         ]
     );
     let kit = small.path("kit");

@@ -425,6 +425,7 @@ fn a_repository_of_the_second_version_makes_tarballs_and_containers() {
         text(&strict.stderr)
     );
 
+    crate::manifests::hold("alpine-s6", &alpine.path("alpine-s6"));
     let tarball = alpine.path("alpine-s6/alpine-s6-x86_64.tar.gz");
     let of = |tarball: &Path, path: &str| {
         let mut command = tool("tar", "tar");

@@ -597,6 +597,7 @@ fn the_definition_of_chimera_builds_over_http_from_a_repository_of_its_shape() {
         "{}",
         text(&built.stderr)
     );
+    crate::manifests::hold("chimera", &chimera.path("output"));
     let iso = "output/chimera-x86_64.iso";
     let lock = text(&read(&chimera.path("output/chimera-x86_64.lock")));
     assert!(
@@ -717,6 +718,7 @@ fn the_definition_of_chimera_builds_over_http_from_a_repository_of_its_shape() {
 fn the_other_allocator_needs_its_virtual_package() {
     let chimera = Chimera::new();
     succeed(&mut chimera.build("chimera-mallocng", "output"));
+    crate::manifests::hold("chimera-mallocng", &chimera.path("output"));
     let iso = "output/chimera-mallocng-x86_64.iso";
     assert_eq!(
         chimera.of_root(iso, "etc/apk/world"),
@@ -750,6 +752,7 @@ fn the_other_allocator_needs_its_virtual_package() {
 fn the_tarball_and_the_container_image_of_chimera() {
     let chimera = Chimera::new();
     succeed(&mut chimera.build_root("chimera-bootstrap", "output"));
+    crate::manifests::hold("chimera-bootstrap", &chimera.path("output"));
     let path = chimera.path("output/chimera-bootstrap-x86_64.tar.gz");
     let list = text(&succeed(tool("tar", "tar").arg("-tf").arg(&path)).stdout);
     for name in [

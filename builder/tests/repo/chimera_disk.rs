@@ -11,12 +11,15 @@ fn the_disk_of_chimera() {
     assert_eq!(
         names(&chimera.path("output")),
         [
+            "chimera-disk-x86_64.SHA256SUMS",
+            "chimera-disk-x86_64.cdx.json",
             "chimera-disk-x86_64.disk.manifest.json",
             "chimera-disk-x86_64.img",
             "chimera-disk-x86_64.img.sha256",
             "chimera-disk-x86_64.lock",
             "chimera-disk-x86_64.qcow2",
             "chimera-disk-x86_64.qcow2.sha256",
+            "chimera-disk-x86_64.spdx.json",
         ]
     );
     let disk = chimera.path("output/chimera-disk-x86_64.img");

@@ -7,6 +7,7 @@
 //! fault, and over a fixed number of mutations. `run.sh SECONDS [TARGET…]` hands the targets to libFuzzer.
 
 mod apk;
+mod inspect;
 mod media;
 mod mutation;
 mod root;
@@ -30,6 +31,7 @@ pub const TARGETS: &[&[Target]] = &[
     apk::TARGETS,
     media::TARGETS,
     volumes::TARGETS,
+    inspect::TARGETS,
     root::TARGETS,
     system::TARGETS,
 ];

@@ -1,0 +1,106 @@
+//! What the definitions of this checkout make of the repositories of these tests, as it is committed in `tests/manifests`: a change
+//! of it shows in review. To write it anew:
+//!
+//!     LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::{LYCIA, checkout, read, succeed, text, tool};
+
+fn word<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// A manifest as lines, one for each thing. Keys of repositories are those of the run.
+fn lines(manifest: &Value) -> String {
+    let mut shown = String::new();
+    let list = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+    let world: Vec<String> = list("world")
+        .iter()
+        .map(|one| one.as_str().unwrap().to_owned())
+        .collect();
+    let _ = writeln!(
+        shown,
+        "epoch {}\nkernel {}\nworld {}",
+        manifest["epoch"],
+        word(manifest, "kernel"),
+        world.join(" ")
+    );
+    for package in list("packages") {
+        let _ = writeln!(
+            shown,
+            "package {} {} {} {}",
+            word(&package, "name"),
+            word(&package, "version"),
+            word(&package, "license"),
+            word(&package, "repository")
+        );
+    }
+    for file in list("files") {
+        let path = word(&file, "path");
+        let sum = match path.starts_with("/etc/apk/keys/") {
+            true => "of the run",
+            false => word(&file, "sha256").get(..16).unwrap_or_default(),
+        };
+        let _ = writeln!(
+            shown,
+            "{} {} {}:{} {path} {}{}{sum} ({})",
+            word(&file, "type"),
+            word(&file, "mode"),
+            file["uid"],
+            file["gid"],
+            word(&file, "target"),
+            word(&file, "device"),
+            word(&file, "from")
+        );
+    }
+    shown
+}
+
+/// What the menus of an ISO offer, as lines.
+fn menus(iso: &Path) -> String {
+    let shown = succeed(
+        std::process::Command::new(LYCIA)
+            .args(["inspect", "--json"])
+            .arg(iso),
+    );
+    let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let entries = report["part"]["entries"].as_array().unwrap().clone();
+    let line = |one: &Value| {
+        let [config, title, kernel] = ["config", "title", "kernel"].map(|key| word(one, key));
+        format!("menu {config} \"{title}\" {kernel} {}\n", word(one, "arguments"))
+    };
+    entries.iter().map(line).collect()
+}
+
+/// Holds what was built of a definition in `output` against what is committed, and names the lines that changed.
+pub fn hold(name: &str, output: &Path) {
+    let stem = format!("{name}-x86_64");
+    let manifest = serde_json::from_slice(&read(&output.join(format!("{stem}.manifest.json")))).unwrap();
+    let mut now = lines(&manifest);
+    let iso = output.join(format!("{stem}.iso"));
+    if iso.exists() {
+        now.push_str(&menus(&iso));
+    }
+    let committed = checkout().join(format!("tests/manifests/{name}.txt"));
+    if std::env::var_os("LYCIA_REFRESH_MANIFESTS").is_some() {
+        std::fs::create_dir_all(committed.parent().unwrap()).unwrap();
+        std::fs::write(&committed, now).unwrap();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = folder.path().join("now");
+    std::fs::write(&fresh, &now).unwrap();
+    let mut diff = tool("diff", "diffutils");
+    let changed = crate::program::run(diff.args(["-U0"]).arg(&committed).arg(&fresh));
+    assert!(
+        changed.status.success(),
+        "what {name} makes is not what tests/manifests/{name}.txt says; if that is meant, run\n  \
+         LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo\n{}{}",
+        text(&changed.stdout),
+        text(&changed.stderr)
+    );
+}
