@@ -187,7 +187,9 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 &mut squashed,
                 &mut last,
             )?),
-            Output::Disk => files.extend(disk::build(&image, &root, &lock, store, options, progress)?),
+            Output::Disk => files.extend(disk::build(
+                &image, &root, &lock, store, options, progress, &mut last,
+            )?),
             Output::Netboot => files.push(netboot(
                 &image,
                 &root,

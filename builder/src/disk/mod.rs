@@ -51,6 +51,7 @@ pub fn build(
     store: &Store,
     options: &Options,
     progress: &Progress,
+    last: &mut Vec<Aside>,
 ) -> Result<Vec<Written>> {
     let disk = image
         .disk
@@ -163,7 +164,7 @@ pub fn build(
         ready.push((raw_path, raw, sha256, size));
     }
 
-    // The disks come last: where one is, everything that belongs to it is.
+    // The disks come last of all: where one is, everything that belongs to it is.
     let mut files = Vec::new();
     let mut small = vec![("manifest", format!("{stem}{MANIFEST}"), manifest)];
     if !image.outputs.contains(&Output::Iso) {
@@ -188,7 +189,7 @@ pub fn build(
         });
     }
     for (path, file, sha256, size) in ready {
-        file.finish()?;
+        last.push(file);
         files.insert(
             0,
             Written {
