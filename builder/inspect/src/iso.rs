@@ -126,7 +126,12 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
         listing.items.push(item);
     }
 
-    let found = disk::tables(cell, place, bytes, part);
+    // An image for optical media alone has no tables.
+    let hybrid = bytes.bytes().get(..1024).is_some_and(|area| area.iter().any(|&byte| byte != 0));
+    let found = match hybrid || disk::has_backup(bytes.bytes()) {
+        true => disk::tables(cell, place, bytes, part),
+        false => Vec::new(),
+    };
     let mut catalog = Vec::new();
     for entry in &volume.boot {
         let start = u64::from(entry.block) * iso9660::BLOCK;

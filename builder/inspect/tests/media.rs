@@ -284,7 +284,7 @@ fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
             "{told:?}"
         );
     }
-    // Any byte of an ext4 volume's bitmaps, inode tables and directories lies under a checksum.
+    // Any byte of an ext4 volume's block bitmap and descriptors lies under a checksum.
     let volume = ext4_volume(&tree);
     let mut structures = 0;
     for at in (4096..volume.len()).step_by(4096 - 64) {
@@ -293,7 +293,7 @@ fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
         let found = difference(&volume, &bytes);
         let structure = found.bytes[0].structure.clone();
         let report = look(&bytes);
-        if ["bitmap", "group descriptor"]
+        if ["block bitmap", "group descriptor"]
             .iter()
             .any(|name| structure.ends_with(name))
         {

@@ -88,10 +88,10 @@ fn disk() -> Vec<u8> {
         serial: 1,
         time: TIME,
         width: None,
-        size: 64 << 10,
+        size: 160 << 10,
     };
     let esp = fat::image(&tree, &volume).unwrap_or_default();
-    let sectors = 256;
+    let sectors = 512;
     let mut table = gpt::Table::new(Guid::derive(b"seed", "disk"), 512, sectors);
     table.partitions.push(gpt::Partition {
         number: 1,
