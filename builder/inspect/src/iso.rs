@@ -127,7 +127,10 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
     }
 
     // An image for optical media alone has no tables.
-    let hybrid = bytes.bytes().get(..1024).is_some_and(|area| area.iter().any(|&byte| byte != 0));
+    let hybrid = bytes
+        .bytes()
+        .get(..1024)
+        .is_some_and(|area| area.iter().any(|&byte| byte != 0));
     let found = match hybrid || disk::has_backup(bytes.bytes()) {
         true => disk::tables(cell, place, bytes, part),
         false => Vec::new(),
