@@ -428,7 +428,8 @@ pub fn structures(disk: impl Read + Seek, depth: usize) -> Result<Structures, In
     }
     clusters.sort_unstable();
     clusters.dedup();
-    let mut ranges = vec![0..volume.reader.data_at];
+    let head = 0..volume.reader.data_at;
+    let mut ranges = vec![head];
     for cluster in clusters {
         let at = volume.cluster_at(cluster);
         match ranges.last_mut() {
