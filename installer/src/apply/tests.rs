@@ -159,8 +159,11 @@ fn same(a: &Fake, b: &Fake, ranges: &[Span]) -> Result<(), String> {
     Ok(())
 }
 
+/// Contents of files, none of directories, by path.
+type Files = std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// The files of the shared EFI system partition.
-fn shared_files(fake: &mut Fake, plan: &Plan) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+fn shared_files(fake: &mut Fake, plan: &Plan) -> Option<Files> {
     let span = plan.region(Action::FatInsert)?.span;
     let mut nothing = |_| ();
     let window = Window::new(fake, span, &mut nothing);
