@@ -6,7 +6,8 @@ use crate::find::mount;
 use crate::kmod::Loader;
 use crate::log::Log;
 use crate::loopdev;
-use crate::plan::{Action, IMAGE, OVERLAY, available_memory, expected_sum, fits_in_ram};
+use crate::offered::Offered;
+use crate::plan::{Action, IMAGE, KEPT, MEDIUM, OVERLAY, available_memory, expected_sum, fits_in_ram};
 use crate::request::Step;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File};
@@ -42,6 +43,23 @@ pub fn perform(action: &Action, loader: &mut Loader<'_>, log: &Log) -> Result<()
                 )
             })
         }
+        Action::Keep => {
+            if let Err(why) = keep(log) {
+                log.warn(format_args!(
+                    "nothing can be installed from memory ({why}); `lycia-install --medium DIR` takes it from the mounted medium"
+                ));
+                let _ = rustix::mount::unmount(KEPT, UnmountFlags::NOFOLLOW);
+            }
+            Ok(())
+        }
+        Action::PutKept => {
+            if Path::new(KEPT).join("live").is_dir()
+                && let Err(error) = rustix::mount::mount_bind(KEPT, MEDIUM)
+            {
+                log.warn(format_args!("binding {KEPT} to {MEDIUM}: {error}"));
+            }
+            Ok(())
+        }
         Action::Release { target } => {
             if let Err(error) = rustix::mount::unmount(*target, UnmountFlags::NOFOLLOW) {
                 log.warn(format_args!(
@@ -72,6 +90,28 @@ pub fn perform(action: &Action, loader: &mut Loader<'_>, log: &Log) -> Result<()
             })
         }
     }
+}
+
+/// Copies what can be installed, where there is something and memory for it.
+fn keep(log: &Log) -> Result<(), String> {
+    let words = |error: io::Error| error.to_string();
+    let medium = Path::new(MEDIUM);
+    let offered = Offered::of(medium).map_err(words)?;
+    if offered.is_empty() {
+        return Ok(());
+    }
+    let size = offered.size();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    if let Some(available) = available_memory(&meminfo) {
+        fits_in_ram(size, available)?;
+    }
+    log.say(format_args!(
+        "copying what can be installed, {} MiB",
+        size.div_ceil(1 << 20)
+    ));
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    mount("lycia", KEPT, "tmpfs", flags, &format!("mode=0755,size={size}")).map_err(words)?;
+    offered.copy(medium, Path::new(KEPT)).map_err(words)
 }
 
 fn mount_file(file: &str, target: &str, kind: &str, loader: &mut Loader<'_>) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ pub mod kmod;
 pub mod log;
 pub mod loopdev;
 pub mod modules;
+pub mod offered;
 pub mod password;
 pub mod plan;
 pub mod request;

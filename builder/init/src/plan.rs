@@ -8,6 +8,8 @@ pub const MEDIUM: &str = "/run/live/medium";
 pub const ISO_HOME: &str = "/run/live/findiso";
 /// Where the copy in memory is.
 pub const RAM: &str = "/run/live/ram";
+/// Where what can be installed is kept in memory.
+pub const KEPT: &str = "/run/live/kept";
 /// Where the image is mounted, without changes.
 pub const IMAGE: &str = "/run/live/rootfs";
 /// Where the changes are.
@@ -39,6 +41,10 @@ pub enum Action {
         /// Compare with the checksum beside `from`.
         verify: bool,
     },
+    /// Copy what can be installed from the medium into a tmpfs of its size, if memory allows; a failure is only worth a warning.
+    Keep,
+    /// Put what was kept in the place of the medium.
+    PutKept,
     /// Unmount what is no longer needed; a failure is only worth a warning.
     Release {
         /// What is mounted there.
@@ -82,10 +88,12 @@ pub fn live_actions(live: &Live, image_size: u64) -> Vec<Action> {
             to: in_ram.clone(),
             verify: live.verify,
         });
+        actions.push(Action::Keep);
         actions.push(Action::Release { target: MEDIUM });
         if live.iso_file.is_some() {
             actions.push(Action::Release { target: ISO_HOME });
         }
+        actions.push(Action::PutKept);
         in_ram
     } else {
         if live.verify {
@@ -221,8 +229,10 @@ mod tests {
                 to: in_ram.into(),
                 verify: true,
             },
+            Action::Keep,
             Action::Release { target: MEDIUM },
             Action::Release { target: ISO_HOME },
+            Action::PutKept,
         ];
         expected.extend(tail(in_ram, "50%"));
         assert_eq!(actions("boot=live toram verify findiso=/a.iso"), expected);
