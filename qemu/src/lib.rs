@@ -47,7 +47,7 @@ pub use error::{Context, Error};
 pub use firmware::{Firmware, FirmwareFiles};
 pub use guest::Guest;
 pub use keyboard::Key;
-pub use machine::{Architecture, DirectBoot, Forward, Machine, Medium, MediumKind, Network, Writes};
+pub use machine::{Architecture, DirectBoot, Forward, Machine, Medium, MediumKind, Network, Service, Writes};
 pub use monitor::Event;
 pub use report::{Facts, Line, LineError, REPORT_PORT, Report, ReportParser};
 pub use screen::Screen;

@@ -74,6 +74,8 @@ pub struct Medium {
     pub kind: MediumKind,
     /// What happens to writes.
     pub writes: Writes,
+    /// Bytes of a logical and physical sector of a [`MediumKind::Disk`]: 512 or 4096. BIOS boots from 512 alone.
+    pub sector: u32,
 }
 
 impl Medium {
@@ -83,6 +85,7 @@ impl Medium {
             path: path.into(),
             kind: MediumKind::Cdrom,
             writes: Writes::Refused,
+            sector: 512,
         }
     }
 
@@ -92,6 +95,15 @@ impl Medium {
             path: path.into(),
             kind: MediumKind::Disk,
             writes: Writes::Kept,
+            sector: 512,
+        }
+    }
+
+    /// A disk with sectors of 4096 bytes, as their owners see them (4Kn), whose writes are kept.
+    pub fn disk_4k(path: impl Into<PathBuf>) -> Self {
+        Self {
+            sector: 4096,
+            ..Self::disk(path)
         }
     }
 
@@ -101,6 +113,7 @@ impl Medium {
             path: path.into(),
             kind: MediumKind::Disk,
             writes: Writes::Discarded,
+            sector: 512,
         }
     }
 
@@ -110,6 +123,7 @@ impl Medium {
             path: path.into(),
             kind: MediumKind::Usb,
             writes: Writes::Discarded,
+            sector: 512,
         }
     }
 }
@@ -137,6 +151,30 @@ impl Forward {
             })?
             .port();
         Ok(Self { host, guest })
+    }
+}
+
+/// A TCP port of 127.0.0.1 of the host made reachable for the guest, at 10.0.2.100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// The port at [`Service::ADDRESS`] in the guest's network.
+    pub guest: u16,
+    /// The port on 127.0.0.1.
+    pub host: u16,
+}
+
+impl Service {
+    /// Where the guest finds services.
+    pub const ADDRESS: &str = "10.0.2.100";
+
+    /// Every connection gets a process of its own that passes bytes on in both directions; a channel of QEMU's own would serve one connection only.
+    fn option(self) -> String {
+        format!(
+            ",guestfwd=tcp:{}:{}-cmd:bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3 & cat >&3'",
+            Self::ADDRESS,
+            self.guest,
+            self.host
+        )
     }
 }
 
@@ -207,6 +245,8 @@ pub struct Machine {
     pub cpus: u32,
     /// What the guest can reach.
     pub network: Network,
+    /// What the guest can reach of this machine, where it has a network.
+    pub services: Vec<Service>,
     /// QEMU ends when the guest reboots.
     pub no_reboot: bool,
     /// Opens a window; otherwise the screen exists only for screenshots.
@@ -247,6 +287,7 @@ impl Machine {
             memory_mib: 1024,
             cpus: 2,
             network: Network::None,
+            services: Vec::new(),
             no_reboot: true,
             window: false,
             seed: None,
@@ -340,6 +381,13 @@ impl Machine {
             }
         }
         for medium in &self.media {
+            if !matches!((medium.kind, medium.sector), (_, 512) | (MediumKind::Disk, 4096)) {
+                return refuse(format!(
+                    "{} has sectors of {} bytes",
+                    medium.path.display(),
+                    medium.sector
+                ));
+            }
             if medium.kind == MediumKind::Cdrom && medium.writes == Writes::Kept {
                 return refuse(format!(
                     "{} is a CD: nothing can be written to it",
@@ -424,7 +472,11 @@ impl Machine {
             );
             words.path("-nic", &start, folder);
         } else {
-            words.option("-nic", &self.network.words());
+            let mut network = self.network.words();
+            if matches!(self.network, Network::Isolated(_)) {
+                network.extend(self.services.iter().map(|service| service.option()));
+            }
+            words.option("-nic", &network);
         }
         match self.architecture {
             Architecture::X86_64 => words.option("-vga", "std"),
@@ -479,6 +531,10 @@ impl Machine {
                 "-device",
                 &match medium.kind {
                     MediumKind::Cdrom => format!("scsi-cd,bus=scsi.0,{place}"),
+                    MediumKind::Disk if medium.sector != 512 => format!(
+                        "virtio-blk-pci,serial=lycia-{number},logical_block_size={0},physical_block_size={0},{place}",
+                        medium.sector
+                    ),
                     MediumKind::Disk => format!("virtio-blk-pci,serial=lycia-{number},{place}"),
                     MediumKind::Usb => {
                         format!("usb-storage,bus=usb.0,serial=lycia-{number},removable=on,{place}")
@@ -674,6 +730,23 @@ mod tests {
                 ],
             ),
             (&|machine| machine.media.push(Medium::disk_snapshot(&image)), vec![drive(0, "snapshot=on")]),
+            (
+                &|machine| machine.media.push(Medium::disk_4k(&image)),
+                vec![
+                    "-device virtio-blk-pci,serial=lycia-0,logical_block_size=4096,physical_block_size=4096,drive=medium0,bootindex=0 "
+                        .into(),
+                ],
+            ),
+            (
+                &|machine| {
+                    machine.network = Network::Isolated(vec![]);
+                    machine.services.push(Service { guest: 80, host: 8080 });
+                },
+                vec![
+                    "restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:bash -c ".into(),
+                    "/dev/tcp/127.0.0.1/8080; ".into(),
+                ],
+            ),
             (
                 &|machine| machine.media.push(Medium::usb(&image)),
                 vec![
