@@ -1,7 +1,12 @@
-//! Which memory allocator the C library of a root has.
+//! Which memory allocator the programs of a root use.
 //!
 //! Three things say it and ought to agree: the world file (what was asked for), the installed database (which
-//! package is there), and the C library itself (what is really in it).
+//! package is there), and the C library itself (what is really in it). Another library can be loaded before it:
+//! then the two files that export it count as well.
+
+mod preload;
+
+pub use preload::Preload;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Serialize;
@@ -28,6 +33,10 @@ pub enum Allocator {
     Scudo,
     /// mallocng, musl's own
     Mallocng,
+    /// jemalloc
+    Jemalloc,
+    /// rpmalloc
+    Rpmalloc,
 }
 
 impl std::fmt::Display for Allocator {
@@ -36,6 +45,8 @@ impl std::fmt::Display for Allocator {
             Self::Mimalloc => "mimalloc",
             Self::Scudo => "scudo",
             Self::Mallocng => "mallocng",
+            Self::Jemalloc => "jemalloc",
+            Self::Rpmalloc => "rpmalloc",
         })
     }
 }
@@ -53,6 +64,8 @@ pub struct Report {
     pub library: Option<String>,
     /// The allocator inside the C library, by what only it contains.
     pub allocator: Option<Allocator>,
+    /// A library that programs load before it, and allocate through.
+    pub preload: Option<Preload>,
     /// Contradictions.
     pub contradictions: Vec<String>,
 }
@@ -122,7 +135,7 @@ fn installed(database: &str) -> Vec<Installed> {
             Some(("F", path)) => directory = path,
             Some(("R", "libc.so")) if matches!(directory, "usr/lib" | "lib") => current.owns_library = true,
             _ if line.is_empty() => {
-                if current.owns_library || is_libc_name(&current.name) {
+                if current.owns_library || is_libc_name(&current.name) || preload::is_package(&current.name) {
                     all.push(std::mem::take(&mut current));
                 }
                 current = Installed::default();
@@ -134,12 +147,20 @@ fn installed(database: &str) -> Vec<Installed> {
     all
 }
 
+/// What is preloaded: what the file for services and the one for shells export, and the library, if there is one.
+#[derive(Debug, Default)]
+struct Exported<'a> {
+    services: Option<&'a str>,
+    shells: Option<&'a str>,
+    found: Option<Preload>,
+}
+
 /// Judges what was read.
-fn judge(world: &str, database: &str, library: Option<(&str, &[u8])>) -> Report {
+fn judge(world: &str, database: &str, library: Option<(&str, &[u8])>, exported: Exported<'_>) -> Report {
     let entries: Vec<&str> = world.split_whitespace().collect();
     let world: Vec<String> = entries
         .iter()
-        .filter(|entry| is_libc_name(world_name(entry)))
+        .filter(|entry| is_libc_name(world_name(entry)) || preload::is_package(world_name(entry)))
         .map(|entry| (*entry).to_owned())
         .collect();
     let installed = installed(database);
@@ -186,6 +207,24 @@ fn judge(world: &str, database: &str, library: Option<(&str, &[u8])>) -> Report 
     if library.is_some() && owner.is_none() && !database.is_empty() {
         contradictions.push("no package owns libc.so".into());
     }
+    let wanted: Vec<&str> = world
+        .iter()
+        .filter(|entry| !entry.starts_with('!'))
+        .map(|entry| world_name(entry))
+        .filter(|name| preload::is_package(name))
+        .collect();
+    let preloads: Vec<&str> = installed
+        .iter()
+        .map(|package| package.name.as_str())
+        .filter(|name| preload::is_package(name))
+        .collect();
+    contradictions.extend(preload::contradictions(
+        &wanted,
+        &preloads,
+        exported.services,
+        exported.shells,
+        exported.found.as_ref(),
+    ));
     Report {
         world,
         packages: installed
@@ -195,6 +234,7 @@ fn judge(world: &str, database: &str, library: Option<(&str, &[u8])>) -> Report 
         owner,
         library: library.map(|(path, _)| format!("/{path}")),
         allocator,
+        preload: exported.found,
         contradictions,
     }
 }
@@ -253,10 +293,30 @@ pub fn inspect(directory: &Path) -> Result<Report, AllocatorError> {
     let world = text(first(&[WORLD])?);
     let database = text(first(DATABASES)?);
     let library = first(LIBRARIES)?;
+    let services = text(first(&[preload::ENVIRONMENT])?);
+    let shells = text(first(&[preload::PROFILE])?);
+    let (services, shells) = (preload::exported(&services), preload::exported(&shells));
+    let found = match services.or(shells) {
+        None => None,
+        Some(path) => {
+            let inside = path.trim_start_matches('/');
+            let bytes = open(&root, inside).map_err(|error| failed(inside, error))?;
+            Some(Preload {
+                library: path.to_owned(),
+                present: bytes.is_some(),
+                allocator: bytes.as_deref().and_then(preload::allocator_in),
+            })
+        }
+    };
     Ok(judge(
         &world,
         &database,
         library.as_ref().map(|(path, bytes)| (*path, bytes.as_slice())),
+        Exported {
+            services,
+            shells,
+            found,
+        },
     ))
 }
 
@@ -272,10 +332,21 @@ impl Report {
             }
         };
         let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        let inner = self
+            .allocator
+            .map_or("not known".to_owned(), |allocator| allocator.to_string());
+        let effective = match &self.preload {
+            Some(preload) if preload.present => {
+                let name = preload
+                    .allocator
+                    .map_or("not known".to_owned(), |one| one.to_string());
+                format!("{name}, preloaded over {inner}: {}", preload.library)
+            }
+            _ => inner,
+        };
         let mut out = format!(
             "allocator  {}\nlibrary    {}\nowner      {}\ninstalled  {}\nworld      {}\n",
-            self.allocator
-                .map_or("not known".to_owned(), |allocator| allocator.to_string()),
+            effective,
             or(&self.library),
             or(&self.owner),
             list(&self.packages),
@@ -361,7 +432,12 @@ mod tests {
             ),
             ("", vec![("zlib", false)], MALLOCNG, Allocator::Mallocng, 1),
         ] {
-            let report = judge(world, &database(&packages), Some(("usr/lib/libc.so", library)));
+            let report = judge(
+                world,
+                &database(&packages),
+                Some(("usr/lib/libc.so", library)),
+                Exported::default(),
+            );
             assert_eq!(report.allocator, Some(allocator), "{world} {packages:?}");
             assert_eq!(
                 report.contradictions.len(),

@@ -16,6 +16,9 @@ pub(crate) const KERNEL: &str = "1.2.3-0-small";
 /// C libraries, told apart as real ones are.
 pub(crate) const SCUDO: &[u8] = b"\x7fELF....__libc_start_main..Scudo ERROR: ............................";
 pub(crate) const MALLOCNG: &[u8] = b"\x7fELF....__libc_start_main............................";
+/// Libraries to preload, likewise.
+pub(crate) const MIMALLOC: &[u8] = b"\x7fELF....mi_malloc........................................";
+pub(crate) const RPMALLOC: &[u8] = b"\x7fELF....rpmalloc.........................................";
 const GRUB: &str = "/usr/lib/grub";
 
 /// A medium in a folder that goes with it.
@@ -184,7 +187,7 @@ impl Fixture {
         let modules = format!("usr/lib/modules/{KERNEL}");
         fixture.package(&Spec {
             name: "kernel",
-            depends: "base",
+            depends: "base dinit-environment",
             files: &[
                 (&format!("boot/vmlinuz-{KERNEL}"), 0o644, b"a kernel\n"),
                 (&format!("{modules}/modules.order"), 0o644, b""),
@@ -224,6 +227,37 @@ impl Fixture {
             provides: "musl-safety-override",
             ..NOTHING
         });
+        // dinit's environment file has one owner: the plain one, or an allocator for all programs.
+        fixture.package(&Spec {
+            name: "environment",
+            depends: "base",
+            provides: "dinit-environment=1-r0",
+            replaces: "fast-global safe-global",
+            priority: 10,
+            files: &[("etc/dinit/environment", 0o644, b"# plain\n")],
+            ..NOTHING
+        });
+        for (name, other) in [("fast-global", "safe-global"), ("safe-global", "fast-global")] {
+            let library = format!("/usr/lib/lib{name}.so");
+            let line = format!("LD_PRELOAD={library}\n");
+            let content = if name == "fast-global" { RPMALLOC } else { MIMALLOC };
+            fixture.package(&Spec {
+                name,
+                depends: "base",
+                provides: "dinit-environment=1-r0 malloc-global=1-r0",
+                replaces: &format!("environment {other}"),
+                files: &[
+                    (library.trim_start_matches('/'), 0o755, content),
+                    ("etc/dinit/environment", 0o644, line.as_bytes()),
+                    (
+                        "etc/profile.d/malloc-global.sh",
+                        0o644,
+                        format!("export {line}").as_bytes(),
+                    ),
+                ],
+                ..NOTHING
+            });
+        }
         fixture.package(&Spec {
             name: "fonts",
             depends: "base",
@@ -318,6 +352,16 @@ packages = ["musl"]
 [[allocator]]
 name = "mallocng"
 packages = ["musl-mallocng", "musl-safety-override-consent"]
+
+[[allocator]]
+name = "fast"
+packages = ["musl", "fast-global"]
+preload = "/usr/lib/libfast-global.so"
+
+[[allocator]]
+name = "safe"
+packages = ["musl", "safe-global"]
+preload = "/usr/lib/libsafe-global.so"
 "#,
         );
         fixture

@@ -344,15 +344,10 @@ impl Present for OnDisk<'_> {
     }
 }
 
-/// World with one allocator in place of the others; and the same with the packages of the others forbidden. The second is what is solved: apk's
-/// rules keep an installed provider of a name where world alone would do with either.
-fn new_world(
-    medium: &Medium,
-    world: &[Dependency],
-    name: &str,
-) -> Result<(Vec<Dependency>, Vec<Dependency>), SwitchError> {
+/// World with one allocator in place of the others.
+fn new_world(medium: &Medium, world: &[Dependency], name: &str) -> Result<Vec<Dependency>, SwitchError> {
     let Some(chosen) = medium.allocator(Some(name))? else {
-        return Ok((world.to_vec(), world.to_vec()));
+        return Ok(world.to_vec());
     };
     let mine = |entry: &str| chosen.packages.iter().any(|package| package == entry);
     let others: BTreeSet<&str> = medium
@@ -376,17 +371,7 @@ fn new_world(
         }
     }
     dependency::sort_world(&mut out);
-    let mut strict = out.clone();
-    for package in others {
-        // The default's own package may be what the chosen one stands for.
-        if !out.iter().any(|entry| entry.name == package) {
-            let entry = dependency::parse_world_entry(&format!("!{package}"))
-                .map_err(|error| SourceError::Unsolvable(error.to_string()))?;
-            strict.push(entry);
-        }
-    }
-    dependency::sort_world(&mut strict);
-    Ok((out, strict))
+    Ok(out)
 }
 
 /// Removes what a killed run left under other names. What cannot be removed does no harm.
@@ -404,11 +389,12 @@ fn sweep(root: &Path, database: &Database) {
     }
 }
 
-/// The changes of the first world that leads to the chosen allocator and to no other.
+/// The changes that lead to the chosen allocator and to no other. apk's rules keep an installed provider of a name where world would do with either: what
+/// stays against the choice is forbidden, until nothing does.
 fn solve(
     repositories: &Repositories,
     installed: &Database,
-    worlds: &[&[Dependency]],
+    world: &[Dependency],
     medium: &Medium,
     name: &str,
 ) -> Result<Vec<Change>, SwitchError> {
@@ -419,16 +405,18 @@ fn solve(
             .map(String::as_str)
             .collect::<BTreeSet<&str>>()
     };
-    let (mine, others) = (packages(true), packages(false));
-    let mut last = None;
-    for world in worlds {
-        let changes = match repositories.changes(installed, world) {
-            Ok(changes) => changes,
-            Err(error) => {
-                last = Some(error);
-                continue;
-            }
-        };
+    let (mine, all_others) = (packages(true), packages(false));
+    let others: BTreeSet<&str> = all_others.difference(&mine).copied().collect();
+    let mut forbidden: BTreeSet<&str> = BTreeSet::new();
+    loop {
+        let mut strict = world.to_vec();
+        for package in &forbidden {
+            let entry = dependency::parse_world_entry(&format!("!{package}"))
+                .map_err(|error| SourceError::Unsolvable(error.to_string()))?;
+            strict.push(entry);
+        }
+        dependency::sort_world(&mut strict);
+        let changes = repositories.changes(installed, &strict)?;
         let mut after: BTreeSet<&str> = installed
             .packages
             .iter()
@@ -441,14 +429,23 @@ fn solve(
                 Change::Keep(_) => false,
             };
         }
-        if mine.is_subset(&after) && others.difference(&mine).all(|other| !after.contains(other)) {
+        let stays: Vec<&str> = others
+            .iter()
+            .filter(|other| after.contains(**other))
+            .copied()
+            .collect();
+        if stays.is_empty() && mine.iter().all(|one| after.contains(one)) {
             return Ok(changes);
         }
+        let before = forbidden.len();
+        forbidden.extend(stays);
+        if forbidden.len() == before {
+            return Err(SourceError::Unsolvable(format!(
+                "no choice of packages has the allocator {name} and no other; something that is installed needs another"
+            ))
+            .into());
+        }
     }
-    let why = format!(
-        "no choice of packages has the allocator {name} and no other; something that is installed needs another"
-    );
-    Err(last.unwrap_or(SourceError::Unsolvable(why)).into())
 }
 
 /// Gives the root in `root` the allocator `name` of the medium. Says what was done.
@@ -487,9 +484,9 @@ fn switch_with(
     let text = |tree: &Tree, path: &str| tree.read(path.as_bytes()).map(<[u8]>::to_vec).unwrap_or_default();
     let world_text = String::from_utf8_lossy(&text(&snapshot.tree, WORLD)).into_owned();
     let world = dependency::parse_world(&world_text).map_err(|error| odd(error.to_string()))?;
-    let (wanted, strict) = new_world(medium, &world, name)?;
+    let wanted = new_world(medium, &world, name)?;
     let repositories = Repositories::local(&medium.packages(), &medium.install.arch, medium.keys()?)?;
-    let changes = solve(&repositories, &database, &[&wanted, &strict], medium, name)?;
+    let changes = solve(&repositories, &database, &wanted, medium, name)?;
     let chosen: Vec<_> = changes
         .iter()
         .filter_map(|change| match change {

@@ -285,8 +285,9 @@ impl<'a> Session<'a> {
                     .or(list.first())
                     .map(|one| one.name.clone());
                 let text = |one: &crate::medium::AllocatorTable| {
+                    // Two lines each: six of them fit on 80x24.
                     format!(
-                        "{}\nSecurity: {}.\nSpeed: {}. Memory: {}.",
+                        "{}: {}.\nTime: {}. Memory: {}.",
                         one.summary, one.security, one.speed, one.memory
                     )
                 };
