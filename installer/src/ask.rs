@@ -134,6 +134,7 @@ pub fn ask(
     };
     let machine = probe(&views(args))?;
     let opened = Medium::open(medium).map_err(EngineError::Medium)?;
+    opened.kernel(None).map_err(EngineError::Medium)?;
     let mut session = Session::new(&opened, &machine, file);
     let end = session.run(&mut Lines { plain })?;
     if end == End::Stopped {
@@ -147,7 +148,8 @@ pub fn ask(
         ));
     }
     let what = WhatArgs {
-        answers: Some(save.to_owned()),
+        // A path with a folder: no name of a file is taken for a place such as `drive`.
+        answers: Some(std::path::absolute(save)?.display().to_string()),
         disk: None,
         medium: medium.to_owned(),
         scratch: scratch.to_owned(),

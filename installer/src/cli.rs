@@ -131,6 +131,33 @@ pub enum Verb {
         #[arg(long, value_name = "SYSTEM")]
         system: Option<String>,
     },
+    /// Write boot loader, menu and initramfs of an installed system again
+    BootRepair {
+        /// UUID or host name of the system; needed where there are several
+        #[arg(long, value_name = "SYSTEM")]
+        system: Option<String>,
+        /// Where the medium is mounted
+        #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
+        medium: PathBuf,
+        /// Do it without asking: the kernel's name of the disk
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        /// Stop after showing what would be written
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Install as lycia.answers= of the kernel's command line says; without
+    /// it, do nothing
+    Unattended {
+        /// Where the medium is mounted
+        #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
+        medium: PathBuf,
+        /// Folder for unpacked packages; needs room for all of them
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        scratch: PathBuf,
+        #[command(flatten)]
+        views: ViewArgs,
+    },
     /// Say which memory allocator a root has, or change it
     Allocator {
         /// The allocator to change to; without it nothing is changed
@@ -150,14 +177,16 @@ pub enum Verb {
 /// What is to be installed.
 #[derive(Debug, Args)]
 pub struct WhatArgs {
-    /// The answers file
+    /// The answers: a file; https://… or http://…, with #sha256=HEX where
+    /// the file is pinned; `drive`, a drive labelled LYCIA_ANSWERS; or
+    /// `auto`, what lycia.answers= of the kernel's command line names
     #[arg(
         long,
-        value_name = "FILE",
+        value_name = "PLACE",
         required_unless_present = "disk",
         conflicts_with = "disk"
     )]
-    pub answers: Option<PathBuf>,
+    pub answers: Option<String>,
     /// Plan to erase this disk, without any other answers: a name in
     /// /dev/disk/by-id or by-path, a serial number, or a device node
     #[arg(long, value_name = "SELECTOR")]

@@ -331,6 +331,7 @@ pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, 
         Source::Local => Repositories::local(&medium.packages(), &medium.install.arch, keys)?,
         Source::Network {
             repositories,
+            mirrors,
             keys: more,
         } => {
             for path in more {
@@ -345,7 +346,7 @@ pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, 
                 })?;
                 keys.push((name, pem));
             }
-            Repositories::network(repositories, &medium.install.arch, keys)?
+            Repositories::network(repositories, mirrors, &medium.install.arch, keys)?
         }
     })
 }
@@ -732,4 +733,6 @@ pub fn interrupted(device: &mut dyn BlockDevice) -> Result<Option<Journal>, Engi
 }
 
 #[cfg(test)]
-mod tests;
+mod secrets;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 //!
 //! * [`probe`] says which disks there are, what they are used for, and which may be installed to; [`found`] what is on one.
 //! * [`select`] finds exactly one disk by its identity.
-//! * [`answers`] is what a person wants, typed in and resolved; [`secret`] are its passwords.
+//! * [`answers`] is what a person wants, typed in and resolved; [`obtain`] is where it comes from, [`secret`] are its passwords.
 //! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
 //! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
 //! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
@@ -15,6 +15,7 @@
 pub mod allocator;
 pub mod answers;
 pub mod apply;
+pub mod boot_repair;
 pub mod device;
 pub mod encryption;
 pub mod engine;
@@ -26,6 +27,7 @@ pub mod journal;
 pub mod kernel;
 pub mod medium;
 pub mod nvram;
+pub mod obtain;
 pub mod plan;
 pub mod probe;
 pub mod rescue;

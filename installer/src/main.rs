@@ -2,6 +2,8 @@
 
 mod ask;
 mod cli;
+mod repair;
+mod unattended;
 mod verbs;
 
 use clap::Parser as _;

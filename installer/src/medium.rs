@@ -30,7 +30,7 @@ pub struct Install {
     pub network_packages: Vec<String>,
     /// Services enabled besides those that packages enable.
     pub services: Vec<String>,
-    /// Kernels; the first is the default.
+    /// Kernels; the first is the default. None on a medium that only repairs.
     pub kernel: Vec<KernelTable>,
     /// Package sets.
     pub set: Vec<SetTable>,
@@ -169,6 +169,11 @@ pub enum MediumError {
     /// Its description is wrong.
     #[error(transparent)]
     Description(#[from] TomlError),
+    /// It has no kernel.
+    #[error(
+        "nothing is installed from this medium: it offers no kernel. It repairs systems; install from a live medium"
+    )]
+    Rescue,
     /// Something that it does not have.
     #[error("the medium has no {what} `{name}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
     Unknown {
@@ -238,8 +243,8 @@ impl Medium {
             ))
             .into());
         }
-        if install.arch.is_empty() || install.arch.contains('/') || install.kernel.is_empty() {
-            return Err(wrong("it names no architecture or no kernel".into()).into());
+        if install.arch.is_empty() || install.arch.contains('/') {
+            return Err(wrong("it names no architecture".into()).into());
         }
         Ok(Medium {
             directory: directory.to_owned(),
@@ -254,12 +259,7 @@ impl Medium {
     pub fn kernel(&self, name: Option<&str>) -> Result<&KernelTable, MediumError> {
         match name {
             Some(name) => find(&self.install.kernel, name, "kernel", |one| &one.package),
-            None => find(
-                &self.install.kernel,
-                &self.install.kernel[0].package,
-                "kernel",
-                |one| &one.package,
-            ),
+            None => self.install.kernel.first().ok_or(MediumError::Rescue),
         }
     }
 

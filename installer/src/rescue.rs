@@ -173,12 +173,39 @@ pub fn select<'a>(systems: &'a [Installed], selector: Option<&str>) -> Result<&'
     }
 }
 
+/// Device node of a partition.
+fn node_of(disk: &str, partition: u32) -> String {
+    let digit = disk.ends_with(|c: char| c.is_ascii_digit());
+    format!("{disk}{}{partition}", if digit { "p" } else { "" })
+}
+
+/// Mounts an EFI system partition on `/boot/efi` below a mounted root; none where it holds no FAT volume that can be mounted.
+#[must_use]
+pub fn mount_esp(disk: &str, partition: u32, root: &Path) -> Option<PathBuf> {
+    let target = root.join("boot/efi");
+    std::fs::create_dir_all(&target).ok()?;
+    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount(node_of(disk, partition).as_str(), &target, "vfat", flags, None).ok()?;
+    Some(target)
+}
+
+/// Takes away what [`mount_esp`] mounted.
+///
+/// # Errors
+/// When something on it is in use.
+pub fn unmount_esp(target: &Path) -> Result<(), RescueError> {
+    unmount(target, UnmountFlags::empty()).map_err(|error| RescueError::Io {
+        doing: "unmounting",
+        path: target.to_owned(),
+        source: error.into(),
+    })
+}
+
 impl Installed {
     /// Device node of the root.
     #[must_use]
     pub fn node(&self) -> String {
-        let digit = self.disk.ends_with(|c: char| c.is_ascii_digit());
-        format!("{}{}{}", self.disk, if digit { "p" } else { "" }, self.partition)
+        node_of(&self.disk, self.partition)
     }
 
     /// Mounts the root on `directory`, with what a shell in it needs of the running system.

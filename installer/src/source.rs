@@ -1,9 +1,14 @@
 //! Packages: from the medium or from repositories over HTTP; chosen by apk's own rules, verified, unpacked.
+//!
+//! A repository may have mirrors. They are tried in their order, and the first that gave what was asked for is asked first from then on.
+//! What a mirror gives counts only when it is what the keys and the index say, so that mirrors need no trust.
+
+pub mod http;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lycia_apk::database::Database;
 use lycia_apk::dependency;
@@ -18,10 +23,10 @@ use lycia_tree::{Content, Pack, PackWriter};
 
 /// Largest index, in bytes.
 const INDEX_MAX: u64 = 256 << 20;
+/// What stands for a mirror in a line.
+pub const MIRROR: &str = "${mirror}";
 /// Largest package, in bytes.
 const PACKAGE_MAX: u64 = 4 << 30;
-/// Times that a request is tried.
-const TRIES: u32 = 3;
 
 /// Why packages cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,9 @@ pub enum SourceError {
         /// Why.
         why: String,
     },
+    /// No mirror gives something.
+    #[error("no mirror gives it:\n  {0}")]
+    Mirrors(String),
     /// The packages cannot be had together.
     #[error("choosing packages: {0}")]
     Unsolvable(String),
@@ -68,7 +76,10 @@ fn wrong(place: impl Into<String>) -> impl FnOnce(&dyn std::fmt::Display) -> Sou
 }
 
 struct Open {
-    repository: Repository,
+    /// The same repository in several places; at least one.
+    places: Vec<Repository>,
+    /// The place that is asked first.
+    first: AtomicUsize,
     packages: Vec<PackageInfo>,
     spec: Option<String>,
 }
@@ -99,49 +110,6 @@ pub enum Change {
     Remove(String),
     /// A package stays.
     Keep(String),
-}
-
-/// A client with limits on every wait.
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .timeout_recv_body(Some(Duration::from_secs(1800)))
-        .user_agent(concat!("lycia-install/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
-}
-
-fn fetch(url: &str, limit: u64, out: &mut dyn Write) -> Result<u64, SourceError> {
-    let agent = agent();
-    let mut wait = Duration::from_millis(500);
-    let mut attempt = 1;
-    loop {
-        let (passing, why) = match agent.get(url).call() {
-            Ok(mut response) => {
-                let mut body = response.body_mut().as_reader().take(limit + 1);
-                match io::copy(&mut body, out) {
-                    Ok(count) if count > limit => (false, format!("it is larger than {limit} bytes")),
-                    Ok(count) => return Ok(count),
-                    // What has gone into `out` cannot be taken back.
-                    Err(error) => (false, error.to_string()),
-                }
-            }
-            Err(ureq::Error::StatusCode(code)) => {
-                (code == 429 || code >= 500, format!("the server answers {code}"))
-            }
-            Err(error) => (true, error.to_string()),
-        };
-        if !passing || attempt >= TRIES {
-            return Err(SourceError::Fetch {
-                url: url.to_owned(),
-                why,
-            });
-        }
-        attempt += 1;
-        std::thread::sleep(wait);
-        wait *= 2;
-    }
 }
 
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, SourceError> {
@@ -175,26 +143,41 @@ impl Repositories {
             base,
             tags: vec![None],
         };
-        Repositories::open(vec![repository], arch, keys)
+        Repositories::open(vec![vec![repository]], arch, keys)
     }
 
-    /// Repositories named by lines as in `/etc/apk/repositories`.
+    /// Repositories named by lines as in `/etc/apk/repositories`. Where there are `mirrors`, `${mirror}` in a line stands for each of them.
     ///
     /// # Errors
-    /// When a line is wrong, an index cannot be had, or no key signed it.
+    /// When a line is wrong, an index cannot be had from anywhere, or no key signed it.
     pub fn network(
         lines: &[String],
+        mirrors: &[String],
         arch: &str,
         keys: Vec<(String, Vec<u8>)>,
     ) -> Result<Repositories, SourceError> {
-        let mut list = repositories::Repositories::new(arch);
-        list.add_file("source.repositories", &lines.join("\n"))
-            .map_err(|error| wrong("source.repositories")(&error))?;
-        Repositories::open(list.into_list(), arch, keys)
+        let none = [String::new()];
+        let mirrors = if mirrors.is_empty() { &none[..] } else { mirrors };
+        let mut places: Vec<Vec<Repository>> = Vec::new();
+        for mirror in mirrors {
+            let mut list = repositories::Repositories::new(arch);
+            let text = lines_for(lines, mirror).join("\n");
+            list.add_file("source.repositories", &text)
+                .map_err(|error| wrong("source.repositories")(&error))?;
+            let list = list.into_list();
+            places.resize_with(list.len(), Vec::new);
+            for (at, repository) in list.into_iter().enumerate() {
+                // A line without the variable is the same for every mirror.
+                if !places[at].contains(&repository) {
+                    places[at].push(repository);
+                }
+            }
+        }
+        Repositories::open(places, arch, keys)
     }
 
     fn open(
-        list: Vec<Repository>,
+        list: Vec<Vec<Repository>>,
         arch: &str,
         key_files: Vec<(String, Vec<u8>)>,
     ) -> Result<Repositories, SourceError> {
@@ -204,22 +187,21 @@ impl Repositories {
                 .map_err(|error| wrong(format!("the key {name}"))(&error))?;
         }
         let mut open = Vec::new();
-        for repository in list {
-            let bytes = match repository.local_index() {
-                Some(path) => read_limited(Path::new(path), INDEX_MAX)?,
-                None => {
-                    let mut bytes = Vec::new();
-                    fetch(&repository.index_url, INDEX_MAX, &mut bytes)?;
-                    bytes
-                }
+        for places in list {
+            let mut one = Open {
+                places,
+                first: AtomicUsize::new(0),
+                packages: Vec::new(),
+                spec: None,
             };
-            let index = Index::read(&bytes, &keys, Trust::Required)
-                .map_err(|error| wrong(repository.index_url.clone())(&error))?;
-            open.push(Open {
-                repository,
-                packages: index.packages,
-                spec: index.pkgname_spec,
-            });
+            let index = one.from_any(|repository| {
+                let bytes = get(&repository.index_url, INDEX_MAX)?;
+                Index::read(&bytes, &keys, Trust::Required)
+                    .map_err(|error| wrong(repository.index_url.clone())(&error))
+            })?;
+            one.packages = index.packages;
+            one.spec = index.pkgname_spec;
+            open.push(one);
         }
         Ok(Repositories {
             arch: arch.to_owned(),
@@ -234,7 +216,8 @@ impl Repositories {
     pub fn names(&self) -> Vec<String> {
         self.open
             .iter()
-            .map(|one| one.repository.index_url.clone())
+            .flat_map(|one| &one.places)
+            .map(|place| place.index_url.clone())
             .collect()
     }
 
@@ -250,7 +233,7 @@ impl Repositories {
             .collect::<Result<Vec<_>, _>>()?;
         let mut universe = UniverseBuilder::new([self.arch.as_str()]);
         for one in &self.open {
-            let tags: Vec<Option<&str>> = one.repository.tags.iter().map(Option::as_deref).collect();
+            let tags: Vec<Option<&str>> = one.tags().iter().map(Option::as_deref).collect();
             universe
                 .repository(tags, one.packages.iter().cloned())
                 .map_err(|error| unsolvable(&error))?;
@@ -282,7 +265,7 @@ impl Repositories {
                 .map_err(|error| unsolvable(&error))?;
         }
         for one in &self.open {
-            let tags: Vec<Option<&str>> = one.repository.tags.iter().map(Option::as_deref).collect();
+            let tags: Vec<Option<&str>> = one.tags().iter().map(Option::as_deref).collect();
             universe
                 .repository(tags, one.packages.iter().cloned())
                 .map_err(|error| unsolvable(&error))?;
@@ -344,10 +327,6 @@ impl Repositories {
             });
         }
         let open = &self.open[one.repository];
-        let location = open
-            .repository
-            .package_url(entry, open.spec.as_deref())
-            .map_err(|error| wrong(entry.name.clone())(&error))?;
         let place = || format!("{} {}", entry.name, entry.version);
         let host = |doing: &'static str| {
             move |error: &dyn std::fmt::Display| SourceError::Io {
@@ -356,24 +335,22 @@ impl Repositories {
                 source: io::Error::other(error.to_string()),
             }
         };
-        let bytes = match repositories::local_path(&location) {
-            Some(path) => read_limited(Path::new(path), PACKAGE_MAX)?,
-            None => {
-                let mut bytes = Vec::new();
-                fetch(&location, entry.file_size.clamp(1, PACKAGE_MAX), &mut bytes)?;
-                bytes
-            }
-        };
-        let expect = Expect {
-            trust: Trust::Required,
-            identity: entry.hashes.as_ref(),
-            info: Some(entry),
-            ..Expect::default()
-        };
-        let mut sink = Sink(PackWriter::new(scratch).map_err(|error| host("unpacking into")(&error))?);
-        let verified =
-            package::read(&bytes, &self.keys, &expect, &mut sink).map_err(|error| wrong(place())(&error))?;
-        drop(bytes);
+        let (verified, sink) = open.from_any(|repository| {
+            let location = repository
+                .package_url(entry, open.spec.as_deref())
+                .map_err(|error| wrong(entry.name.clone())(&error))?;
+            let bytes = get(&location, entry.file_size.clamp(1, PACKAGE_MAX))?;
+            let expect = Expect {
+                trust: Trust::Required,
+                identity: entry.hashes.as_ref(),
+                info: Some(entry),
+                ..Expect::default()
+            };
+            let mut sink = Sink(PackWriter::new(scratch).map_err(|error| host("unpacking into")(&error))?);
+            let verified = package::read(&bytes, &self.keys, &expect, &mut sink)
+                .map_err(|error| wrong(place())(&error))?;
+            Ok((verified, sink))
+        })?;
         let files = verified
             .package
             .paths
@@ -397,6 +374,59 @@ impl Repositories {
             package: verified.package,
             ..Unpacked::default()
         })
+    }
+}
+
+impl Open {
+    fn tags(&self) -> &[Option<String>] {
+        self.places.first().map_or(&[], |place| &place.tags)
+    }
+
+    /// What one of the places gives, the one that gave something last being asked first.
+    fn from_any<T>(
+        &self,
+        mut ask: impl FnMut(&Repository) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let count = self.places.len();
+        let first = self.first.load(Ordering::Relaxed);
+        let mut refusals = Vec::new();
+        for step in 0..count {
+            let at = (first + step) % count;
+            match ask(&self.places[at]) {
+                Ok(given) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(given);
+                }
+                // This machine is at fault: another mirror does not help.
+                Err(error @ SourceError::Io { .. }) => return Err(error),
+                Err(error) => refusals.push(error),
+            }
+        }
+        if refusals.len() > 1 {
+            let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            return Err(SourceError::Mirrors(all.join("\n  ")));
+        }
+        Err(refusals
+            .pop()
+            .unwrap_or_else(|| SourceError::Unsolvable("there is no repository".to_owned())))
+    }
+}
+
+/// Repository lines with one mirror in the place of `${mirror}`, as they go into `/etc/apk/repositories`.
+#[must_use]
+pub fn lines_for(lines: &[String], mirror: &str) -> Vec<String> {
+    let mirror = mirror.trim_end_matches('/');
+    lines.iter().map(|line| line.replace(MIRROR, mirror)).collect()
+}
+
+/// A file of this machine or of a server.
+fn get(place: &str, limit: u64) -> Result<Vec<u8>, SourceError> {
+    match repositories::local_path(place) {
+        Some(path) => read_limited(Path::new(path), limit),
+        None => http::get(place, limit).map_err(|why| SourceError::Fetch {
+            url: place.to_owned(),
+            why,
+        }),
     }
 }
 
@@ -426,3 +456,6 @@ impl PayloadSink for Sink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

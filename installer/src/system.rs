@@ -351,7 +351,11 @@ fn write_database(
         ),
     ];
     let lines = match &parts.answers.source {
-        crate::answers::Source::Network { repositories, .. } => repositories.clone(),
+        crate::answers::Source::Network {
+            repositories,
+            mirrors,
+            ..
+        } => crate::source::lines_for(repositories, mirrors.first().map_or("", String::as_str)),
         crate::answers::Source::Local => parts
             .install
             .repository
@@ -384,8 +388,34 @@ fn write_database(
     Ok(())
 }
 
+/// GRUB for BIOS: the core image that lies from byte `start` of the disk on, and the code of the first sector, which loads it.
+pub(crate) fn bios_boot_loader(
+    files: &grub::Files,
+    root_uuid: &str,
+    boot_uuid: Option<&str>,
+    start: u64,
+) -> Result<(Vec<u8>, [u8; grub::BOOT_CODE]), SystemError> {
+    let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
+    let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
+    let first = start / grub::SECTOR as u64;
+    let early = menu::early(root_uuid, boot_uuid);
+    let core = grub::bios_core(files, &modules, &early, "/boot/grub", first).map_err(boot)?;
+    Ok((core, grub::boot_code(files, first).map_err(boot)?))
+}
+
+/// GRUB for UEFI: the medium's image as an installed system has it, and the `grub.cfg` beside it.
+pub(crate) fn efi_files(
+    image: &[u8],
+    root_uuid: &str,
+    boot_uuid: Option<&str>,
+) -> Result<(Vec<u8>, String), SystemError> {
+    let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
+    let early = menu::early(root_uuid, boot_uuid);
+    Ok((image, format!("{}{early}configfile $prefix/grub.cfg\n", crate::esp::MARK)))
+}
+
 /// The files of a folder of the root.
-fn folder(tree: &Tree, path: &str) -> Result<grub::Files, SystemError> {
+pub(crate) fn folder(tree: &Tree, path: &str) -> Result<grub::Files, SystemError> {
     let Some(id) = tree.find(path.as_bytes(), Follow::All).map_err(boot)? else {
         return Ok(grub::Files::new());
     };
@@ -502,20 +532,9 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                 let Some(start) = parts.places.bios_boot else {
                     continue;
                 };
-                let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
-                let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
-                let first = start / grub::SECTOR as u64;
-                core = Some(
-                    grub::bios_core(
-                        &files,
-                        &modules,
-                        &menu::early(root_uuid, boot_uuid),
-                        "/boot/grub",
-                        first,
-                    )
-                    .map_err(boot)?,
-                );
-                boot_code = Some(grub::boot_code(&files, first).map_err(boot)?);
+                let (image, code) = bios_boot_loader(&files, root_uuid, boot_uuid, start)?;
+                core = Some(image);
+                boot_code = Some(code);
             }
             FirmwareKind::Uefi => {
                 if parts.places.esp_uuid.is_none() {
@@ -525,13 +544,8 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                     .efi_image
                     .ok_or_else(|| boot(format!("the medium has no EFI image for {name}")))?;
                 let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
-                let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
+                let (image, config) = efi_files(image, root_uuid, boot_uuid)?;
                 let mut out = Tree::new(Metadata::new(0o755, time));
-                let config = format!(
-                    "{}{}configfile $prefix/grub.cfg\n",
-                    crate::esp::MARK,
-                    menu::early(root_uuid, boot_uuid)
-                );
                 let vendor = parts.install.vendor();
                 let grub = crate::esp::vendor_image(removable);
                 let places = match parts.places.shared_esp {

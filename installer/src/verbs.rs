@@ -12,6 +12,7 @@ use lycia_installer::device::Disk;
 use lycia_installer::engine::{self, Consent, EngineError, Event};
 use lycia_installer::journal::{Journal, State};
 use lycia_installer::medium::Medium;
+use lycia_installer::obtain::{ObtainError, Origin};
 use lycia_installer::plan::PlanError;
 use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
 use lycia_installer::rescue;
@@ -30,6 +31,10 @@ pub enum Failure {
     Select(#[from] SelectError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Obtain(#[from] ObtainError),
+    #[error(transparent)]
+    BootRepair(#[from] lycia_installer::boot_repair::RepairError),
     #[error(transparent)]
     Answers(#[from] TomlError),
     #[error("{}:\n{problems}", file.display())]
@@ -68,7 +73,8 @@ impl Failure {
                 ApplyError::Changed(_) => 4,
                 _ => 8,
             },
-            Self::Answers(_) | Self::Problems { .. } => 2,
+            Self::Answers(_) | Self::Problems { .. } | Self::Obtain(_) => 2,
+            Self::BootRepair(_) => 1,
             Self::Engine(_)
             | Self::Probe(_)
             | Self::Allocator(_)
@@ -138,10 +144,14 @@ fn open_write(disk: &probe::Disk, views: &ViewArgs) -> Result<Disk, Failure> {
     })
 }
 
-/// The answers of a run: of a file, or those that `--disk` stands for.
-fn answers_of(what: &WhatArgs) -> Result<(AnswersFile, PathBuf), Failure> {
+/// The answers of a run: of the place that was named, or those that `--disk` stands for.
+pub(crate) fn answers_of(what: &WhatArgs, machine: &Machine) -> Result<(AnswersFile, PathBuf), Failure> {
     match (&what.answers, &what.disk) {
-        (Some(path), _) => Ok((read_answers(path)?, path.clone())),
+        (Some(place), _) => {
+            let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
+            let (text, name) = Origin::parse(place)?.read(machine, &what.views.dev, &command_line)?;
+            Ok((AnswersFile::parse(&text, &name)?, PathBuf::from(name)))
+        }
         (None, disk) => {
             let mut file = AnswersFile {
                 schema: SCHEMA,
@@ -170,7 +180,8 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
         let plan = engine::erase_only(disk, &mut device)?;
         return Ok(if json { plan.json()? + "\n" } else { plan.text() });
     }
-    let (prepared, _) = prepared(what, &machine, Secrets::Read, None)?;
+    let answers = answers_of(what, &machine)?;
+    let prepared = prepared(what, &machine, &answers, Secrets::Read, None)?;
     Ok(if json {
         prepared.plan.json()? + "\n"
     } else {
@@ -181,13 +192,14 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
 fn prepared(
     what: &WhatArgs,
     machine: &Machine,
+    (file, path): &(AnswersFile, PathBuf),
     secrets: Secrets,
     journal: Option<&Journal>,
-) -> Result<(engine::Prepared, AnswersFile), Failure> {
-    let (file, path) = answers_of(what)?;
-    let answers = file
-        .resolve(secrets)
-        .map_err(|problems| Failure::Problems { file: path, problems })?;
+) -> Result<engine::Prepared, Failure> {
+    let answers = file.resolve(secrets).map_err(|problems| Failure::Problems {
+        file: path.clone(),
+        problems,
+    })?;
     if let Layout::Directory(_) = answers.disk.layout {
         return Err(EngineError::Unsupported(
             "the layout `directory` is not written yet: use another one".to_owned(),
@@ -199,7 +211,7 @@ fn prepared(
     let mut device = open_read(disk, &what.views)?;
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
     let prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
-    Ok((prepared, file))
+    Ok(prepared)
 }
 
 /// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
@@ -275,7 +287,7 @@ impl Reporter {
 }
 
 /// Asks for the disk's short name on a terminal; none where nobody is there.
-fn ask(name: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn ask(name: &str) -> Result<Option<String>, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
@@ -292,8 +304,9 @@ pub(crate) fn install(
     resume: bool,
 ) -> Result<(), Failure> {
     let machine = probe(&views(&what.views))?;
+    let answers = answers_of(what, &machine)?;
+    let file = &answers.0;
     let journal = {
-        let (file, _) = answers_of(what)?;
         let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
         engine::interrupted(&mut open_read(disk, &what.views)?)?
     };
@@ -306,7 +319,7 @@ pub(crate) fn install(
         }
         _ => {}
     }
-    let (mut prepared, file) = prepared(what, &machine, Secrets::Read, journal.as_ref())?;
+    let mut prepared = prepared(what, &machine, &answers, Secrets::Read, journal.as_ref())?;
     print_text(&prepared.plan.text())?;
     if dry_run {
         return Ok(());
@@ -342,7 +355,7 @@ pub(crate) fn install(
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
     }
     let mut reporter = Reporter::new();
-    let result = prepared.execute(&file, &mut device, scratch.path(), journal, &mut |event| {
+    let result = prepared.execute(file, &mut device, scratch.path(), journal, &mut |event| {
         reporter.event(event)
     });
     reporter.end();
@@ -410,7 +423,7 @@ fn system_line(one: &rescue::Installed) -> String {
 }
 
 /// Installed systems of this machine.
-fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
+pub(crate) fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
     let machine = probe(&Views {
         sysfs: "/sys".into(),
         proc: "/proc".into(),
@@ -492,6 +505,17 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             one.check()?;
             format!("{} is sound\n", one.node())
         }
+        Verb::BootRepair {
+            system,
+            medium,
+            confirm,
+            dry_run,
+        } => crate::repair::boot_repair(system.as_deref(), &medium, confirm.as_deref(), dry_run)?,
+        Verb::Unattended {
+            medium,
+            scratch,
+            views,
+        } => crate::unattended::run(&medium, &scratch, &views)?,
         Verb::Undo { disk, views, confirm } => undo(&disk, &views, confirm.as_deref())?,
         Verb::Allocator {
             name: Some(name),

@@ -112,6 +112,8 @@ pub enum Source {
     Network {
         /// Lines as in `/etc/apk/repositories`.
         repositories: Vec<String>,
+        /// What `${mirror}` in a line stands for, in the order in which they are asked.
+        mirrors: Vec<String>,
         /// Files with public keys.
         keys: Vec<PathBuf>,
     },
@@ -595,7 +597,7 @@ impl Resolver {
         let table = &file.source;
         match table.kind.as_deref() {
             None | Some("local") => {
-                if !table.repositories.is_empty() || !table.keys.is_empty() {
+                if !table.repositories.is_empty() || !table.keys.is_empty() || !table.mirrors.is_empty() {
                     self.wrong("source.repositories", "it means nothing unless kind is `network`");
                 }
                 Source::Local
@@ -607,8 +609,27 @@ impl Resolver {
                         "name at least one, as in /etc/apk/repositories",
                     );
                 }
+                let named = table
+                    .repositories
+                    .iter()
+                    .any(|line| line.contains(crate::source::MIRROR));
+                if named == table.mirrors.is_empty() {
+                    self.wrong(
+                        "source.mirrors",
+                        "mirrors and `${mirror}` in a line of source.repositories go together",
+                    );
+                }
+                for (at, mirror) in table.mirrors.iter().enumerate() {
+                    if !mirror.starts_with("https://") && !mirror.starts_with("http://") {
+                        self.wrong(
+                            &format!("source.mirrors[{at}]"),
+                            format!("`{mirror}` begins with neither https:// nor http://"),
+                        );
+                    }
+                }
                 Source::Network {
                     repositories: table.repositories.clone(),
+                    mirrors: table.mirrors.clone(),
                     keys: table.keys.clone(),
                 }
             }

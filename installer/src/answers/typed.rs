@@ -113,6 +113,9 @@ pub struct SourceTable {
     /// With `network`: lines as in `/etc/apk/repositories`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<String>,
+    /// With `network`: servers that have the same, in the order in which they are asked; `${mirror}` in a repository stands for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
     /// With `network`: files with public keys, beside those of the medium.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<PathBuf>,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
-const ANSWERS: &str = r#"
+pub(crate) const ANSWERS: &str = r#"
 schema = 1
 [disk]
 select = "S1"
@@ -50,14 +50,14 @@ enable = ["sshd"]
 serial = "ttyS0,115200"
 "#;
 
-struct Run {
-    fixture: Fixture,
-    image: tempfile::NamedTempFile,
+pub(crate) struct Run {
+    pub(crate) fixture: Fixture,
+    pub(crate) image: tempfile::NamedTempFile,
     machine: Machine,
-    file: AnswersFile,
+    pub(crate) file: AnswersFile,
 }
 
-fn run(text: &str) -> Run {
+pub(crate) fn run(text: &str) -> Run {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(2 << 30).unwrap();
     let machine = Machine {
@@ -75,7 +75,7 @@ fn run(text: &str) -> Run {
 }
 
 impl Run {
-    fn prepare(&self) -> Result<Prepared, EngineError> {
+    pub(crate) fn prepare(&self) -> Result<Prepared, EngineError> {
         let answers = self.file.resolve(Secrets::Read).unwrap();
         let mut device = Disk::open_read(self.image.path(), 512).unwrap();
         let journal = interrupted(&mut device).unwrap();
@@ -89,7 +89,7 @@ impl Run {
         )
     }
 
-    fn execute(&self, prepared: &Prepared) -> Vec<String> {
+    pub(crate) fn execute(&self, prepared: &Prepared) -> Vec<String> {
         let scratch = tempfile::tempdir().unwrap();
         let mut device = Disk::open_write(self.image.path(), 512).unwrap();
         let journal = interrupted(&mut device).unwrap();
@@ -100,7 +100,7 @@ impl Run {
         warnings
     }
 
-    fn root(&self, plan: &Plan) -> Tree {
+    pub(crate) fn root(&self, plan: &Plan) -> Tree {
         let span = plan.region(Action::Ext4).unwrap().span;
         let mut image = File::open(self.image.path()).unwrap();
         image.seek(SeekFrom::Start(span.start)).unwrap();

@@ -1,0 +1,798 @@
+//! Making an installed system start again: boot loader for BIOS and UEFI, menu and initramfs are written as the installation wrote them.
+//!
+//! What is to be written is computed first and can be shown. Files go below the mounted root and EFI system partition, each under another name that is
+//! then renamed; directories of other systems on the EFI system partition are not touched. Then, with nothing mounted any more, come the core image, the
+//! code of the first sector (the table in the same sector stays) and, where it holds no file system any more, the EFI system partition. What is
+//! written over on the disk itself is kept as a file in the root first. Running it again does the same again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use lycia_boot::{grub, menu};
+use lycia_media::fat;
+use lycia_media::partition::Guid;
+use lycia_media::partition::mbr::CODE_LEN;
+use lycia_tree::{Content, Metadata, Node, Pack, Timestamp, Tree};
+
+use crate::answers::typed::AnswersFile;
+use crate::device::{BlockDevice, Span, Window};
+use crate::found::{Found, file_system, hex, look};
+use crate::medium::{FirmwareKind, Medium};
+use crate::system::{SystemError, bios_boot_loader, efi_files, folder, installed_initramfs};
+
+/// Where the installation left its records, and where this leaves its own, below the root.
+const RECORDS: &str = "var/log/lycia-install";
+const SAVED: &str = "var/log/lycia-install/boot-repair";
+const MENU: &str = "boot/grub/grub.cfg";
+/// Most files of a root that are looked at.
+const ENTRIES_MAX: usize = 1 << 20;
+/// Largest text that is read.
+const TEXT_MAX: u64 = 1 << 20;
+/// Bytes of a partition's beginning that are kept before it is formatted.
+const KEPT: u64 = 1 << 20;
+
+/// Why a system cannot be repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// Something cannot be read or written.
+    #[error("{doing} {}: {source}; running the same command again does no harm", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A part of the boot loader or of the initramfs cannot be made.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// The system is not one that can be repaired.
+    #[error("{0}. Nothing was written")]
+    Unfit(String),
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RepairError {
+    let path = path.to_owned();
+    move |source| RepairError::Io { doing, path, source }
+}
+
+/// A file to be written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Put {
+    /// Relative to the root, or to the EFI system partition.
+    path: String,
+    content: Content,
+}
+
+/// The EFI system partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Esp {
+    None,
+    /// It has a file system: files are put into it.
+    Files(Vec<Put>),
+    /// It has none any more: it is made anew, with the serial number that fstab names.
+    Format {
+        span: Span,
+        serial: u32,
+        files: Vec<Put>,
+    },
+}
+
+/// Bytes of the disk itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Raw {
+    what: &'static str,
+    at: u64,
+    bytes: Vec<u8>,
+    differs: bool,
+}
+
+/// What a repair writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Repair {
+    title: String,
+    disk: String,
+    root: Vec<Put>,
+    esp: Esp,
+    raw: Vec<Raw>,
+    notes: Vec<String>,
+    time: Timestamp,
+}
+
+/// What is to be repaired.
+pub struct Broken<'a> {
+    /// The disk, as people know it.
+    pub disk: &'a str,
+    /// The root, mounted.
+    pub root: &'a Path,
+    /// UUID of the root file system.
+    pub root_uuid: &'a str,
+    /// The EFI system partition, mounted, if it can be.
+    pub esp: Option<&'a Path>,
+    /// The running kernel's command line.
+    pub command_line: &'a str,
+}
+
+/// The partition that `/boot/efi` of the root's fstab names, or the only one of that kind on the disk.
+#[must_use]
+pub fn esp_partition(root: &Path, found: &Found) -> Option<(u32, Span, Option<String>)> {
+    let uuid = fstab_esp(root);
+    let esps: Vec<_> = found
+        .partitions
+        .iter()
+        .filter(|one| one.kind == Some(Guid::EFI_SYSTEM))
+        .collect();
+    let named = found
+        .partitions
+        .iter()
+        .find(|one| uuid.is_some() && one.uuid.as_deref() == uuid.as_deref());
+    let one = match (named, &esps[..]) {
+        (Some(named), _) => named,
+        // Its file system is gone, and with it the number.
+        (None, [one]) => one,
+        _ => return None,
+    };
+    Some((one.number, one.span, uuid))
+}
+
+/// The UUID of `/boot/efi` in fstab(5).
+fn fstab_esp(root: &Path) -> Option<String> {
+    let text = text_of(&root.join("etc/fstab"))?;
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (device, place) = (words.next()?, words.next()?);
+        (place == "/boot/efi").then(|| device.strip_prefix("UUID=").map(str::to_owned))?
+    })
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    use io::Read as _;
+    let mut text = String::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(TEXT_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// What a menu that is there says of its entries: consoles, other words, seconds that it waits.
+#[derive(Debug, PartialEq, Eq)]
+struct Old {
+    consoles: Vec<String>,
+    arguments: String,
+    timeout: u32,
+}
+
+/// Reads a menu that the installation wrote.
+fn old_menu(text: &str) -> Option<Old> {
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find_map(|line| line.strip_prefix("linux "))?;
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let consoles = words.iter().filter_map(|word| word.strip_prefix("console="));
+    let others = words.iter().filter(|word| {
+        !word.starts_with("console=") && !word.starts_with("root=") && **word != "ro" && **word != "quiet"
+    });
+    let timeout = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("set timeout="))?;
+    Some(Old {
+        consoles: consoles.map(str::to_owned).collect(),
+        arguments: others.copied().collect::<Vec<_>>().join(" "),
+        timeout: timeout.parse().ok()?,
+    })
+}
+
+/// What the menu is to say, from the menu that is there, or from the records of the installation.
+fn wanted_menu(broken: &Broken<'_>, medium: &Medium, notes: &mut Vec<String>) -> Old {
+    if let Some(old) = text_of(&broken.root.join(MENU)).as_deref().and_then(old_menu) {
+        return old;
+    }
+    let recorded = text_of(&broken.root.join(RECORDS).join("answers.toml"))
+        .and_then(|text| AnswersFile::parse(&text, "answers.toml").ok());
+    notes.push(match recorded {
+        Some(_) => "the menu cannot be read: it is made from the records of the installation".to_owned(),
+        None => "neither menu nor records can be read: the menu is made with what is usual".to_owned(),
+    });
+    let boot = recorded.unwrap_or_default().boot;
+    let serial = boot.serial.clone().filter(|console| console != "none");
+    let now = broken
+        .command_line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("console="))
+        .rfind(|console| !console.starts_with("tty0"))
+        .map(str::to_owned);
+    let consoles = match serial.or(now) {
+        Some(serial) => vec!["tty0".to_owned(), serial],
+        None => vec![],
+    };
+    let extra = boot.arguments.as_deref().unwrap_or_default();
+    Old {
+        consoles,
+        arguments: [medium.install.boot.arguments.as_str(), extra]
+            .join(" ")
+            .trim()
+            .to_owned(),
+        timeout: boot.timeout.unwrap_or(3),
+    }
+}
+
+/// The parts of a mounted root that what boots it is made of.
+fn tree_of(root: &Path) -> Result<Tree, RepairError> {
+    let mut tree = Tree::new(Metadata::new(0o755, Timestamp::from_seconds(0)));
+    let mut count = 0;
+    // Topmost links (/lib, /bin); then folders, some with everything below.
+    let mut waiting: Vec<(PathBuf, bool)> = vec![("".into(), false), ("usr".into(), false)];
+    for (folder, deep) in [
+        ("boot", false),
+        ("usr/bin", false),
+        ("usr/lib", false),
+        ("usr/lib/modules", true),
+        ("usr/lib/lycia", true),
+        ("usr/lib/grub", true),
+    ] {
+        waiting.push((folder.into(), deep));
+    }
+    while let Some((folder, deep)) = waiting.pop() {
+        let place = root.join(&folder);
+        let entries = match fs::read_dir(&place) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io_error("reading", &place)(error)),
+        };
+        let metadata =
+            |mode: u32, time: i64| Metadata::new((mode & 0o7777) as u16, Timestamp::from_seconds(time));
+        let odd = |error: lycia_tree::TreeError| RepairError::Unfit(error.to_string());
+        tree.make_directories(folder.as_os_str().as_bytes(), metadata(0o755, 0))
+            .map_err(odd)?;
+        for entry in entries {
+            let entry = entry.map_err(io_error("reading", &place))?;
+            count += 1;
+            if count > ENTRIES_MAX {
+                return Err(RepairError::Unfit(format!(
+                    "{} has too many files",
+                    place.display()
+                )));
+            }
+            let path = folder.join(entry.file_name());
+            let real = entry.path();
+            let about = fs::symlink_metadata(&real).map_err(io_error("reading", &real))?;
+            use std::os::unix::fs::MetadataExt as _;
+            let bytes = path.as_os_str().as_bytes();
+            if about.is_symlink() {
+                let target = fs::read_link(&real).map_err(io_error("reading", &real))?;
+                let node = Node::Symlink(target.into_os_string().into_encoded_bytes());
+                tree.insert(bytes, metadata(0o777, about.mtime()), node)
+                    .map_err(odd)?;
+            } else if about.is_dir() {
+                if deep {
+                    waiting.push((path, true));
+                }
+            } else if about.is_file() && !folder.as_os_str().is_empty() {
+                let content = if about.len() == 0 {
+                    Content::empty()
+                } else {
+                    Pack::open(&real, about.len())
+                        .and_then(|pack| pack.range(0, about.len()))
+                        .map_err(|error| RepairError::Unfit(format!("{}: {error}", real.display())))?
+                };
+                tree.write(bytes, metadata(about.mode(), about.mtime()), content)
+                    .map_err(odd)?;
+            }
+        }
+    }
+    Ok(tree)
+}
+
+/// The time that an installation gives to what no package dates: that of the newest package (`t:` in the database).
+fn time_of(root: &Path) -> Result<Timestamp, RepairError> {
+    use io::BufRead as _;
+    let path = ["usr/lib/apk/db/installed", "lib/apk/db/installed"]
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.exists());
+    let mut newest = 0;
+    if let Some(path) = path {
+        let file = fs::File::open(&path).map_err(io_error("reading", &path))?;
+        for line in io::BufReader::new(file).split(b'\n') {
+            let line = line.map_err(io_error("reading", &path))?;
+            let seconds = line
+                .strip_prefix(b"t:")
+                .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+            newest = newest.max(seconds.unwrap_or(0));
+        }
+    }
+    Ok(Timestamp::from_seconds(newest))
+}
+
+/// Folders below `EFI` of a mounted EFI system partition whose `grub.cfg` looks for this root, with the names of the images there.
+fn own_folders(esp: &Path, root_uuid: &str) -> BTreeMap<String, Vec<String>> {
+    let mut out = BTreeMap::new();
+    for entry in fs::read_dir(esp.join("EFI")).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let config = fs::read_dir(entry.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find_map(|file| {
+                file.file_name()
+                    .eq_ignore_ascii_case("grub.cfg")
+                    .then(|| text_of(&file.path()))?
+            });
+        if config.is_some_and(|text| text.contains(root_uuid)) {
+            let images = fs::read_dir(entry.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|file| file.file_name().into_string().ok())
+                .filter(|name| name.to_ascii_lowercase().ends_with(".efi"))
+                .collect();
+            out.insert(name, images);
+        }
+    }
+    out
+}
+
+/// The name of a file of a folder, whatever the case of its letters.
+fn there(folder: &Path, name: &str) -> bool {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().eq_ignore_ascii_case(name))
+}
+
+/// Computes what a repair writes. `device` is the system's disk.
+///
+/// # Errors
+/// When the root lacks what is needed, or something cannot be read.
+pub fn plan(
+    broken: &Broken<'_>,
+    medium: &Medium,
+    device: &mut dyn BlockDevice,
+) -> Result<Repair, RepairError> {
+    let found = look(device).map_err(io_error("reading", Path::new(broken.disk)))?;
+    let (tree, time) = (tree_of(broken.root)?, time_of(broken.root)?);
+    let mut notes = Vec::new();
+    let kernels = lycia_boot::kernels(&tree).map_err(|error| RepairError::Unfit(error.to_string()))?;
+    let mut versions: Vec<String> = kernels.into_iter().map(|kernel| kernel.version).collect();
+    versions.sort_by(|a, b| lycia_apk::version::compare(b, a).then_with(|| b.cmp(a)));
+    if versions.is_empty() {
+        return Err(RepairError::Unfit(format!(
+            "{} has no /boot/vmlinuz-VERSION: install a kernel package in it first, with `lycia-install chroot`",
+            broken.root.display()
+        )));
+    }
+    let mut root = Vec::new();
+    for version in &versions {
+        let archive = installed_initramfs(&tree, version, &medium.install.initramfs, time)?;
+        root.push(Put {
+            path: menu::initramfs_path(version),
+            content: archive.into(),
+        });
+    }
+    let old = wanted_menu(broken, medium, &mut notes);
+    let text = menu::text(&menu::Installed {
+        title: &medium.install.name,
+        root_uuid: broken.root_uuid,
+        // An encrypted root, which alone has /boot apart, is not found by `rescue::systems`.
+        boot_uuid: None,
+        kernels: &versions,
+        consoles: &old.consoles,
+        arguments: &old.arguments,
+        timeout: old.timeout,
+    });
+    root.push(Put {
+        path: MENU.to_owned(),
+        content: text.into(),
+    });
+    let (mut esp, mut raw) = (Esp::None, Vec::new());
+    for platform in &medium.install.grub {
+        let name = &platform.platform;
+        let files = folder(&tree, &format!("usr/lib/grub/{name}"))?;
+        if files.is_empty() {
+            notes.push(format!(
+                "the system has no package with GRUB for {name}: left as it is"
+            ));
+            continue;
+        }
+        for (module, content) in &files {
+            if module.ends_with(".mod") || module.ends_with(".lst") {
+                root.push(Put {
+                    path: format!("boot/grub/{name}/{module}"),
+                    content: content.clone(),
+                });
+            }
+        }
+        match platform.firmware {
+            FirmwareKind::Bios => raw = bios(broken, &found, &files, device, &mut notes)?,
+            FirmwareKind::Uefi => {
+                let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
+                esp = uefi(broken, medium, &found, removable, device, &mut notes)?;
+            }
+        }
+    }
+    // What is right already is not written again.
+    root.retain(|put| fs::read(broken.root.join(&put.path)).ok().as_deref() != Some(put.content.bytes()));
+    Ok(Repair {
+        title: medium.install.name.clone(),
+        disk: broken.disk.to_owned(),
+        root,
+        esp,
+        raw,
+        notes,
+        time,
+    })
+}
+
+/// Core image and boot sector, where the disk has a place for them.
+fn bios(
+    broken: &Broken<'_>,
+    found: &Found,
+    files: &grub::Files,
+    device: &mut dyn BlockDevice,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Raw>, RepairError> {
+    let place = found
+        .partitions
+        .iter()
+        .find(|one| one.kind == Some(Guid::BIOS_BOOT));
+    let Some(place) = place else {
+        notes.push("the disk has no BIOS boot partition: nothing is done for BIOS".to_owned());
+        return Ok(Vec::new());
+    };
+    let (core, code) = bios_boot_loader(files, broken.root_uuid, None, place.span.start)?;
+    if core.len() as u64 > place.span.size {
+        return Err(RepairError::Unfit(format!(
+            "GRUB's core image has {} bytes, the BIOS boot partition {}",
+            core.len(),
+            place.span.size
+        )));
+    }
+    let mut out = Vec::new();
+    for (what, at, bytes) in [
+        ("core image in the BIOS boot partition", place.span.start, core),
+        (
+            "code of the first sector (the table in it stays)",
+            0,
+            code[..CODE_LEN].to_vec(),
+        ),
+    ] {
+        let mut now = vec![0; bytes.len()];
+        read_any(device, at, &mut now).map_err(io_error("reading", Path::new(broken.disk)))?;
+        out.push(Raw {
+            what,
+            at,
+            differs: now != bytes,
+            bytes,
+        });
+    }
+    Ok(out)
+}
+
+/// Images and configuration on the EFI system partition.
+fn uefi(
+    broken: &Broken<'_>,
+    medium: &Medium,
+    found: &Found,
+    removable: &str,
+    device: &mut dyn BlockDevice,
+    notes: &mut Vec<String>,
+) -> Result<Esp, RepairError> {
+    let Some((_, span, uuid)) = esp_partition(broken.root, found) else {
+        notes
+            .push("the disk has no EFI system partition of this system: nothing is done for UEFI".to_owned());
+        return Ok(Esp::None);
+    };
+    let path = medium.directory.join("EFI/BOOT").join(removable);
+    let image = fs::read(&path).map_err(io_error("reading", &path))?;
+    let (image, config) = efi_files(&image, broken.root_uuid, None)?;
+    let pair = |folder: &str, name: &str| {
+        [
+            Put {
+                path: format!("EFI/{folder}/{name}"),
+                content: image.clone().into(),
+            },
+            Put {
+                path: format!("EFI/{folder}/grub.cfg"),
+                content: config.clone().into(),
+            },
+        ]
+    };
+    let Some(esp) = broken.esp else {
+        if file_system(device, span).is_some_and(|found| found.kind == "vfat") {
+            return Err(RepairError::Unfit(
+                "the EFI system partition has a FAT volume that cannot be mounted: repair it first (fsck.fat)"
+                    .to_owned(),
+            ));
+        }
+        let serial = uuid.as_deref().and_then(serial_of).ok_or_else(|| {
+            RepairError::Unfit(
+                "the EFI system partition has no file system, and fstab does not say which serial number it had"
+                    .to_owned(),
+            )
+        })?;
+        notes.push(
+            "the EFI system partition has no file system any more: it is made anew. What other systems had there is lost already"
+                .to_owned(),
+        );
+        return Ok(Esp::Format {
+            span,
+            serial,
+            files: pair("BOOT", removable).into(),
+        });
+    };
+    let (vendor, own_image) = (medium.install.vendor(), crate::esp::vendor_image(removable));
+    let own = own_folders(esp, broken.root_uuid);
+    let mut files = Vec::new();
+    for (folder, images) in &own {
+        let mut names: Vec<&str> = images.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            let fallback = folder.eq_ignore_ascii_case("BOOT");
+            names.push(if fallback { removable } else { &own_image });
+        }
+        for name in names {
+            files.extend(pair(folder, name));
+        }
+    }
+    let fallback = esp.join("EFI/BOOT");
+    if !there(&fallback, removable) && !there(&fallback, "grub.cfg") {
+        files.extend(pair("BOOT", removable));
+    } else if own.is_empty() {
+        notes.push(format!(
+            "the fallback path belongs to another system and stays: choose \\EFI\\{vendor} in the firmware"
+        ));
+        files.extend(pair(vendor, &own_image));
+    }
+    files.dedup();
+    files.retain(|put| fs::read(esp.join(&put.path)).ok().as_deref() != Some(put.content.bytes()));
+    Ok(Esp::Files(files))
+}
+
+/// `ABCD-1234` as a number.
+fn serial_of(text: &str) -> Option<u32> {
+    let (high, low) = text.split_once('-')?;
+    (high.len() == 4 && low.len() == 4)
+        .then(|| Some(u32::from_str_radix(high, 16).ok()? << 16 | u32::from_str_radix(low, 16).ok()?))?
+}
+
+/// Reads what need not be whole sectors.
+fn read_any(device: &mut dyn BlockDevice, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+    let sector = u64::from(device.sector());
+    let start = at / sector * sector;
+    let end = (at + bytes.len() as u64).next_multiple_of(sector);
+    let mut whole = vec![0; (end - start) as usize];
+    device.read_at(start, &mut whole)?;
+    let from = (at - start) as usize;
+    bytes.copy_from_slice(&whole[from..from + bytes.len()]);
+    Ok(())
+}
+
+/// Writes what need not be whole sectors: the rest of a sector keeps its bytes.
+fn write_any(device: &mut dyn BlockDevice, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let sector = u64::from(device.sector());
+    let start = at / sector * sector;
+    let end = (at + bytes.len() as u64).next_multiple_of(sector);
+    let mut whole = vec![0; (end - start) as usize];
+    device.read_at(start, &mut whole)?;
+    let from = (at - start) as usize;
+    whole[from..from + bytes.len()].copy_from_slice(bytes);
+    device.write_at(start, &whole)
+}
+
+/// Puts a file there in one moment.
+fn put(base: &Path, put: &Put, mode: u32) -> Result<(), RepairError> {
+    let place = base.join(&put.path);
+    let failed = io_error("writing", &place);
+    let write = || -> io::Result<()> {
+        let folder = place.parent().unwrap_or(base);
+        fs::create_dir_all(folder)?;
+        let aside = folder.join(".lycia-new");
+        let _ = fs::remove_file(&aside);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&aside)?;
+        file.write_all(put.content.bytes())?;
+        // FAT knows no modes.
+        let _ = file.set_permissions(fs::Permissions::from_mode(mode));
+        file.sync_all()?;
+        fs::rename(&aside, &place)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(failed)
+}
+
+impl Repair {
+    /// The plan for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!("Repair the boot of {} on {}\n", self.title, self.disk);
+        let line = |out: &mut String, text: String| {
+            out.push_str("  ");
+            out.push_str(&text);
+            out.push('\n');
+        };
+        for note in &self.notes {
+            line(&mut out, format!("note: {note}"));
+        }
+        let modules = self
+            .root
+            .iter()
+            .filter(|put| put.path.starts_with("boot/grub/") && put.path != MENU);
+        let modules = modules.count();
+        for put in self
+            .root
+            .iter()
+            .filter(|put| !put.path.starts_with("boot/grub/") || put.path == MENU)
+        {
+            line(
+                &mut out,
+                format!("write /{} ({} bytes)", put.path, put.content.len()),
+            );
+        }
+        if modules > 0 {
+            line(
+                &mut out,
+                format!("write {modules} modules of GRUB below /boot/grub"),
+            );
+        }
+        let (files, format) = match &self.esp {
+            Esp::None => (&[][..], None),
+            Esp::Files(files) => (&files[..], None),
+            Esp::Format { span, files, .. } => (&files[..], Some(span)),
+        };
+        if let Some(span) = format {
+            line(
+                &mut out,
+                format!(
+                    "format the EFI system partition, bytes {} to {}",
+                    span.start,
+                    span.end()
+                ),
+            );
+        }
+        for put in files {
+            line(
+                &mut out,
+                format!(
+                    "write \\{} on the EFI system partition",
+                    put.path.replace('/', "\\")
+                ),
+            );
+        }
+        for raw in self.raw.iter().filter(|raw| raw.differs) {
+            line(
+                &mut out,
+                format!(
+                    "write the {}, {} bytes from byte {}",
+                    raw.what,
+                    raw.bytes.len(),
+                    raw.at
+                ),
+            );
+        }
+        if self.is_done() {
+            line(
+                &mut out,
+                "everything is as it should be: nothing is written".to_owned(),
+            );
+        }
+        out
+    }
+
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let esp = match &self.esp {
+            Esp::None => true,
+            Esp::Files(files) => files.is_empty(),
+            Esp::Format { .. } => false,
+        };
+        self.root.is_empty() && esp && self.raw.iter().all(|raw| !raw.differs)
+    }
+
+    /// Writes the files, and keeps in the root what [`Self::write_disk`] will write over. `device` is only read.
+    ///
+    /// # Errors
+    /// At the first file that cannot be written.
+    pub fn write_files(
+        &self,
+        root: &Path,
+        esp: Option<&Path>,
+        device: &mut dyn BlockDevice,
+    ) -> Result<(), RepairError> {
+        let keep = |name: String, bytes: Vec<u8>| {
+            let file = Put {
+                path: format!("{SAVED}/{name}"),
+                content: bytes.into(),
+            };
+            // The first copy is the one from before any repair.
+            if root.join(&file.path).exists() {
+                Ok(())
+            } else {
+                put(root, &file, 0o600)
+            }
+        };
+        let disk = Path::new(&self.disk);
+        for raw in self.raw.iter().filter(|raw| raw.differs) {
+            let mut now = vec![0; raw.bytes.len()];
+            read_any(device, raw.at, &mut now).map_err(io_error("reading", disk))?;
+            keep(format!("bytes-from-{}-{}", raw.at, &hex(&now)[..8]), now)?;
+        }
+        if let Esp::Format { span, .. } = &self.esp {
+            let mut now = vec![0; KEPT.min(span.size) as usize];
+            read_any(device, span.start, &mut now).map_err(io_error("reading", disk))?;
+            keep(format!("bytes-from-{}-{}", span.start, &hex(&now)[..8]), now)?;
+        }
+        let log = Put {
+            path: format!("{SAVED}/plan.txt"),
+            content: self.text().into(),
+        };
+        put(root, &log, 0o600)?;
+        for file in &self.root {
+            put(root, file, 0o644)?;
+        }
+        if let (Esp::Files(files), Some(esp)) = (&self.esp, esp) {
+            for file in files {
+                put(esp, file, 0o644)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what lies on the disk itself. Nothing of it may be mounted.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_disk(&self, device: &mut dyn BlockDevice) -> Result<(), RepairError> {
+        let disk = PathBuf::from(&self.disk);
+        if let Esp::Format { span, serial, files } = &self.esp {
+            let time = self.time;
+            let mut tree = Tree::new(Metadata::new(0o755, time));
+            for file in files {
+                let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
+                    .and_then(|_| {
+                        tree.write(
+                            file.path.as_bytes(),
+                            Metadata::new(0o644, time),
+                            file.content.clone(),
+                        )
+                    })
+                    .map_err(|error| RepairError::Unfit(error.to_string()))?;
+            }
+            let sector = device.sector();
+            let volume = fat::Volume {
+                label: Some("ESP".to_owned()),
+                serial: *serial,
+                time,
+                // As the installation has it: FAT32 has at least 65,525 clusters.
+                width: (span.size / u64::from(sector) > 66_600).then_some(fat::Width::Fat32),
+                size: span.size,
+            };
+            let mut nothing = |_| ();
+            let mut window = Window::new(device, *span, &mut nothing);
+            fat::write_sectors(&mut window, 0, sector, &tree, &volume).map_err(|error| {
+                io_error("formatting the EFI system partition of", &disk)(io::Error::other(error))
+            })?;
+            device.flush().map_err(io_error("writing", &disk))?;
+        }
+        // The core image before the sector that starts it.
+        for raw in self.raw.iter().filter(|raw| raw.differs) {
+            write_any(device, raw.at, &raw.bytes).map_err(io_error("writing", &disk))?;
+            device.flush().map_err(io_error("writing", &disk))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

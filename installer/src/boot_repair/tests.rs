@@ -1,0 +1,270 @@
+//! Repairs of systems that were installed onto image files and then damaged.
+
+use super::*;
+use crate::device::Disk;
+use crate::engine::tests::{ANSWERS, Run, run};
+use crate::fixture::{KERNEL, write_tree};
+use crate::plan::{Action, Plan};
+use std::os::unix::fs::FileExt as _;
+
+struct System {
+    run: Run,
+    plan: Plan,
+    /// What stands for the mounted root and EFI system partition.
+    root: tempfile::TempDir,
+    esp: tempfile::TempDir,
+    root_uuid: String,
+}
+
+fn installed() -> System {
+    let run = run(ANSWERS);
+    let prepared = run.prepare().unwrap();
+    run.execute(&prepared);
+    let plan = prepared.plan;
+    let (root, esp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_tree(&run.root(&plan), root.path());
+    let fstab = fs::read_to_string(root.path().join("etc/fstab")).unwrap();
+    let line = fstab
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some("/"));
+    let uuid = line.unwrap().split_whitespace().next().unwrap();
+    let system = System {
+        root_uuid: uuid.strip_prefix("UUID=").unwrap().to_owned(),
+        run,
+        plan,
+        root,
+        esp,
+    };
+    write_tree(&system.esp_tree(), system.esp.path());
+    system
+}
+
+impl System {
+    fn disk(&self, write: bool) -> Disk {
+        let path = self.run.image.path();
+        if write {
+            Disk::open_write(path, 512)
+        } else {
+            Disk::open_read(path, 512)
+        }
+        .unwrap()
+    }
+
+    fn span(&self, action: Action) -> Span {
+        self.plan.region(action).unwrap().span
+    }
+
+    fn esp_tree(&self) -> Tree {
+        let mut device = self.disk(false);
+        let mut nothing = |_| ();
+        let window = Window::new(&mut device, self.span(Action::Fat32), &mut nothing);
+        fat::Reader::open(window, fat::Limits::default())
+            .unwrap()
+            .tree()
+            .unwrap()
+    }
+
+    fn plan_repair(&self, mounted: bool) -> Result<Repair, RepairError> {
+        let broken = Broken {
+            disk: "/dev/sda",
+            root: self.root.path(),
+            root_uuid: &self.root_uuid,
+            esp: mounted.then_some(self.esp.path()),
+            command_line: "console=ttyS1,9600",
+        };
+        plan(&broken, &self.run.fixture.medium(), &mut self.disk(false))
+    }
+
+    fn repair(&self, mounted: bool) -> Repair {
+        let repair = self.plan_repair(mounted).unwrap();
+        let esp = mounted.then_some(self.esp.path());
+        repair
+            .write_files(self.root.path(), esp, &mut self.disk(false))
+            .unwrap();
+        repair.write_disk(&mut self.disk(true)).unwrap();
+        repair
+    }
+
+    /// The bytes of the disk outside of the root's file system, which is not written here.
+    fn bytes(&self) -> Vec<u8> {
+        let root = self.span(Action::Ext4);
+        let image = self.run.image.as_file();
+        let mut bytes = vec![0; root.start as usize];
+        image.read_exact_at(&mut bytes, 0).unwrap();
+        let mut end = vec![0; (image.metadata().unwrap().len() - root.end()) as usize];
+        image.read_exact_at(&mut end, root.end()).unwrap();
+        bytes.extend(end);
+        bytes
+    }
+
+    fn zero(&self, span: Span) {
+        let zeros = vec![0; span.size as usize];
+        self.run.image.as_file().write_all_at(&zeros, span.start).unwrap();
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root.path().join(path)).unwrap()
+    }
+}
+
+/// One installation for all: it is the dear part. Each leaves a system that starts, but for the last.
+#[test]
+fn whatever_was_done_to_a_system_it_starts_again() {
+    let system = installed();
+    what_was_destroyed_is_as_the_installation_wrote_it(&system);
+    words_that_somebody_added_to_the_menu_stay(&system);
+    an_esp_without_a_file_system_is_made_as_it_was(&system);
+    the_fallback_path_of_another_system_stays(&system);
+    a_root_without_a_kernel_is_refused(&system);
+}
+
+fn what_was_destroyed_is_as_the_installation_wrote_it(system: &System) {
+    let repair = system.plan_repair(true).unwrap();
+    assert!(repair.is_done(), "{}", repair.text());
+    let before = system.bytes();
+    let root = system.root.path();
+    let initramfs = format!("boot/initramfs-{KERNEL}.img");
+    let files = [MENU, initramfs.as_str(), "boot/grub/i386-pc/normal.mod"];
+    let were: Vec<Vec<u8>> = files
+        .iter()
+        .map(|file| fs::read(root.join(file)).unwrap())
+        .collect();
+
+    // Code of the boot sector, core image, menu, initramfs, a module, the image for UEFI: all gone or damaged.
+    system.zero(Span { start: 0, size: 440 });
+    system.zero(system.span(Action::BootLoader));
+    for file in files {
+        fs::remove_file(root.join(file)).unwrap();
+    }
+    fs::write(root.join(MENU), "damaged").unwrap();
+    let image = system.esp.path().join("EFI/BOOT/BOOTX64.EFI");
+    let image_was = fs::read(&image).unwrap();
+    fs::write(&image, &image_was[..1000]).unwrap();
+    // Another system's folder, beside ours.
+    let windows = system.esp.path().join("EFI/Microsoft/Boot/bootmgfw.efi");
+    fs::create_dir_all(windows.parent().unwrap()).unwrap();
+    fs::write(&windows, "theirs").unwrap();
+
+    let repair = system.plan_repair(true).unwrap();
+    let text = repair.text();
+    for part in [
+        "write /boot/grub/grub.cfg",
+        &format!("write /{initramfs}"),
+        "1 modules of GRUB",
+        "\\EFI\\BOOT\\BOOTX64.EFI",
+        "core image in the BIOS boot partition",
+        "code of the first sector",
+        "from the records",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("Microsoft") && !text.contains("format"), "{text}");
+    // Planning wrote nothing.
+    assert!(system.bytes() != before);
+    assert_eq!(system.text(MENU), "damaged");
+    // Stopped between files and disk: the next run does the rest.
+    repair
+        .write_files(root, Some(system.esp.path()), &mut system.disk(false))
+        .unwrap();
+    let rest = system.plan_repair(true).unwrap();
+    assert!(
+        !rest.is_done() && !rest.text().contains("initramfs"),
+        "{}",
+        rest.text()
+    );
+    system.repair(true);
+    assert!(
+        system.bytes() == before,
+        "the disk is not what the installation wrote"
+    );
+    for (file, was) in files.iter().zip(&were) {
+        assert!(fs::read(root.join(file)).unwrap() == *was, "{file}");
+    }
+    assert!(fs::read(&image).unwrap() == image_was);
+    assert_eq!(fs::read(&windows).unwrap(), b"theirs");
+    assert!(system.plan_repair(true).unwrap().is_done());
+    // What was written over is kept, for root alone.
+    let saved: Vec<_> = fs::read_dir(root.join(SAVED)).unwrap().flatten().collect();
+    assert!(saved.len() >= 3, "{saved:?}");
+    for file in saved {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+fn an_esp_without_a_file_system_is_made_as_it_was(system: &System) {
+    let before = system.bytes();
+    let span = system.span(Action::Fat32);
+    system.zero(span);
+    let repair = system.plan_repair(false).unwrap();
+    assert!(
+        repair.text().contains("format the EFI system partition"),
+        "{}",
+        repair.text()
+    );
+    system.repair(false);
+    assert!(
+        system.bytes() == before,
+        "the partition is not what the installation wrote"
+    );
+    // A volume that is there and does not mount is never formatted.
+    let error = system.plan_repair(false).unwrap_err().to_string();
+    assert!(error.contains("fsck.fat"), "{error}");
+}
+
+fn the_fallback_path_of_another_system_stays(system: &System) {
+    let boot = system.esp.path().join("EFI/BOOT");
+    fs::write(boot.join("BOOTX64.EFI"), "theirs").unwrap();
+    fs::write(boot.join("grub.cfg"), "search --fs-uuid 1234").unwrap();
+    let repair = system.repair(true);
+    assert!(
+        repair.text().contains("\\EFI\\lycia\\grubx64.efi"),
+        "{}",
+        repair.text()
+    );
+    assert_eq!(fs::read(boot.join("BOOTX64.EFI")).unwrap(), b"theirs");
+    assert_eq!(fs::read(boot.join("grub.cfg")).unwrap(), b"search --fs-uuid 1234");
+    assert!(system.esp.path().join("EFI/lycia/grubx64.efi").exists());
+    // Ours by now: nothing more to do.
+    assert!(system.plan_repair(true).unwrap().is_done());
+}
+
+fn words_that_somebody_added_to_the_menu_stay(system: &System) {
+    let menu = system.text(MENU);
+    let changed = menu
+        .replace(" ro ", " ro mitigations=off ")
+        .replace("set timeout=", "set timeout=1");
+    fs::write(system.root.path().join(MENU), format!("# mine\n{changed}")).unwrap();
+    system.repair(true);
+    assert_eq!(old_menu(&system.text(MENU)).unwrap(), old_menu(&changed).unwrap());
+    assert!(system.text(MENU).contains("mitigations=off"));
+}
+
+fn a_root_without_a_kernel_is_refused(system: &System) {
+    fs::remove_file(system.root.path().join(format!("boot/vmlinuz-{KERNEL}"))).unwrap();
+    let error = system.plan_repair(true).unwrap_err().to_string();
+    assert!(
+        error.contains("vmlinuz") && error.contains("Nothing was written"),
+        "{error}"
+    );
+}
+
+#[test]
+fn parts_of_sectors() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let bytes: Vec<u8> = (0..16384u32).map(|at| at as u8 ^ (at >> 8) as u8).collect();
+    for sector in [512, 4096] {
+        fs::write(image.path(), &bytes).unwrap();
+        let mut device = Disk::open_write(image.path(), sector).unwrap();
+        write_any(&mut device, 4096, &[7; 440]).unwrap();
+        write_any(&mut device, 0, &[9; 3]).unwrap();
+        let mut expected = bytes.clone();
+        expected[4096..4536].fill(7);
+        expected[..3].fill(9);
+        assert!(fs::read(image.path()).unwrap() == expected, "{sector}");
+        let mut back = [0; 440];
+        read_any(&mut device, 4096, &mut back).unwrap();
+        assert_eq!(back, [7; 440]);
+    }
+    assert_eq!(serial_of("ABCD-0123"), Some(0xabcd_0123));
+    assert_eq!(serial_of("ABCD0123"), None);
+}

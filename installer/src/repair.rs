@@ -1,0 +1,95 @@
+//! The verb that makes an installed system start again.
+
+use std::path::Path;
+
+use lycia_installer::boot_repair::{self, Broken, esp_partition};
+use lycia_installer::device::Disk;
+use lycia_installer::engine::EngineError;
+use lycia_installer::found::look;
+use lycia_installer::kernel;
+use lycia_installer::medium::Medium;
+use lycia_installer::probe::{Views, probe};
+use lycia_installer::rescue;
+
+use crate::verbs::{Failure, ask};
+
+/// Finds the system, shows what would be written, writes it. Gives what is left to say.
+pub fn boot_repair(
+    system: Option<&str>,
+    medium: &Path,
+    confirm: Option<&str>,
+    dry_run: bool,
+) -> Result<String, Failure> {
+    let medium = Medium::open(medium).map_err(EngineError::Medium)?;
+    let machine = probe(&Views {
+        sysfs: "/sys".into(),
+        proc: "/proc".into(),
+        dev: "/dev".into(),
+    })?;
+    let dev = Path::new("/dev");
+    let found = rescue::systems(&machine, dev);
+    let one = rescue::select(&found, system)?;
+    let disk = machine
+        .disks
+        .iter()
+        .find(|disk| disk.path == one.disk)
+        .ok_or_else(|| Failure::Refused(format!("{} is gone", one.disk)))?;
+    let path = dev.join(&disk.name);
+    let failed = |doing: &'static str| {
+        let path = path.clone();
+        move |source| Failure::File { doing, path, source }
+    };
+    let folder = tempfile::Builder::new()
+        .prefix("lycia-repair-")
+        .tempdir_in("/run")?;
+    let root = folder.path();
+    let mut device = Disk::open_read(&path, disk.logical_sector).map_err(failed("opening"))?;
+    one.mount(root)?;
+    let esp = look(&mut device)
+        .ok()
+        .and_then(|found| esp_partition(root, &found))
+        .and_then(|(number, _, _)| rescue::mount_esp(&one.disk, number, root));
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let mut files = || -> Result<Option<boot_repair::Repair>, Failure> {
+        let broken = Broken {
+            disk: &one.disk,
+            root,
+            root_uuid: &one.uuid,
+            esp: esp.as_deref(),
+            command_line: &command_line,
+        };
+        let repair = boot_repair::plan(&broken, &medium, &mut device)?;
+        print!("{}", repair.text());
+        if dry_run || repair.is_done() {
+            return Ok(None);
+        }
+        let typed = match confirm {
+            Some(name) => Some(name.to_owned()),
+            None => ask(&disk.name)?,
+        };
+        if typed.as_deref() != Some(disk.name.as_str()) {
+            return Err(Failure::Refused(format!(
+                "not confirmed: give `--confirm {}`. Nothing was written",
+                disk.name
+            )));
+        }
+        repair.write_files(root, esp.as_deref(), &mut device)?;
+        Ok(Some(repair))
+    };
+    let planned = files();
+    drop(device);
+    let unmounted = match &esp {
+        Some(esp) => rescue::unmount_esp(esp),
+        None => Ok(()),
+    }
+    .and_then(|()| one.unmount(root));
+    let planned = planned?;
+    unmounted?;
+    let Some(repair) = planned else {
+        return Ok(String::new());
+    };
+    let mut device = Disk::open_write(&path, disk.logical_sector).map_err(failed("opening for writing"))?;
+    repair.write_disk(&mut device)?;
+    let _ = kernel::read_table_again(device.file());
+    Ok(format!("{} starts from {} again\n", one.node(), one.disk))
+}
