@@ -407,6 +407,11 @@ fn solve(
     };
     let (mine, all_others) = (packages(true), packages(false));
     let others: BTreeSet<&str> = all_others.difference(&mine).copied().collect();
+    let there: BTreeSet<&str> = installed
+        .packages
+        .iter()
+        .map(|one| one.info.name.as_str())
+        .collect();
     let mut forbidden: BTreeSet<&str> = BTreeSet::new();
     loop {
         let mut strict = world.to_vec();
@@ -416,12 +421,16 @@ fn solve(
             strict.push(entry);
         }
         dependency::sort_world(&mut strict);
-        let changes = repositories.changes(installed, &strict)?;
-        let mut after: BTreeSet<&str> = installed
-            .packages
-            .iter()
-            .map(|one| one.info.name.as_str())
-            .collect();
+        let changes = match repositories.changes(installed, &strict) {
+            Ok(changes) => changes,
+            // What is installed of the others may be preferred and yet not stand without what went out of world.
+            Err(_) if forbidden.is_empty() && there.iter().any(|name| others.contains(name)) => {
+                forbidden.extend(there.iter().filter(|name| others.contains(**name)));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut after = there.clone();
         for change in &changes {
             match change {
                 Change::Put(chosen) => after.insert(&chosen.entry.name),
