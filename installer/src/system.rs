@@ -411,7 +411,10 @@ pub(crate) fn efi_files(
 ) -> Result<(Vec<u8>, String), SystemError> {
     let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
     let early = menu::early(root_uuid, boot_uuid);
-    Ok((image, format!("{}{early}configfile $prefix/grub.cfg\n", crate::esp::MARK)))
+    Ok((
+        image,
+        format!("{}{early}configfile $prefix/grub.cfg\n", crate::esp::MARK),
+    ))
 }
 
 /// The files of a folder of the root.
