@@ -8,7 +8,7 @@ mod read;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-pub use read::{Disk, ReadError};
+pub use read::{Clusters, Disk, ReadError};
 use thiserror::Error;
 
 use crate::sparse::is_zero;

@@ -50,6 +50,9 @@ pub struct Disk<'b> {
     zstd: bool,
 }
 
+/// Takes clusters: their place on the disk, the bytes, and where these begin in the image.
+pub type Clusters<'c> = dyn FnMut(u64, &[u8], u64) -> io::Result<()> + 'c;
+
 fn word(bytes: &[u8], at: u64) -> Option<u32> {
     let at = usize::try_from(at).ok()?;
     Some(u32::from_be_bytes(
@@ -153,7 +156,7 @@ impl<'b> Disk<'b> {
     ///
     /// # Errors
     /// When the image is damaged, or `out` refuses.
-    pub fn unpack(&self, out: &mut dyn FnMut(u64, &[u8], u64) -> io::Result<()>) -> Result<(), ReadError> {
+    pub fn unpack(&self, out: &mut Clusters<'_>) -> Result<(), ReadError> {
         let malformed = |at, reason: &str| ReadError::Malformed {
             at,
             reason: reason.to_owned(),
@@ -164,7 +167,7 @@ impl<'b> Disk<'b> {
             if table == 0 {
                 continue;
             }
-            if table % self.cluster_size != 0 || !used.insert(table) {
+            if !table.is_multiple_of(self.cluster_size) || !used.insert(table) {
                 return Err(malformed(
                     table,
                     "a table of the second level at a place that is not its own",
@@ -193,7 +196,7 @@ impl<'b> Disk<'b> {
                 if place == 0 {
                     continue;
                 }
-                if place % self.cluster_size != 0 || !used.insert(place) {
+                if !place.is_multiple_of(self.cluster_size) || !used.insert(place) {
                     return Err(malformed(at, "it leads to a cluster that is not its own"));
                 }
                 let start = usize::try_from(place).unwrap_or(usize::MAX);
