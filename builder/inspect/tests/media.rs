@@ -1,5 +1,7 @@
 //! Media of every kind, whole, damaged and changed; those of other programs, too.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
