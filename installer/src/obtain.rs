@@ -137,11 +137,11 @@ impl Origin {
     /// # Errors
     /// As [`Origin::parse`].
     pub fn of_command_line(text: &str) -> Result<Option<Origin>, ObtainError> {
-        let values = text.split_whitespace().filter_map(|word| {
+        let mut values = text.split_whitespace().filter_map(|word| {
             let value = word.strip_prefix(PARAMETER)?;
             value.strip_prefix('=')
         });
-        values.last().map(Origin::parse).transpose()
+        values.next_back().map(Origin::parse).transpose()
     }
 
     /// The text of the answers, and what people know the place by.

@@ -194,7 +194,7 @@ impl Repositories {
                 packages: Vec::new(),
                 spec: None,
             };
-            let index = one.from_any(|repository| {
+            let index = one.any_place(|repository| {
                 let bytes = get(&repository.index_url, INDEX_MAX)?;
                 Index::read(&bytes, &keys, Trust::Required)
                     .map_err(|error| wrong(repository.index_url.clone())(&error))
@@ -335,7 +335,7 @@ impl Repositories {
                 source: io::Error::other(error.to_string()),
             }
         };
-        let (verified, sink) = open.from_any(|repository| {
+        let (verified, sink) = open.any_place(|repository| {
             let location = repository
                 .package_url(entry, open.spec.as_deref())
                 .map_err(|error| wrong(entry.name.clone())(&error))?;
@@ -383,7 +383,7 @@ impl Open {
     }
 
     /// What one of the places gives, the one that gave something last being asked first.
-    fn from_any<T>(
+    fn any_place<T>(
         &self,
         mut ask: impl FnMut(&Repository) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {

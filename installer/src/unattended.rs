@@ -25,7 +25,12 @@ enum After {
 impl After {
     fn of(command_line: &str) -> Result<After, Failure> {
         let word = |word: &str| word.strip_prefix(AFTER)?.strip_prefix('=').map(str::to_owned);
-        match command_line.split_whitespace().filter_map(word).last().as_deref() {
+        match command_line
+            .split_whitespace()
+            .filter_map(word)
+            .next_back()
+            .as_deref()
+        {
             None | Some("stay") => Ok(After::Stay),
             Some("reboot") => Ok(After::Reboot),
             Some("poweroff") => Ok(After::PowerOff),

@@ -622,7 +622,7 @@ impl Resolver {
                 for (at, mirror) in table.mirrors.iter().enumerate() {
                     if !mirror.starts_with("https://") && !mirror.starts_with("http://") {
                         self.wrong(
-                            &format!("source.mirrors[{at}]"),
+                            format!("source.mirrors[{at}]"),
                             format!("`{mirror}` begins with neither https:// nor http://"),
                         );
                     }
