@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lycia_apk::database::{self, Database};
-use lycia_apk::install::{Installation, Names, ScriptCall, Unpacked};
-use lycia_root::Listener;
+use lycia_apk::database::Database;
+use lycia_apk::install::{Installation, Names, Unpacked};
+use lycia_root::assembly;
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree, display};
 
 use crate::choice;
@@ -68,62 +68,29 @@ pub fn assemble(
 ) -> Result<Root> {
     let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
     let mut tree = Tree::new(Metadata::new(0o755, time));
-    let mut installation = Installation::new(&mut tree, time);
-    for package in unpacked {
-        installation
-            .add(package)
-            .explain(Kind::Target, || "assembling the root".to_owned())?;
-    }
-    // Owners are names; users that packages ask for exist once sysusers has run.
-    let users = lycia_root::sysusers::run(installation.tree(), time)
-        .explain(Kind::Target, || "making the system users".to_owned())?;
-    let text = |tree: &Tree, path: &[u8]| tree.read(path).map(<[u8]>::to_vec).unwrap_or_default();
-    let names = Names::parse(
-        &text(installation.tree(), b"etc/passwd"),
-        &text(installation.tree(), b"etc/group"),
-    );
-    let installed = installation.finish(&names);
-    if let Some(unknown) = installed.unknown_owners.first() {
-        return Err(Error::new(Kind::Target, unknown).context("assembling the root"));
-    }
-    let mut warnings = users;
-    for script in &installed.scripts {
-        warnings.push(format!(
-            "{} has a {} script, which was not run",
-            script.package,
-            script.kind.name()
-        ));
-    }
-    if strict && !installed.scripts.is_empty() {
-        return Err(
-            Error::new(Kind::Target, warnings.join("\n  ")).context("assembling the root under --strict")
-        );
-    }
+    let doing = || "assembling the root".to_owned();
+    let options = lycia_root::Options { time, strict };
+    let mut installed = assembly::install(&mut tree, unpacked, &options).explain(Kind::Target, doing)?;
     let mut origins: BTreeMap<Vec<u8>, Origin> = BTreeMap::new();
-    for (path, package) in installed.attribution {
+    for (path, package) in std::mem::take(&mut installed.attribution) {
         origins.insert(path, Origin::Package(package));
     }
-
-    let packages = &installed.database.packages;
-    let package = |name: &str| packages.iter().find(|package| package.info.name == name);
-    let listeners: Vec<Listener> = installed
-        .triggers
-        .iter()
-        .filter_map(|call| package(&call.package))
-        .map(|package| Listener {
-            package: package.info.name.clone(),
-            globs: package.triggers.clone(),
-        })
-        .collect();
-    let options = lycia_root::Options { time, strict };
-    let report = lycia_root::run_triggers(&mut tree, &listeners, &options)
-        .explain(Kind::Target, || "running the triggers".to_owned())?;
-    warnings.extend(report.warnings);
-    for (path, trigger) in report.written {
+    for (path, trigger) in std::mem::take(&mut installed.triggered) {
         origins.insert(path, Origin::Trigger(trigger));
     }
-
-    write_database(&mut tree, &installed.database, image, repositories, time)?;
+    let keys: Vec<(String, Vec<u8>)> = repositories
+        .iter()
+        .flat_map(|repository| repository.key_files.iter().cloned())
+        .collect();
+    let records = assembly::Records {
+        world: &choice::world(image)?,
+        arch: &image.arch,
+        keys: &keys,
+        repositories: &[],
+    };
+    installed
+        .record(&mut tree, &records)
+        .explain(Kind::Target, doing)?;
 
     for folder in &image.overlays {
         let name = folder
@@ -141,35 +108,10 @@ pub fn assemble(
         lycia_root::services::enable(&mut tree, service, time)
             .explain(Kind::Input, || format!("enabling the service {service}"))?;
     }
-    let deferred = deferred_triggers(&installed.database, &installed.triggers, &report.deferred);
-    let left = lycia_root::first_boot::install(&mut tree, &deferred, time)
-        .explain(Kind::Target, || "leaving triggers to the first boot".to_owned())?;
-    let when = match left {
-        Some(paths) => {
-            for path in paths {
-                origins.insert(path, Origin::Trigger("first-boot".to_owned()));
-            }
-            "runs at the first boot"
-        }
-        None => "was not run, and there is no dinit that would run it at the first boot",
-    };
-    for one in &report.deferred {
-        warnings.push(format!("the trigger of {} {when}: {}", one.package, one.reason));
+    for path in installed.finish(&mut tree).explain(Kind::Target, doing)? {
+        origins.insert(path, Origin::Trigger("first-boot".to_owned()));
     }
-    let mut faults = Vec::new();
-    for finding in lycia_root::services::check(&tree).findings {
-        let line = format!("service check: {}: {}", finding.service, finding.message);
-        if finding.severity == lycia_root::services::Severity::Error {
-            faults.push(line)
-        } else {
-            warnings.push(line)
-        }
-    }
-    if !faults.is_empty() {
-        return Err(
-            Error::new(Kind::Target, faults.join("\n  ")).context("checking the services of the root")
-        );
-    }
+    let mut warnings = installed.warnings;
     tree.clamp_times(time);
 
     // What is there and was named by nobody came from the builder; what went is forgotten.
@@ -208,64 +150,6 @@ pub fn beside(root: &Root, packages: Vec<Unpacked>) -> Result<Option<Tree>> {
     // Whoever owns them: files of an initramfs are root's.
     installation.finish(&Names::parse(b"root:x:0:0::/:/\n", b"root:x:0:\n"));
     Ok(Some(tree))
-}
-
-/// The calls of triggers of the packages named, with what they would run.
-fn deferred_triggers(
-    database: &Database,
-    calls: &[ScriptCall],
-    named: &[lycia_root::Deferred],
-) -> Vec<lycia_root::first_boot::Trigger> {
-    let wanted = |call: &&ScriptCall| named.iter().any(|one| one.package == call.package);
-    let trigger = |call: &ScriptCall| {
-        let (package, script) = call.script(database)?;
-        Some(lycia_root::first_boot::Trigger {
-            package: call.package.clone(),
-            version: package.info.version.clone(),
-            script: script.to_vec(),
-            directories: call.arguments.clone(),
-        })
-    };
-    calls.iter().filter(wanted).filter_map(trigger).collect()
-}
-
-/// Writes what apk in the target carries on with.
-fn write_database(
-    tree: &mut Tree,
-    database: &Database,
-    image: &Image,
-    repositories: &[OpenRepository],
-    time: Timestamp,
-) -> Result<()> {
-    let doing = || "writing the installed database".to_owned();
-    database
-        .store(tree, &choice::world(image)?, time, true)
-        .explain(Kind::Target, doing)?;
-    let mut files: Vec<(String, u16, Vec<u8>)> = vec![
-        (format!("{}/lock", database::DIRECTORY), 0o600, Vec::new()),
-        (
-            database::ARCH.to_owned(),
-            0o644,
-            format!("{}\n", image.arch).into_bytes(),
-        ),
-    ];
-    for repository in repositories {
-        for (name, pem) in &repository.key_files {
-            // A key that a package brings is the package's.
-            let packaged = format!("lib/apk/keys/{name}");
-            let there = tree
-                .find(packaged.as_bytes(), Follow::All)
-                .explain(Kind::Target, || packaged.clone())?;
-            if there.is_none() {
-                files.push((format!("etc/apk/keys/{name}"), 0o644, pem.clone()));
-            }
-        }
-    }
-    for (path, mode, bytes) in files {
-        tree.write(path.as_bytes(), Metadata::new(mode, time), Content::from(bytes))
-            .explain(Kind::Target, doing)?;
-    }
-    Ok(())
 }
 
 impl Root {

@@ -4,13 +4,12 @@ mod boot_partition;
 pub mod configure;
 mod swap;
 
-use lycia_apk::database::{self, Database};
 use lycia_apk::dependency;
-use lycia_apk::install::{Installation, Names, Unpacked};
+use lycia_apk::install::Unpacked;
 use lycia_boot::{grub, initramfs, menu};
 use lycia_media::compress::Compression;
 use lycia_media::partition::Guid;
-use lycia_root::Listener;
+use lycia_root::assembly;
 use lycia_tree::{Content, Follow, InodeId, Metadata, Timestamp, Tree};
 
 use crate::answers::{Answers, Serial};
@@ -202,30 +201,37 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
     let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
     let mut tree = Tree::new(Metadata::new(0o755, time));
-    let (database, deferred, mut warnings) = install(&mut tree, unpacked, time)?;
-    write_database(&mut tree, &database, parts, time)?;
-    warnings.extend(configure::configure(&mut tree, parts, time)?);
-    // After the services are enabled: the one of the first boot is tied into what is there then.
-    let left = lycia_root::first_boot::install(&mut tree, &deferred.triggers, time).map_err(packages)?;
-    let when = match left {
-        Some(_) => "runs at the first boot",
-        None => "was not run, and there is no dinit that would run it at the first boot",
-    };
-    for one in &deferred.named {
-        warnings.push(format!("the trigger of {} {when}: {}", one.package, one.reason));
-    }
-    let mut faults = Vec::new();
-    for finding in lycia_root::services::check(&tree).findings {
-        let line = format!("service check: {}: {}", finding.service, finding.message);
-        if finding.severity == lycia_root::services::Severity::Error {
-            faults.push(line);
-        } else {
-            warnings.push(line);
+    let options = lycia_root::Options { time, strict: false };
+    let mut installed = assembly::install(&mut tree, unpacked, &options).map_err(packages)?;
+    let world = parts
+        .world
+        .iter()
+        .map(|word| dependency::parse_world_entry(word))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(packages)?;
+    let lines = match &parts.answers.source {
+        crate::answers::Source::Network {
+            repositories,
+            mirrors,
+            ..
+        } => crate::source::lines_for(repositories, mirrors.first().map_or("", String::as_str)),
+        crate::answers::Source::Local => {
+            let repositories = parts.install.repository.iter();
+            repositories.map(|one| one.line.clone()).collect()
         }
-    }
-    if !faults.is_empty() {
-        return Err(packages(faults.join("\n  ")));
-    }
+    };
+    let records = assembly::Records {
+        world: &world,
+        arch: &parts.install.arch,
+        keys: parts.keys,
+        repositories: &lines,
+    };
+    installed.record(&mut tree, &records).map_err(packages)?;
+    let configured = configure::configure(&mut tree, parts, time)?;
+    // After the services are enabled: the one of the first boot is tied into what is there then.
+    installed.finish(&mut tree).map_err(packages)?;
+    let mut warnings = installed.warnings;
+    warnings.extend(configured);
     for (path, text) in parts.records {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
@@ -257,135 +263,6 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
         warnings,
         time,
     })
-}
-
-/// Triggers that nobody stands for here.
-struct Deferred {
-    named: Vec<lycia_root::Deferred>,
-    /// What they would run.
-    triggers: Vec<lycia_root::first_boot::Trigger>,
-}
-
-/// Installs packages, makes the users, resolves owners and runs the native triggers.
-fn install(
-    tree: &mut Tree,
-    unpacked: Vec<Unpacked>,
-    time: Timestamp,
-) -> Result<(Database, Deferred, Vec<String>), SystemError> {
-    let mut installation = Installation::new(tree, time);
-    for package in unpacked {
-        installation.add(package).map_err(packages)?;
-    }
-    // Owners are names; users that packages ask for exist once sysusers has run.
-    let mut warnings = lycia_root::sysusers::run(installation.tree(), time).map_err(packages)?;
-    let text = |tree: &Tree, path: &[u8]| tree.read(path).map(<[u8]>::to_vec).unwrap_or_default();
-    let names = Names::parse(
-        &text(installation.tree(), b"etc/passwd"),
-        &text(installation.tree(), b"etc/group"),
-    );
-    let installed = installation.finish(&names);
-    if let Some(unknown) = installed.unknown_owners.first() {
-        return Err(packages(unknown));
-    }
-    for script in &installed.scripts {
-        warnings.push(format!(
-            "{} has a {} script, which was not run",
-            script.package,
-            script.kind.name()
-        ));
-    }
-    let database = installed.database;
-    let package = |name: &str| database.packages.iter().find(|package| package.info.name == name);
-    let listeners: Vec<Listener> = installed
-        .triggers
-        .iter()
-        .filter_map(|call| package(&call.package))
-        .map(|package| Listener {
-            package: package.info.name.clone(),
-            globs: package.triggers.clone(),
-        })
-        .collect();
-    let options = lycia_root::Options { time, strict: false };
-    let report = lycia_root::run_triggers(tree, &listeners, &options).map_err(packages)?;
-    warnings.extend(report.warnings);
-    let mut triggers = Vec::new();
-    for call in &installed.triggers {
-        if report.deferred.iter().any(|one| one.package == call.package)
-            && let Some((package, script)) = call.script(&database)
-        {
-            triggers.push(lycia_root::first_boot::Trigger {
-                package: call.package.clone(),
-                version: package.info.version.clone(),
-                script: script.to_vec(),
-                directories: call.arguments.clone(),
-            });
-        }
-    }
-    let deferred = Deferred {
-        named: report.deferred,
-        triggers,
-    };
-    Ok((database, deferred, warnings))
-}
-
-/// Writes what apk in the installed system carries on with.
-fn write_database(
-    tree: &mut Tree,
-    database: &Database,
-    parts: &Parts<'_>,
-    time: Timestamp,
-) -> Result<(), SystemError> {
-    let world = parts
-        .world
-        .iter()
-        .map(|word| dependency::parse_world_entry(word))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(packages)?;
-    database.store(tree, &world, time, true).map_err(packages)?;
-    let mut files: Vec<(String, u16, Vec<u8>)> = vec![
-        (format!("{}/lock", database::DIRECTORY), 0o600, Vec::new()),
-        (
-            database::ARCH.to_owned(),
-            0o644,
-            format!("{}\n", parts.install.arch).into_bytes(),
-        ),
-    ];
-    let lines = match &parts.answers.source {
-        crate::answers::Source::Network {
-            repositories,
-            mirrors,
-            ..
-        } => crate::source::lines_for(repositories, mirrors.first().map_or("", String::as_str)),
-        crate::answers::Source::Local => parts
-            .install
-            .repository
-            .iter()
-            .map(|one| one.line.clone())
-            .collect(),
-    };
-    if !lines.is_empty() {
-        files.push((
-            "etc/apk/repositories".to_owned(),
-            0o644,
-            format!("{}\n", lines.join("\n")).into_bytes(),
-        ));
-    }
-    for (name, pem) in parts.keys {
-        // A key that a package brings is the package's.
-        let packaged = format!("lib/apk/keys/{name}");
-        if tree
-            .find(packaged.as_bytes(), Follow::All)
-            .map_err(packages)?
-            .is_none()
-        {
-            files.push((format!("etc/apk/keys/{name}"), 0o644, pem.clone()));
-        }
-    }
-    for (path, mode, bytes) in files {
-        tree.write(path.as_bytes(), Metadata::new(mode, time), Content::from(bytes))
-            .map_err(packages)?;
-    }
-    Ok(())
 }
 
 /// GRUB for BIOS: the core image that lies from byte `start` of the disk on, and the code of the first sector, which loads it.

@@ -8,6 +8,7 @@
 //! This crate never touches the host's file system, reads no clock and runs no program.
 
 mod accounts;
+pub mod assembly;
 mod busybox;
 pub mod certificates;
 pub mod depmod;
