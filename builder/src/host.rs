@@ -86,6 +86,7 @@ pub const TEST: &[Need] = &[
         "comparing certificate hashes",
     ),
     need("systemd-hwdb", "udev", "comparing hardware databases"),
+    need("makewhatis", "mandoc", "comparing databases of manual pages"),
     need("systemd-sysusers", "systemd", "comparing system users"),
     need("systemd-tmpfiles", "systemd", "comparing temporary files"),
     need("mke2fs", "e2fsprogs", "making file systems to be read"),

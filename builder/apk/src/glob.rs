@@ -19,9 +19,9 @@ pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
     names.next().is_none()
 }
 
-/// Whether one component matches; neither side has a slash. Only the last star is ever gone back to, so
+/// Whether one component matches; neither side has a slash, or a slash is a byte like others. Only the last star is ever gone back to, so
 /// that the time is at most the product of the lengths.
-pub(crate) fn component(pattern: &[u8], name: &[u8]) -> bool {
+pub fn component(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut here) = (0, 0);
     // Where the last star was and how much of the name it took.
     let mut star: Option<(usize, usize)> = None;

@@ -52,58 +52,7 @@ pub fn glob(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }
-    // The classic two pointers: on a mismatch the last star takes one byte more.
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        let step = match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-                continue;
-            }
-            Some(b'?') => Some(1),
-            Some(b'[') => class(&pattern[p..], name[n]),
-            Some(b'\\') if p + 1 < pattern.len() => (pattern[p + 1] == name[n]).then_some(2),
-            Some(&byte) => (byte == name[n]).then_some(1),
-            None => None,
-        };
-        match (step, star) {
-            (Some(width), _) => {
-                p += width;
-                n += 1;
-            }
-            (None, Some((at, taken))) => {
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-            (None, None) => return false,
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
-}
-
-/// The length of the class at the start of `pattern` if `byte` is in it.
-fn class(pattern: &[u8], byte: u8) -> Option<usize> {
-    let end = 2 + pattern.get(2..)?.iter().position(|&byte| byte == b']')?;
-    let inside = &pattern[1..end];
-    let (negated, inside) = match inside.first() {
-        Some(b'!' | b'^') => (true, &inside[1..]),
-        _ => (false, inside),
-    };
-    let mut found = false;
-    let mut at = 0;
-    while at < inside.len() {
-        if at + 2 < inside.len() && inside[at + 1] == b'-' {
-            found |= (inside[at]..=inside[at + 2]).contains(&byte);
-            at += 3;
-        } else {
-            found |= inside[at] == byte;
-            at += 1;
-        }
-    }
-    (found != negated).then_some(end + 1)
+    lycia_apk::glob::component(pattern, name)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod first_boot;
 mod glob;
 pub mod hwdb;
 pub mod kernels;
+pub mod mandoc;
 pub mod services;
 mod shadow;
 mod shells;
@@ -120,6 +121,7 @@ const NATIVE: &[&str] = &[
     "ca-certificates",
     "dinit-chimera",
     "kmod",
+    mandoc::PACKAGE,
     "sd-tools",
     "shadow",
     "udev",
@@ -201,6 +203,14 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
         let path = b"var/lib/swclock/timestamp";
         tree.write(path, Metadata::new(0o644, time), Content::empty())?;
         record("swclock", vec![tree.canonical(path, Follow::All)?]);
+    }
+    if listeners
+        .iter()
+        .any(|listener| listener.package == mandoc::PACKAGE)
+    {
+        let manual = mandoc::run(tree, time)?;
+        record("mandoc", manual.written);
+        report.warnings.extend(manual.warnings);
     }
     report.warnings.extend(users.warnings);
     report.warnings.extend(made.warnings);

@@ -109,22 +109,31 @@ fn they_build_on_each_other() {
 }
 
 #[test]
+fn the_manual_has_a_database_where_one_asks_for_it() {
+    let mut tree = root();
+    let page = b"usr/share/man/man1/a.1";
+    let text = ".TH A 1\n.SH NAME\na \\- a page\n";
+    tree.write(page, Metadata::new(0o644, TIME), text.into()).unwrap();
+    run(&mut tree, &["sd-tools"], true).unwrap();
+    assert!(tree.read(b"usr/share/man/mandoc.db").is_err());
+    let report = run(&mut tree, &["mandoc-apropos"], true).unwrap();
+    assert!(report.ran.contains(&"mandoc".to_owned()), "{report:?}");
+    let database = tree.read(b"usr/share/man/mandoc.db").unwrap();
+    assert!(database.windows(6).any(|window| window == b"a page"));
+}
+
+#[test]
 fn what_is_not_native_is_told_or_refused() {
-    let report = run(
-        &mut root(),
-        &["glib", "sd-tools", "mandoc-apropos", "busybox"],
-        false,
-    )
-    .unwrap();
+    let report = run(&mut root(), &["glib", "sd-tools", "fontconfig", "busybox"], false).unwrap();
     let packages: Vec<&str> = report.deferred.iter().map(|one| one.package.as_str()).collect();
-    assert_eq!(packages, ["glib", "mandoc-apropos", "busybox"]);
+    assert_eq!(packages, ["glib", "fontconfig", "busybox"]);
     assert!(
         report.deferred[0].reason.contains("/usr/share/glib"),
         "{report:?}"
     );
     let mut tree = root();
-    let error = run(&mut tree, &["glib", "sd-tools", "mandoc-apropos"], true).unwrap_err();
-    assert!(error.to_string().contains("glib, mandoc-apropos"), "{error}");
+    let error = run(&mut tree, &["glib", "sd-tools", "fontconfig"], true).unwrap_err();
+    assert!(error.to_string().contains("glib, fontconfig"), "{error}");
     assert!(tree.read(b"etc/shadow").is_err(), "nothing was begun");
 }
 
