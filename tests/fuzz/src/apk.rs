@@ -34,6 +34,21 @@ pub const TARGETS: &[Target] = &[
         seeds: || indexes().iter().filter_map(|bytes| payload(bytes)).collect(),
     },
     Target {
+        name: "apk-v2-control",
+        run: |control| package(&crate::apk_v2::package_of(control)),
+        seeds: || vec![crate::apk_v2::control()],
+    },
+    Target {
+        name: "apk-v2-data",
+        run: |data| package(&crate::apk_v2::package_with(data)),
+        seeds: || vec![crate::apk_v2::data()],
+    },
+    Target {
+        name: "apk-v2-index",
+        run: |text| index(&crate::apk_v2::index_of(text)),
+        seeds: || texts(&[crate::apk_v2::RECORDS]),
+    },
+    Target {
         name: "apk-version",
         run: versions,
         seeds: || {
@@ -140,6 +155,7 @@ fn packages() -> Vec<Vec<u8>> {
     ]
     .into_iter()
     .filter_map(|compression| written("seed", compression))
+    .chain(crate::apk_v2::packages())
     .collect()
 }
 
@@ -164,6 +180,7 @@ fn indexes() -> Vec<Vec<u8>> {
         };
         seeds.extend(index.write(&IndexOptions { compression, hash }, &[]).ok());
     }
+    seeds.extend(crate::apk_v2::indexes());
     seeds
 }
 

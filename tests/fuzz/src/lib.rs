@@ -7,6 +7,7 @@
 //! fault, and over a fixed number of mutations. `run.sh SECONDS [TARGET…]` hands the targets to libFuzzer.
 
 mod apk;
+mod apk_v2;
 mod inspect;
 mod media;
 mod mutation;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lycia_dinit::catalogue::Loader;
 use lycia_dinit::environment::{self, Environment};
 use lycia_dinit::files::MemoryFiles;
-use lycia_root::{certificates, depmod, hwdb, sysusers, tmpfiles};
+use lycia_root::{certificates, depmod, hwdb, mandoc, sysusers, tmpfiles};
 use lycia_tree::{Metadata, Timestamp, Tree};
 
 use crate::{Target, texts};
@@ -51,6 +51,22 @@ pub const TARGETS: &[Target] = &[
         seeds: || {
             texts(&[
                 "# mice\nmouse:usb:v046dpc018:name:*:\nmouse:usb:v046dpc019:name:*:\n MOUSE_DPI=1000@125\n WHEEL=15\n\nusb:v1D6B*\n ID=Linux\n",
+            ])
+        },
+    },
+    Target {
+        name: "manual",
+        run: |bytes| {
+            let mut tree = with("/usr/share/man/man1/seed.1", bytes);
+            let step = mandoc::run(&mut tree, TIME);
+            step.is_ok_and(|step| step.warnings.is_empty() && !step.written.is_empty())
+        },
+        seeds: || {
+            texts(&[
+                ".\\\" a seed\n.de Sp\n.if t .sp .5v\n..\n.ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.nr rF 0\n.if (\\n(rF:(\\n(.g==0)) \\{\\\n. nr % 0\n.\\}\n\
+                 .tr \\(*W-\n.TH SEED 1 \"2024\" \"x\"\n.SH \"NAME\"\nseed, seedling \\- don\\*(Aqt \\fBgrow\\fP\\|\\(em\n.Sp\n.SH X\n",
+                ".Dd January 1, 2024\n.Dt SEED 1 AMD64\n.Os\n.Sh NAME\n.Nm seed ,\n.Nm seedling\n.Nd what \\*[lq]grows\n.Sh SYNOPSIS\n",
+                ".so man1/seed.1\n.als XX SH\n.TH A 1\n.XX NAME\na \\- \\w'abc'\\h'1n'\\[u2014]\\N'34'\n",
             ])
         },
     },
