@@ -59,14 +59,9 @@ fn file(name: &str, mode: u32, content: &[u8]) -> Vec<u8> {
 }
 
 /// The signature member of a compressed member; whoever wants it to hold does not take it.
-fn signature(form: &str) -> Vec<u8> {
-    gzip(&member(
-        &format!(".SIGN.{form}.{KEY}"),
-        b'0',
-        0o644,
-        "",
-        &[7; 256],
-    ))
+fn signature(forms: &[&str]) -> Vec<u8> {
+    let one = |form: &&str| member(&format!(".SIGN.{form}.{KEY}"), b'0', 0o644, "", &[7; 256]);
+    gzip(&forms.iter().flat_map(one).collect::<Vec<u8>>())
 }
 
 /// The archive of a package's files, not compressed.
@@ -106,13 +101,13 @@ fn control_of(data: &[u8]) -> Vec<u8> {
 
 /// A package of these bytes as control archive, with the files of [`data`].
 pub fn package_of(control: &[u8]) -> Vec<u8> {
-    [signature("RSA"), gzip(control), gzip(&data())].concat()
+    [signature(&["RSA"]), gzip(control), gzip(&data())].concat()
 }
 
 /// A package of these bytes as archive of files.
 pub fn package_with(data: &[u8]) -> Vec<u8> {
     let data = gzip(data);
-    [signature("RSA256"), gzip(&control_of(&data)), data].concat()
+    [signature(&["RSA256"]), gzip(&control_of(&data)), data].concat()
 }
 
 /// An index of these records.
@@ -123,19 +118,20 @@ pub fn index_of(records: &[u8]) -> Vec<u8> {
         vec![0; 1024],
     ]
     .concat();
-    [signature("RSA"), gzip(&archive)].concat()
+    [signature(&["RSA"]), gzip(&archive)].concat()
 }
 
 /// Packages: with both forms of signature, and with two of them.
 pub fn packages() -> Vec<Vec<u8>> {
     let whole = package_with(&data());
-    let signed_twice = [signature("RSA"), whole.clone()].concat();
+    let behind = whole[signature(&["RSA256"]).len()..].to_vec();
+    let signed_twice = [signature(&["RSA", "RSA256"]), behind].concat();
     vec![package_of(&control()), whole, signed_twice]
 }
 
 /// Indexes: signed, without a signature, and in one member with it.
 pub fn indexes() -> Vec<Vec<u8>> {
     let whole = index_of(RECORDS.as_bytes());
-    let bare = whole[signature("RSA").len()..].to_vec();
+    let bare = whole[signature(&["RSA"]).len()..].to_vec();
     vec![whole, bare]
 }
