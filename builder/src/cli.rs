@@ -53,7 +53,7 @@ pub enum Command {
     )]
     Lock(LockArgs),
     /// Say why a package is part of an image
-    #[command(after_help = "Example: lycia why musl live")]
+    #[command(after_help = "Examples: lycia why musl live\n          lycia why so:libc.so")]
     Why(WhyArgs),
     /// Say what differs between two locks, or between two media
     #[command(
@@ -105,6 +105,14 @@ pub enum Command {
 pub struct ImageArgs {
     /// Name of a file in configs/images
     pub image: String,
+    /// Where packages come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// For which architecture, and what replaces repositories.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
     /// Target architecture
     #[arg(long, default_value = "x86_64")]
     pub arch: String,
@@ -178,10 +186,12 @@ pub struct WhyArgs {
     /// A package, or a name that packages provide, such as so:libc.so
     #[arg(value_name = "PKG")]
     pub package: String,
-    /// Image.
+    /// Image; without one, every image that has the package: of those with a lock, if any has one
+    pub image: Option<String>,
+    /// Where packages come from.
     #[command(flatten)]
-    pub image: ImageArgs,
-    /// Print the chain as JSON
+    pub source: SourceArgs,
+    /// Print the chain as JSON; without IMAGE, a list of them
     #[arg(long)]
     pub json: bool,
 }

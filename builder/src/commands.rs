@@ -13,7 +13,7 @@ use std::path::Path;
 use clap::CommandFactory as _;
 
 use crate::build::{self, Built};
-use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, ImageArgs, SetupArgs};
+use crate::cli::{BuildArgs, Cli, Command, DoctorArgs, Global, ImageArgs, SetupArgs, SourceArgs};
 use crate::definition::{Overrides, Project, typed};
 use crate::error::{Error, Kind, Result, io};
 use crate::fetch::Client;
@@ -66,6 +66,10 @@ impl Context {
 
     /// The project with what `args` take from elsewhere.
     fn project_for(&self, args: &ImageArgs) -> Result<Project> {
+        self.project_with(&args.source)
+    }
+
+    fn project_with(&self, args: &SourceArgs) -> Result<Project> {
         let mut project = self.project()?;
         project.overrides = Overrides::new(&args.mirror, &args.trust)?;
         Ok(project)
@@ -91,7 +95,7 @@ impl Context {
     fn build(&self, args: &BuildArgs) -> Result<Built> {
         let options = build::Options {
             image: args.image.image.clone(),
-            arch: args.image.arch.clone(),
+            arch: args.image.source.arch.clone(),
             output: args.output.clone(),
             lock: args.lock.clone(),
             locked: args.locked,

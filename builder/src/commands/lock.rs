@@ -3,6 +3,7 @@
 use super::{Context, print, repo::json};
 use crate::choice::{self, Obeyed, Open};
 use crate::cli::{DiffArgs, LockArgs, WhyArgs};
+use crate::definition::{Project, typed};
 use crate::difference::{Difference, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -13,7 +14,7 @@ use crate::why::Why;
 pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
     let project = context.project_for(&args.image)?;
     let store = context.store()?;
-    let image = project.image(&args.image.image, &args.image.arch)?;
+    let image = project.image(&args.image.image, &args.image.source.arch)?;
     let open = Open::new(&image, &store, &context.client()?)?;
     let path = args
         .output
@@ -90,17 +91,60 @@ pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
 
 /// `lycia why`
 pub fn why(context: &Context, args: &WhyArgs) -> Result<()> {
-    let project = context.project_for(&args.image)?;
+    let project = context.project_with(&args.source)?;
+    let (arch, package) = (&args.source.arch, &args.package);
+    if let Some(name) = &args.image {
+        let why = ask(context, &project, name, arch, package)??;
+        if args.json {
+            return print(json(&why)?.as_bytes());
+        }
+        return print(why.text().as_bytes());
+    }
+    let mut names = typed::names(&project.configs(), "images");
+    let has_lock = |name: &String| choice::lock_path(&project, name, arch).is_file();
+    if names.iter().any(has_lock) {
+        names.retain(has_lock);
+    }
+    let (mut found, mut without, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        match ask(context, &project, &name, arch, package) {
+            Ok(Ok(why)) => found.push(why),
+            Ok(Err(_)) => without.push(name),
+            Err(error) => unasked.push(format!("{name} could not be asked: {error}")),
+        }
+    }
+    for line in &unasked {
+        context.progress().say(line);
+    }
+    if found.is_empty() {
+        let error = match without.as_slice() {
+            [] => Error::new(Kind::Input, "no image could be asked"),
+            asked => Error::new(
+                Kind::Input,
+                format!(
+                    "{package} is not part of any image that was asked: {}",
+                    asked.join(", ")
+                ),
+            ),
+        };
+        return Err(error.hint(format!("`lycia why {package} IMAGE` says more of one")));
+    }
+    if args.json {
+        return print(json(&found)?.as_bytes());
+    }
+    let texts: Vec<String> = found.iter().map(Why::text).collect();
+    print(texts.join("\n").as_bytes())
+}
+
+/// Why a package is part of one image. The outer error is of an image that cannot be asked, the inner one of a package
+/// that it does not have.
+fn ask(context: &Context, project: &Project, name: &str, arch: &str, package: &str) -> Result<Result<Why>> {
     let store = context.store()?;
-    let image = project.image(&args.image.image, &args.image.arch)?;
+    let image = project.image(name, arch)?;
     let open = Open::new(&image, &store, &context.client()?)?;
     let mut warnings = Vec::new();
-    let (_, chosen) = choice::choose(&project, &image, &open, &store, &Obeyed::default(), &mut warnings)?;
-    let why = Why::new(&image, &open.root, &chosen.root, &args.package)?;
-    if args.json {
-        return print(json(&why)?.as_bytes());
-    }
-    print(why.text().as_bytes())
+    let (_, chosen) = choice::choose(project, &image, &open, &store, &Obeyed::default(), &mut warnings)?;
+    Ok(Why::new(&image, &open.root, &chosen.root, package))
 }
 
 /// `lycia diff`

@@ -14,7 +14,7 @@ use crate::error::{Error, Explain as _, Kind, Result, io};
 /// `lycia run`
 pub fn run(context: &Context, args: &RunArgs) -> Result<()> {
     let progress = context.progress();
-    let (name, arch) = (&args.build.image.image, &args.build.image.arch);
+    let (name, arch) = (&args.build.image.image, &args.build.image.source.arch);
     let image = context.project_for(&args.build.image)?.image(name, arch)?;
     if args.setup {
         context.install(false)?;

@@ -224,6 +224,15 @@ fn why_tells_the_chain_of_needs() {
     assert_eq!(json["chain"][0]["reason"], "world");
     assert_eq!(json["chain"][1]["package"], "shell");
     assert_eq!(json["needed-by"][0], "deep");
+    // Without an image, all are asked.
+    assert_eq!(why(&["deep"]), "the image small asks for deep 1-r0\n");
+    let json: serde_json::Value = serde_json::from_str(&why(&["deep", "--json"])).unwrap();
+    assert_eq!(json[0]["image"], "small");
+    refused(
+        &mut lycia(&small, &["why", "left"]),
+        Kind::Input,
+        &["left is not part of any image that was asked: ", "small"],
+    );
     refused(
         &mut lycia(&small, &["why", "left", "small"]),
         Kind::Input,
