@@ -198,6 +198,9 @@ fn key_files(configs: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
         return Err(Error::new(
             Kind::Input,
             format!("there is no key {}", path.display()),
+        )
+        .hint(
+            "put the public key of the repository there: a system or container of the distribution has it in /etc/apk/keys",
         ));
     }
     found.sort();

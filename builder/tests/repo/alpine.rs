@@ -183,7 +183,7 @@ impl Alpine {
     }
 
     fn repository(&self, name: &str, packages: &[Spec]) {
-        let folder = self.path("www/alpine/latest-stable").join(name).join("x86_64");
+        let folder = self.path("www").join(name).join("x86_64");
         std::fs::create_dir_all(&folder).unwrap();
         let records: Vec<String> = packages.iter().map(|spec| self.package(&folder, spec)).collect();
         let mut body = member("DESCRIPTION", b'0', 0o644, "", b"made by a test");
@@ -224,7 +224,7 @@ impl Alpine {
                 .arg(alpine.path(KEY)),
         );
         alpine.repository(
-            "main",
+            "alpine/latest-stable/main",
             &[
                 Spec {
                     name: "alpine-baselayout",
@@ -329,7 +329,7 @@ impl Alpine {
             ],
         );
         alpine.repository(
-            "community",
+            "alpine/latest-stable/community",
             &[
                 Spec {
                     name: "mimalloc",
@@ -503,4 +503,95 @@ fn a_repository_of_the_second_version_makes_tarballs_and_containers() {
             text(&ended.stderr)
         );
     }
+}
+
+#[test]
+fn alpaquita_has_an_allocator_for_every_program_once_its_key_is_there() {
+    let alpine = Alpine::new();
+    alpine.repository(
+        "alpaquita/musl/stream/core",
+        &[
+            Spec {
+                name: "musl-perf",
+                provides: "so:libc.musl-x86_64.so.1=1 musl=1.0-r0",
+                folders: &["lib"],
+                files: &[("lib/ld-musl-x86_64.so.1", "libc\n")],
+                ..Spec::default()
+            },
+            Spec {
+                name: "apk-tools",
+                depends: "so:libc.musl-x86_64.so.1",
+                folders: &["sbin"],
+                files: &[("sbin/apk", "a program\n")],
+                ..Spec::default()
+            },
+            Spec {
+                name: "busybox",
+                depends: "so:libc.musl-x86_64.so.1",
+                folders: &["bin"],
+                files: &[("bin/busybox", "a program\n")],
+                links: &[("bin/sh", "/bin/busybox")],
+                ..Spec::default()
+            },
+        ],
+    );
+    alpine.repository(
+        "alpaquita/musl/stream/universe",
+        &[
+            Spec {
+                name: "mimalloc",
+                depends: "so:libc.musl-x86_64.so.1",
+                folders: &["usr", "usr/lib"],
+                files: &[("usr/lib/libmimalloc.so", "a library\n")],
+                ..Spec::default()
+            },
+            Spec {
+                name: "mimalloc-global",
+                depends: "mimalloc",
+                folders: &["etc", "etc/profile.d"],
+                files: &[(
+                    "etc/profile.d/mimalloc.sh",
+                    "export LD_PRELOAD=/usr/lib/libmimalloc.so\n",
+                )],
+                ..Spec::default()
+            },
+        ],
+    );
+    let served = Served::new(&alpine.path("www"));
+    let build = || {
+        let mut command = Command::new(LYCIA);
+        command
+            .arg("--project")
+            .arg(alpine.path("project"))
+            .arg("--cache")
+            .arg(alpine.path("store"))
+            .args(["build", "alpaquita", "--mirror"])
+            .arg(format!("https://packages.bell-sw.com={}", served.url))
+            .arg("--output")
+            .arg(alpine.path("alpaquita"));
+        command
+    };
+    let refused = run(&mut build());
+    assert_eq!(refused.status.code(), Some(i32::from(Kind::Input.code())));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("there is no key")
+            && said.contains("keys/alpaquita/*.rsa.pub")
+            && said.contains("/etc/apk/keys"),
+        "{said}"
+    );
+    let keys = alpine.path("project/configs/repositories/keys/alpaquita");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::fs::copy(alpine.path(KEY), keys.join(KEY)).unwrap();
+    succeed(&mut build());
+    let tarball = alpine.path("alpaquita/alpaquita-x86_64.tar.gz");
+    let mut read_file = tool("tar", "tar");
+    read_file
+        .arg("-xOf")
+        .arg(&tarball)
+        .arg("etc/profile.d/mimalloc.sh");
+    assert_eq!(
+        text(&succeed(&mut read_file).stdout),
+        "export LD_PRELOAD=/usr/lib/libmimalloc.so\n"
+    );
 }
