@@ -112,8 +112,8 @@ impl Context {
         if args.verify {
             let again = twice::Again {
                 project: &project.root,
-                mirror: &args.image.mirror,
-                trust: &args.image.trust,
+                mirror: &args.image.source.mirror,
+                trust: &args.image.source.trust,
             };
             twice::verify(&built, &options, &again, &store, &progress)?;
         }

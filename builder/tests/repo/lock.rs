@@ -119,7 +119,11 @@ fn a_lock_keeps_what_it_can_and_upgrades_what_it_is_told() {
     command
         .current_dir(small.path("."))
         .args(["diff", "old.lock", "repository/x86_64/filler-1-r0.apk"]);
-    refused(&mut command, Kind::Usage, &["one is a lock and the other a medium"]);
+    refused(
+        &mut command,
+        Kind::Usage,
+        &["one is a lock and the other a medium"],
+    );
 
     // What the repository no longer has is replaced, and nothing else.
     std::fs::write(small.path("configs/images/small.x86_64.lock"), &first).unwrap();
