@@ -304,8 +304,8 @@ fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
         }
     }
     assert!(structures > 0);
-    let report = look(&squashfs_image(&tree)[..4096]);
-    assert!(faults(&report)[0].contains("4096"), "{:?}", faults(&report));
+    let report = look(&squashfs_image(&tree)[..500]);
+    assert!(faults(&report)[0].contains("500 are there"), "{:?}", faults(&report));
 }
 
 #[test]
