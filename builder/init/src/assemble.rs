@@ -7,8 +7,11 @@ use crate::kmod::Loader;
 use crate::log::Log;
 use crate::loopdev;
 use crate::offered::Offered;
-use crate::plan::{Action, IMAGE, KEPT, MEDIUM, OVERLAY, available_memory, expected_sum, fits_in_ram};
+use crate::plan::{
+    Action, IMAGE, KEPT, MEDIUM, OVERLAY, available_memory, expected_sum, fits_in_ram, listed_sums,
+};
 use crate::request::Step;
+use crate::verity;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,6 +19,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 const CHUNK: usize = 1 << 20;
+/// Most bytes of a list of checksums that are read.
+const LIST_MAX: u64 = 4 << 20;
 
 /// Does one action.
 ///
@@ -24,6 +29,12 @@ const CHUNK: usize = 1 << 20;
 pub fn perform(action: &Action, loader: &mut Loader<'_>, log: &Log) -> Result<(), Failure> {
     match action {
         Action::Verify { file } => verify(file, log),
+        Action::VerifyFiles { list, except } => verify_files(list, except, log),
+        Action::OpenVerity { file, verity } => verity::open(file, verity, loader, log),
+        Action::ReadThrough { file } => {
+            verity::read_through(file, log).map(|()| log.say("the image is intact"))
+        }
+        Action::MountVerity { file, target, kind } => mount_verity(file, target, kind, loader),
         Action::Copy { from, to, verify } => copy(from, to, *verify, log),
         Action::MountTmpfs { target, size } => {
             let options = format!("mode=0755,size={size}");
@@ -134,6 +145,26 @@ fn mount_file(file: &str, target: &str, kind: &str, loader: &mut Loader<'_>) -> 
     })
 }
 
+fn mount_verity(file: &str, target: &str, kind: &str, loader: &mut Loader<'_>) -> Result<(), Failure> {
+    loader.file_system(kind);
+    mount(verity::NODE, target, kind, MountFlags::RDONLY, "").map_err(|error| {
+        let (why, hint) = if verity::has_seen_damage() {
+            (
+                format!("dm-verity found a block that is not what was written to the medium ({error})"),
+                "the medium is damaged, or another root hash belongs to it: boot with `verify` to have the block named, write the \
+                 medium again, or try another drive or port",
+            )
+        } else {
+            (
+                error.to_string(),
+                "the kernel cannot mount this type (its module is not in the initramfs), or the image is compressed in a way it \
+                 does not know",
+            )
+        };
+        Failure::new(Step::Assemble, format!("mounting {file} as {kind}"), why, hint)
+    })
+}
+
 fn make_layers() -> io::Result<()> {
     // The root directory of an overlay has owner and mode of its upper layer.
     let below = fs::metadata(IMAGE)?;
@@ -149,7 +180,7 @@ fn make_layers() -> io::Result<()> {
 }
 
 /// Shows how far a long work is, each tenth.
-struct Progress<'a> {
+pub(crate) struct Progress<'a> {
     log: &'a Log,
     doing: &'static str,
     total: u64,
@@ -158,7 +189,7 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(log: &'a Log, doing: &'static str, total: u64) -> Self {
+    pub(crate) fn new(log: &'a Log, doing: &'static str, total: u64) -> Self {
         log.say(format_args!("{doing} {} MiB", total.div_ceil(1 << 20)));
         Self {
             log,
@@ -169,7 +200,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         self.done += bytes as u64;
         let tenth = self.done * 10 / self.total.max(1);
         if tenth > self.shown {
@@ -213,7 +244,7 @@ fn compare(file: &str, wanted: &str, got: &str, log: &Log) -> Result<(), Failure
     ))
 }
 
-fn read_error(step: Step, file: &str, error: &io::Error) -> Failure {
+pub(crate) fn read_error(step: Step, file: &str, error: &io::Error) -> Failure {
     Failure::new(
         step,
         format!("reading {file}"),
@@ -258,6 +289,69 @@ fn verify(file: &str, log: &Log) -> Result<(), Failure> {
         },
     )?;
     compare(file, &wanted, &hex(&hash.finish()), log)
+}
+
+/// Compares the medium's files with its list, and names those that differ.
+fn verify_files(list: &str, except: &[String], log: &Log) -> Result<(), Failure> {
+    let mut text = String::new();
+    match File::open(list).and_then(|file| file.take(LIST_MAX).read_to_string(&mut text)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            log.warn(format_args!(
+                "the medium has no {list}: only the image is checked"
+            ));
+            return Ok(());
+        }
+        Err(error) => return Err(read_error(Step::Verify, list, &error)),
+    }
+    let mut wanted = listed_sums(&text);
+    wanted.retain(|(path, _)| !except.contains(path));
+    let size = |path: &String| fs::metadata(format!("{MEDIUM}/{path}")).map_or(0, |found| found.len());
+    let total = wanted.iter().map(|(path, _)| size(path)).sum();
+    let mut progress = Progress::new(log, "checking files:", total);
+    let mut wrong = Vec::new();
+    for (path, sum) in &wanted {
+        let mut hash = Sha256::default();
+        let read = each_chunk(
+            Step::Verify,
+            &format!("{MEDIUM}/{path}"),
+            &mut progress,
+            |chunk| {
+                hash.update(chunk);
+                Ok(())
+            },
+        );
+        match read {
+            Ok(()) if hex(&hash.finish()) == *sum => log.debug(format_args!("{path}: OK")),
+            Ok(()) => wrong.push(path.clone()),
+            Err(failure) => wrong.push(format!("{path} ({})", failure.why)),
+        }
+    }
+    for path in &wrong {
+        log.say(format_args!("{path}: FAILED"));
+    }
+    if wrong.is_empty() {
+        log.say(format_args!("{} files of the medium: OK", wanted.len()));
+        return Ok(());
+    }
+    let first: Vec<&str> = wrong.iter().take(4).map(String::as_str).collect();
+    let more = wrong.len() - first.len();
+    Err(Failure::new(
+        Step::Verify,
+        "checking the files of the medium",
+        format!(
+            "{} of {} are damaged: {}{}",
+            wrong.len(),
+            wanted.len(),
+            first.join(", "),
+            if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            }
+        ),
+        "the medium is damaged: write it again, or try another drive or port",
+    ))
 }
 
 fn copy(from: &str, to: &str, check: bool, log: &Log) -> Result<(), Failure> {

@@ -101,6 +101,7 @@ fn undo_mounts() {
             let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
         }
     }
+    crate::verity::close();
 }
 
 fn leave(command: RebootCommand, log: &Log) -> ! {

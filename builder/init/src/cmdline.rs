@@ -149,10 +149,16 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     works("isofrom", "[/dev/NAME]/PATH.iso", "the same as fromiso="),
     works("toram", "", "copy the system to memory and let go of the medium"),
+    works("verify", "", "read the whole medium and check it before use"),
     works(
-        "verify",
-        "",
-        "check the image against its .sha256 file before use",
+        "dm-verity-root-hash",
+        "[FILE:]HASH",
+        "check each block of the image when it is read (dm-verity, SHA-256)",
+    ),
+    works(
+        "dm-verity-oncorruption",
+        "WHAT",
+        "ignore, restart or panic on a damaged block (default: reading it fails)",
     ),
     works(
         "overlay-size",
@@ -258,11 +264,9 @@ pub const PARAMETERS: &[Parameter] = &[
     not_yet("ethdevice", "there is no network in the initramfs"),
     not_yet("ethdevice-timeout", "there is no network in the initramfs"),
     not_yet("BOOTIF", "there is no network in the initramfs"),
-    not_yet("dm-verity-root-hash", "use verify for a check before use"),
-    not_yet("dm-verity-oncorruption", "use verify for a check before use"),
     not_yet(
         "dm-verity-enforce-roothash-signature",
-        "use verify for a check before use",
+        "root hashes are not signed",
     ),
     not_yet("ramdisk-size", "use overlay-size"),
     not_yet("module", "there is one image per medium"),

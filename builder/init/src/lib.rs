@@ -1,7 +1,7 @@
 //! PID 1 of the initramfs: finds the live medium or the root, puts the root together and hands over.
 //!
 //! What decides is pure and tested on values: [`cmdline`], [`config`], [`request`], [`modules`],
-//! [`superblock`], [`device`], [`plan`], [`accounts`]. What acts is thin: [`kmod`], [`device_mapper`], [`find`], [`assemble`],
+//! [`superblock`], [`device`], [`plan`], [`accounts`]. What acts is thin: [`kmod`], [`device_mapper`], [`verity`], [`find`], [`assemble`],
 //! [`setup`], [`handover`], [`emergency`], joined by [`boot`].
 //!
 //! This crate never allocates without bound, never waits without a limit, and never writes to a disk: every
@@ -32,6 +32,7 @@ pub mod services;
 pub mod setup;
 pub mod superblock;
 pub mod unlock;
+pub mod verity;
 
 use request::Step;
 

@@ -1,6 +1,7 @@
 //! What is mounted where, as data: computed first, carried out by [`crate::assemble`].
 
 use crate::request::Live;
+use crate::verity::{self, Verity};
 
 /// Where the medium is mounted.
 pub const MEDIUM: &str = "/run/live/medium";
@@ -14,12 +15,21 @@ pub const KEPT: &str = "/run/live/kept";
 pub const IMAGE: &str = "/run/live/rootfs";
 /// Where the changes are.
 pub const OVERLAY: &str = "/run/live/overlay";
+/// The list of checksums of the medium's files, at its top.
+pub const CHECKSUMS: &str = "sha256sum.txt";
 /// Where the new root is put together.
 pub const NEW_ROOT: &str = "/newroot";
 
 /// One step of putting the root together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Compare every file of the medium that is in its list of checksums, but for those that are checked otherwise.
+    VerifyFiles {
+        /// The list, as sha256sum(1) writes it, of paths relative to the medium.
+        list: String,
+        /// Paths that are left out.
+        except: Vec<String>,
+    },
     /// Compare a file with the checksum beside it.
     Verify {
         /// The file.
@@ -59,6 +69,27 @@ pub enum Action {
         /// File system type.
         kind: &'static str,
     },
+    /// Make a device of a file and the hash tree beside it, which checks each block that is read.
+    OpenVerity {
+        /// The file.
+        file: String,
+        /// What it must be.
+        verity: Verity,
+    },
+    /// Read all of that device.
+    ReadThrough {
+        /// The file, for messages.
+        file: String,
+    },
+    /// Mount that device read-only.
+    MountVerity {
+        /// The file, for messages.
+        file: String,
+        /// Where.
+        target: &'static str,
+        /// File system type.
+        kind: &'static str,
+    },
     /// Make the upper and work directories, with owner and mode of the image's root on the upper.
     MakeLayers,
     /// Mount the overlay.
@@ -75,19 +106,37 @@ pub enum Action {
 pub fn live_actions(live: &Live, image_size: u64) -> Vec<Action> {
     let on_medium = format!("{MEDIUM}/{}", live.image);
     let mut actions = Vec::new();
+    if live.verify {
+        actions.push(Action::VerifyFiles {
+            list: format!("{MEDIUM}/{CHECKSUMS}"),
+            except: vec![live.image.clone(), verity::hashes_of(&live.image)],
+        });
+    }
+    let sum = live.verify && live.verity.is_none();
     let image = if live.to_ram {
         let name = live.image.rsplit('/').next().unwrap_or(&live.image);
         let in_ram = format!("{RAM}/{name}");
+        let tree = match live.verity {
+            Some(_) => verity::hashes_len(image_size),
+            None => 0,
+        };
         // A page more than the file for the directory.
         actions.push(Action::MountTmpfs {
             target: RAM,
-            size: (image_size.next_multiple_of(4096) + 65536).to_string(),
+            size: (image_size.next_multiple_of(4096) + 65536 + tree).to_string(),
         });
         actions.push(Action::Copy {
-            from: on_medium,
+            from: on_medium.clone(),
             to: in_ram.clone(),
-            verify: live.verify,
+            verify: sum,
         });
+        if live.verity.is_some() {
+            actions.push(Action::Copy {
+                from: verity::hashes_of(&on_medium),
+                to: verity::hashes_of(&in_ram),
+                verify: false,
+            });
+        }
         actions.push(Action::Keep);
         actions.push(Action::Release { target: MEDIUM });
         if live.iso_file.is_some() {
@@ -96,18 +145,35 @@ pub fn live_actions(live: &Live, image_size: u64) -> Vec<Action> {
         actions.push(Action::PutKept);
         in_ram
     } else {
-        if live.verify {
+        if sum {
             actions.push(Action::Verify {
                 file: on_medium.clone(),
             });
         }
         on_medium
     };
-    actions.push(Action::MountFile {
-        file: image,
-        target: IMAGE,
-        kind: "squashfs",
-    });
+    let (target, kind) = (IMAGE, "squashfs");
+    match &live.verity {
+        Some(verity) => {
+            actions.push(Action::OpenVerity {
+                file: image.clone(),
+                verity: verity.clone(),
+            });
+            if live.verify {
+                actions.push(Action::ReadThrough { file: image.clone() });
+            }
+            actions.push(Action::MountVerity {
+                file: image,
+                target,
+                kind,
+            });
+        }
+        None => actions.push(Action::MountFile {
+            file: image,
+            target,
+            kind,
+        }),
+    }
     actions.push(Action::MountTmpfs {
         target: OVERLAY,
         size: live.overlay_size.as_str().to_owned(),
@@ -171,6 +237,23 @@ pub fn expected_sum(text: &str, name: &str) -> Option<String> {
     None
 }
 
+/// Paths and sums of a list as sha256sum(1) writes it: relative paths that stay below where they begin.
+#[must_use]
+pub fn listed_sums(text: &str) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
+    for line in text.lines() {
+        let Some((sum, path)) = line.split_once(' ') else {
+            continue;
+        };
+        let path = path.trim_start_matches([' ', '*']).trim_start_matches("./");
+        let inside = !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| part != "..");
+        if sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()) && inside {
+            out.push((path.to_owned(), sum.to_ascii_lowercase()));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,15 +294,75 @@ mod tests {
 
     #[test]
     fn checked_first() {
-        let mut expected = vec![Action::Verify { file: FILE.into() }];
+        let mut expected = vec![files(), Action::Verify { file: FILE.into() }];
         expected.extend(tail(FILE, "50%"));
         assert_eq!(actions("boot=live verify"), expected);
+    }
+
+    fn files() -> Action {
+        Action::VerifyFiles {
+            list: "/run/live/medium/sha256sum.txt".into(),
+            except: vec![
+                "live/filesystem.squashfs".into(),
+                "live/filesystem.squashfs.verity".into(),
+            ],
+        }
+    }
+
+    #[test]
+    fn through_dm_verity() {
+        let hash = "5a".repeat(32);
+        let file = || FILE.to_owned();
+        let open = |file: String| Action::OpenVerity {
+            file,
+            verity: Verity {
+                root_hash: hash.clone(),
+                on_corruption: verity::OnCorruption::Fail,
+            },
+        };
+        let mount = |file: String| Action::MountVerity {
+            file,
+            target: IMAGE,
+            kind: "squashfs",
+        };
+        let line = format!("boot=live dm-verity-root-hash={hash}");
+        let mut expected = vec![open(file()), mount(file())];
+        expected.extend_from_slice(&tail(FILE, "50%")[1..]);
+        assert_eq!(actions(&line), expected);
+
+        expected.insert(1, Action::ReadThrough { file: file() });
+        expected.insert(0, files());
+        assert_eq!(actions(&format!("{line} verify")), expected);
+
+        let in_ram = || "/run/live/ram/filesystem.squashfs".to_owned();
+        let copied = actions(&format!("{line} toram verify"));
+        assert_eq!(
+            copied[2..9],
+            [
+                Action::Copy {
+                    from: file(),
+                    to: in_ram(),
+                    verify: false
+                },
+                Action::Copy {
+                    from: format!("{FILE}.verity"),
+                    to: format!("{}.verity", in_ram()),
+                    verify: false
+                },
+                Action::Keep,
+                Action::Release { target: MEDIUM },
+                Action::PutKept,
+                open(in_ram()),
+                Action::ReadThrough { file: in_ram() },
+            ]
+        );
     }
 
     #[test]
     fn in_memory_everything_below_is_let_go() {
         let in_ram = "/run/live/ram/filesystem.squashfs";
         let mut expected = vec![
+            files(),
             Action::MountTmpfs {
                 target: RAM,
                 size: (8192 + 65536).to_string(),
@@ -236,6 +379,18 @@ mod tests {
         ];
         expected.extend(tail(in_ram, "50%"));
         assert_eq!(actions("boot=live toram verify findiso=/a.iso"), expected);
+    }
+
+    #[test]
+    fn lists_of_sums() {
+        let sum = "AB".repeat(32);
+        let lower = sum.to_lowercase();
+        let text =
+            format!("# x\n{sum}  ./a b\n{sum} *c/d\n{sum}  /etc/passwd\n{sum}  a/../../b\n{sum}\nzz  e\n");
+        assert_eq!(
+            listed_sums(&text),
+            [("a b".to_owned(), lower.clone()), ("c/d".to_owned(), lower)]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::cmdline::{Support, Word, parameter};
 use crate::config::Config;
 use crate::device::Wish;
+use crate::verity::{self, OnCorruption, Verity};
 use std::time::Duration;
 
 /// Longest wait that can be asked for.
@@ -123,8 +124,10 @@ pub struct Live {
     pub wait: Duration,
     /// Copy to memory.
     pub to_ram: bool,
-    /// Check first.
+    /// Read everything and check it first.
     pub verify: bool,
+    /// Check each block of the image when it is read.
+    pub verity: Option<Verity>,
     /// Memory for changes.
     pub overlay_size: OverlaySize,
     /// What to change in the root.
@@ -345,6 +348,7 @@ impl Request {
         let (mut media, mut iso, mut path) = (None, None, config.live_path.clone());
         let (mut live_wait, mut root_wait) = (DEFAULT_WAIT, DEFAULT_WAIT);
         let (mut to_ram, mut verify, mut ignore_uuid) = (false, false, false);
+        let (mut root_hash, mut on_corruption) = (None, OnCorruption::Fail);
         let mut overlay_size = OverlaySize("50%".into());
         let mut setup = Setup {
             user: config.live_user.clone(),
@@ -397,6 +401,13 @@ impl Request {
                     }
                 }
                 "verify" => verify = true,
+                "dm-verity-root-hash" => root_hash = Some(value.to_owned()),
+                "dm-verity-oncorruption" => match OnCorruption::named(value) {
+                    Some(named) => on_corruption = named,
+                    None => warnings.push(format!(
+                        "dm-verity-oncorruption={value}: there are ignore, restart and panic; reading damage fails"
+                    )),
+                },
                 "overlay-size" => match OverlaySize::parse(value) {
                     Ok(size) => overlay_size = size,
                     Err(error) => warnings.push(format!("{error}; using {}", overlay_size.as_str())),
@@ -525,6 +536,13 @@ impl Request {
                     second = None;
                     file = Some(path);
                 }
+                let verity = match &root_hash {
+                    Some(value) => Some(Verity {
+                        root_hash: verity::root_hash(value, &config.squashfs)?,
+                        on_corruption,
+                    }),
+                    None => None,
+                };
                 Ok(Boot::Live(Box::new(Live {
                     wish,
                     second,
@@ -533,6 +551,7 @@ impl Request {
                     wait: live_wait,
                     to_ram,
                     verify,
+                    verity,
                     overlay_size,
                     setup,
                 })))
@@ -776,6 +795,27 @@ mod tests {
             request("modprobe.blacklist=nouveau,i2c-x").blacklist,
             ["nouveau", "i2c_x"]
         );
+    }
+
+    #[test]
+    fn root_hashes_of_dm_verity() {
+        let hash = "0c".repeat(32);
+        let found = live(&format!(
+            "boot=live dm-verity-root-hash={hash} dm-verity-oncorruption=panic"
+        ));
+        assert_eq!(
+            found.verity,
+            Some(Verity {
+                root_hash: hash.clone(),
+                on_corruption: OnCorruption::Panic
+            })
+        );
+        assert_eq!(live("boot=live").verity, None);
+        // One that cannot be used is no reason to go on without.
+        for bad in ["", "12", &format!("other.squashfs:{hash}")] {
+            let boot = request(&format!("boot=live dm-verity-root-hash={bad}")).boot;
+            assert!(boot.is_err(), "{bad}");
+        }
     }
 
     #[test]
