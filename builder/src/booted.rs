@@ -301,6 +301,17 @@ impl Seen {
             });
             expect(running, format!("the service {wanted} is not started"));
         }
+        let image = self
+            .mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some("/run/live/rootfs"));
+        if let Some(line) = image {
+            let mapped = line.starts_with("/dev/mapper/") || line.starts_with("/dev/dm-");
+            expect(
+                mapped || manifest.medium.verity.is_empty(),
+                format!("the image is not read through dm-verity: {line}"),
+            );
+        }
         let stock = manifest
             .packages
             .iter()

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::{self, Base};
 use crate::blocks::Blocks;
 use crate::choice::{self, Open};
-use crate::definition::{Compression, Image, Output, Project};
+use crate::definition::{Blocks as Packed, Compression, Image, Output, Project};
 use crate::error::{Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::Client;
 use crate::hashing::Hashing;
@@ -22,7 +22,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
 use crate::unchanged::Inputs;
-use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release};
+use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release, verified};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -400,6 +400,7 @@ fn iso(
     let squash_content = squash(image, root, lock, store, options, progress, squashed)?;
 
     let time = root.time;
+    let hashed = verified::hash(image, &identity, &squash_content)?;
     let manifest = Manifest::new(
         lock,
         root,
@@ -407,6 +408,10 @@ fn iso(
         manifest::Medium {
             label: image.live.label.clone(),
             uuid: identity.uuid.clone(),
+            verity: hashed
+                .as_ref()
+                .map(|hashed| hashed.root.clone())
+                .unwrap_or_default(),
         },
     );
     let mut tree = Tree::new(Metadata::new(0o755, time));
@@ -420,6 +425,11 @@ fn iso(
             .explain(Kind::Internal, || "laying out the medium".to_owned())
     };
     let checksum = manifest::hex(&Sha256::digest(squash_content.bytes()));
+    let mut arguments = Vec::new();
+    if let Some(hashed) = hashed {
+        put("live/filesystem.squashfs.verity", hashed.area)?;
+        arguments = hashed.arguments;
+    }
     put("live/filesystem.squashfs", squash_content)?;
     put(
         "live/filesystem.squashfs.sha256",
@@ -431,7 +441,14 @@ fn iso(
     for (path, content) in offered {
         put(&path, content)?;
     }
-    grub::lay(&mut tree, image, &built, time)?;
+    grub::lay(&mut tree, image, &built, &arguments, time)?;
+    let sums = verified::checksums(&tree, &built, ("live/filesystem.squashfs", &checksum));
+    tree.write(
+        verified::CHECKSUMS.as_bytes(),
+        Metadata::new(0o644, time),
+        sums.into(),
+    )
+    .explain(Kind::Internal, || "laying out the medium".to_owned())?;
     let esp = esp(&built, time, identity.serial)?;
 
     let path = options.output.join(format!("{stem}.iso"));
@@ -510,12 +527,13 @@ fn squash(
     let mut squash = Aside::new(&store.folder("scratch")?.join("filesystem.squashfs"))?;
     let squash_options = squashfs::Options {
         compressor: match image.squashfs.compression {
-            Compression::Zstd(level) => squashfs::Compressor::Zstd { level },
-            Compression::Xz(preset) => squashfs::Compressor::Xz {
+            Packed::Lz4(level) => squashfs::Compressor::Lz4 { level },
+            Packed::As(Compression::Zstd(level)) => squashfs::Compressor::Zstd { level },
+            Packed::As(Compression::Xz(preset)) => squashfs::Compressor::Xz {
                 preset,
                 bcj: bcj(&image.arch),
             },
-            Compression::Gzip(level) => squashfs::Compressor::Gzip { level },
+            Packed::As(Compression::Gzip(level)) => squashfs::Compressor::Gzip { level },
         },
         block_size: image.squashfs.block_size,
         mtime: u32::try_from(lock.epoch).unwrap_or(u32::MAX),

@@ -44,6 +44,31 @@ impl Compression {
     }
 }
 
+/// How blocks of a squashfs are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocks {
+    /// As streams are.
+    As(Compression),
+    /// LZ4 with its level: 1, or 3 to 12 for the high compression mode.
+    Lz4(u32),
+}
+
+impl Blocks {
+    fn resolve(name: &str, level: Option<u32>) -> Result<Blocks> {
+        match (name, level) {
+            ("lz4", None) => Ok(Blocks::Lz4(12)),
+            ("lz4", Some(level @ (1 | 3..=12))) => Ok(Blocks::Lz4(level)),
+            ("lz4", Some(level)) => Err(Error::new(
+                Kind::Input,
+                format!("lz4 has no level {level}, only 1 and 3 to 12"),
+            )),
+            ("zstd" | "xz" | "gzip", _) => Compression::resolve(name, level, 15).map(Blocks::As),
+            (other, _) => Err(Error::new(Kind::Input, format!("`{other}` is no compression"))
+                .hint("there are zstd, xz, gzip and lz4")),
+        }
+    }
+}
+
 /// A medium or archive to be written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Output {
@@ -106,6 +131,8 @@ pub struct Live {
     pub hostname: String,
     /// Services to enable when it starts, as far as it has them.
     pub services: Vec<String>,
+    /// Whether the root is read through dm-verity.
+    pub verify: bool,
 }
 
 /// What the boot loader shows and passes.
@@ -181,7 +208,7 @@ impl std::fmt::Display for Virtual {
 #[derive(Clone, Copy, Debug)]
 pub struct Squashfs {
     /// Its compression.
-    pub compression: Compression,
+    pub compression: Blocks,
     /// Bytes of a block.
     pub block_size: u32,
 }
@@ -356,6 +383,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
             shell: over.live.shell.or(under.live.shell),
             hostname: over.live.hostname.or(under.live.hostname),
             services: lists(under.live.services, over.live.services),
+            verify: over.live.verify.or(under.live.verify),
         },
         boot: typed::BootTable {
             title: over.boot.title.or(under.boot.title),
@@ -472,6 +500,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
             .into_iter()
             .map(|service| word("live service", Some(service), ""))
             .collect::<Result<_>>()?,
+        verify: file.live.verify.unwrap_or(false),
     };
 
     let platforms = match file.boot.platforms {
@@ -553,10 +582,9 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
         )));
     }
     let squashfs = Squashfs {
-        compression: Compression::resolve(
+        compression: Blocks::resolve(
             file.squashfs.compression.as_deref().unwrap_or("zstd"),
             file.squashfs.level,
-            15,
         )
         .context(|| "squashfs".to_owned())?,
         block_size,

@@ -229,7 +229,7 @@ struct Item {
     arguments: Vec<String>,
 }
 
-fn items(image: &Image, extra: &[&str]) -> Vec<Item> {
+fn items(image: &Image, extra: &[String]) -> Vec<Item> {
     let boot = &image.boot;
     let consoles: Vec<String> = boot
         .consoles
@@ -240,7 +240,8 @@ fn items(image: &Image, extra: &[&str]) -> Vec<Item> {
     let item = |id, title: String, consoles: &[String], special: &[&str]| {
         let mut arguments = vec!["boot=live".to_owned()];
         arguments.extend(boot.arguments.split_whitespace().map(str::to_owned));
-        arguments.extend(extra.iter().chain(special).map(|&word| word.to_owned()));
+        arguments.extend_from_slice(extra);
+        arguments.extend(special.iter().map(|&word| word.to_owned()));
         arguments.extend_from_slice(consoles);
         Item { id, title, arguments }
     };
@@ -254,7 +255,7 @@ fn items(image: &Image, extra: &[&str]) -> Vec<Item> {
         ),
         item(
             "verify",
-            format!("{} (medium verified first)", boot.title),
+            format!("Verify the medium, then start {}", boot.title),
             &consoles,
             &["verify"],
         ),
@@ -267,7 +268,7 @@ fn items(image: &Image, extra: &[&str]) -> Vec<Item> {
     ]
 }
 
-fn entries(text: &mut String, image: &Image, extra: &[&str]) {
+fn entries(text: &mut String, image: &Image, extra: &[String]) {
     for item in items(image, extra) {
         // Writing to a String does not fail.
         let _ = write!(
@@ -280,8 +281,8 @@ fn entries(text: &mut String, image: &Image, extra: &[&str]) {
     }
 }
 
-/// `/boot/grub/grub.cfg`.
-pub fn menu(image: &Image) -> String {
+/// `/boot/grub/grub.cfg`, with `extra` arguments in each entry.
+pub fn menu(image: &Image, extra: &[String]) -> String {
     let mut text = format!(
         "set default=live\nset timeout={}\nset timeout_style=menu\n",
         image.boot.timeout
@@ -295,7 +296,7 @@ pub fn menu(image: &Image) -> String {
              terminal_input console serial\n        terminal_output console serial\n    fi\nfi\n"
         );
     }
-    entries(&mut text, image, &[]);
+    entries(&mut text, image, extra);
     text.push_str("if [ \"$grub_platform\" = efi ]; then\n    menuentry 'Firmware settings' --id firmware {\n        fwsetup\n    }\nfi\n");
     text.push_str(
         "menuentry 'Restart' --id reboot {\n    reboot\n}\nmenuentry 'Power off' --id halt {\n    halt\n}\n",
@@ -304,9 +305,11 @@ pub fn menu(image: &Image) -> String {
 }
 
 /// `/boot/grub/loopback.cfg`, which boot loaders that start from an ISO file read; they set `iso_path`.
-pub fn loopback(image: &Image) -> String {
+pub fn loopback(image: &Image, extra: &[String]) -> String {
     let mut text = String::new();
-    entries(&mut text, image, &["findiso=\"${iso_path}\""]);
+    let mut arguments = vec!["findiso=\"${iso_path}\"".to_owned()];
+    arguments.extend_from_slice(extra);
+    entries(&mut text, image, &arguments);
     text
 }
 
@@ -318,11 +321,17 @@ fn serial_unit(console: &str) -> Option<(u32, u32)> {
     Some((unit, digits.parse().ok()?))
 }
 
-/// Puts what GRUB needs on the medium's own file system into `medium`.
+/// Puts what GRUB needs on the medium's own file system into `medium`; every entry of its menus has the `extra` arguments.
 ///
 /// # Errors
 /// When a path cannot be made.
-pub fn lay(medium: &mut Tree, image: &Image, built: &[Built], time: Timestamp) -> Result<()> {
+pub fn lay(
+    medium: &mut Tree,
+    image: &Image,
+    built: &[Built],
+    extra: &[String],
+    time: Timestamp,
+) -> Result<()> {
     let explain = |error| Error::new(Kind::Internal, error);
     let file = Metadata::new(0o644, time);
     let mut put = |path: String, content: Content| {
@@ -331,8 +340,8 @@ pub fn lay(medium: &mut Tree, image: &Image, built: &[Built], time: Timestamp) -
             .map(drop)
             .map_err(explain)
     };
-    put("boot/grub/grub.cfg".to_owned(), menu(image).into())?;
-    put("boot/grub/loopback.cfg".to_owned(), loopback(image).into())?;
+    put("boot/grub/grub.cfg".to_owned(), menu(image, extra).into())?;
+    put("boot/grub/loopback.cfg".to_owned(), loopback(image, extra).into())?;
     for one in built {
         let platform = &one.platform.platform;
         for (name, content) in &one.modules {

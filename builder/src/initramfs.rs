@@ -6,6 +6,7 @@ use lycia_tree::{Content, Tree};
 use crate::definition::{Compression, Image};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::root::{Kernel, Root};
+use crate::verified;
 
 /// What the initramfs is told of the medium.
 pub struct Medium<'a> {
@@ -24,11 +25,17 @@ pub fn tree(image: &Image, root: &Root, kernel: &Kernel, medium: &Medium<'_>) ->
         .initramfs
         .modules
         .iter()
-        .chain(&image.initramfs.available_modules);
+        .chain(&image.initramfs.available_modules)
+        .map(String::as_str);
+    let verified: &[&str] = if image.live.verify {
+        &verified::MODULES
+    } else {
+        &[]
+    };
     let recipe = Recipe {
         kernel: &kernel.version,
         config: config(image, medium),
-        modules: asked.map(String::as_str).collect(),
+        modules: asked.chain(verified.iter().copied()).collect(),
         programs: image.initramfs.programs.iter().map(String::as_str).collect(),
         time: root.time,
     };

@@ -38,4 +38,5 @@ pub mod serve;
 pub mod store;
 pub mod twice;
 pub mod unchanged;
+pub mod verified;
 pub mod why;

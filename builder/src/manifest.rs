@@ -45,6 +45,9 @@ pub struct Medium {
     pub label: String,
     /// UUID as blkid shows it.
     pub uuid: String,
+    /// Root hash of the live image's dm-verity tree, in hexadecimal; empty without one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verity: String,
 }
 
 impl Medium {

@@ -60,6 +60,22 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The UUID of the image's hash tree.
+    pub fn verity_uuid(&self) -> Guid {
+        Guid::derive(&self.seed, "verity")
+    }
+
+    /// What is hashed before each block of the image.
+    pub fn salt(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(self.seed)
+            .chain_update("dm-verity salt")
+            .finalize()
+            .into()
+    }
+}
+
 /// Writes the ISO of `files` to `out`.
 ///
 /// # Errors

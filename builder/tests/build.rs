@@ -7,6 +7,8 @@
 
 #[path = "build/errors.rs"]
 mod errors;
+#[path = "build/faults.rs"]
+mod faults;
 #[path = "build/incremental.rs"]
 mod incremental;
 #[path = "build/kill.rs"]

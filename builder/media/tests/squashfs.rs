@@ -477,6 +477,8 @@ fn as_small_as_mksquashfs() {
         ),
         (&["-comp", "xz"], COMPRESSORS[3]),
         (&["-comp", "gzip"], Compressor::Gzip { level: 9 }),
+        (&["-comp", "lz4"], Compressor::Lz4 { level: 1 }),
+        (&["-comp", "lz4", "-Xhc"], Compressor::Lz4 { level: 12 }),
     ] {
         let theirs = directory.path().join("theirs");
         let mut arguments: Vec<&[u8]> = vec![host.as_os_str().as_bytes(), theirs.as_os_str().as_bytes()];

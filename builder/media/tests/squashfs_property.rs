@@ -157,6 +157,7 @@ fn options() -> impl Strategy<Value = Options> {
     let compressor = prop_oneof![
         Just(Compressor::Zstd { level: 2 }),
         Just(Compressor::Gzip { level: 5 }),
+        Just(Compressor::Lz4 { level: 9 }),
         Just(Compressor::Xz {
             preset: 0,
             bcj: Bcj::X86

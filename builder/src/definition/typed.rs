@@ -72,6 +72,8 @@ pub struct LiveTable {
     pub hostname: Option<String>,
     /// Services that the live root enables when it starts, as far as it has them; `a|b` is the first that it has.
     pub services: Vec<String>,
+    /// Whether the root is read through dm-verity; the kernel must have it. Not if not given.
+    pub verify: Option<bool>,
 }
 
 /// `[boot]`
@@ -114,7 +116,7 @@ pub struct InitramfsTable {
 #[derive(Clone, Default, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SquashfsTable {
-    /// `zstd`, `xz` or `gzip`.
+    /// `zstd`, `xz`, `gzip` or `lz4`.
     pub compression: Option<String>,
     /// Level of the compressor.
     pub level: Option<u32>,

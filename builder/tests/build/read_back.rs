@@ -89,6 +89,20 @@ fn the_medium_has_the_files_that_booting_needs() {
             .args(["--strict", "--check", "filesystem.squashfs.sha256"])
             .current_dir(medium.join("live")),
     );
+    // Everything but the image that is told where it lies when the medium is written.
+    succeed(
+        tool("sha256sum", "coreutils")
+            .args(["--strict", "--quiet", "--check", "sha256sum.txt"])
+            .current_dir(medium),
+    );
+    let sums = text(&read(&medium.join("sha256sum.txt")));
+    for path in [
+        "live/initrd",
+        "live/filesystem.squashfs.verity",
+        "boot/grub/grub.cfg",
+    ] {
+        assert!(sums.contains(&format!("  {path}\n")), "{path} is not in\n{sums}");
+    }
     let kernel = format!("/boot/vmlinuz-{}", manifest["kernel"].as_str().unwrap());
     let entries = manifest["files"].as_array().unwrap();
     let entry = entries
@@ -113,6 +127,47 @@ fn the_medium_has_the_files_that_booting_needs() {
         let line = format!("{key}={}", value.as_str().unwrap());
         assert!(seen.lines().any(|seen| seen == line), "no {line} in\n{seen}");
     }
+}
+
+#[test]
+fn the_hash_tree_is_that_of_the_image_and_every_entry_has_its_root_hash() {
+    let medium = medium();
+    let menus = ["grub.cfg", "loopback.cfg"].map(|name| text(&read(&medium.join("boot/grub").join(name))));
+    let mut hashes = Vec::new();
+    for line in menus.iter().flat_map(|menu| menu.lines()) {
+        if !line.trim_start().starts_with("linux ") {
+            continue;
+        }
+        let word = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("dm-verity-root-hash="));
+        hashes.push(
+            word.unwrap_or_else(|| panic!("no root hash in {line}"))
+                .to_owned(),
+        );
+    }
+    assert_eq!(hashes.len(), 8);
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "{hashes:?}");
+    let (image, tree) = (
+        medium.join("live/filesystem.squashfs"),
+        medium.join("live/filesystem.squashfs.verity"),
+    );
+    let verify = |image: &Path| {
+        let mut command = tool("veritysetup", "cryptsetup-bin");
+        command.arg("verify").arg(image).arg(&tree).arg(&hashes[0]);
+        run(&mut command)
+    };
+    let said = verify(&image);
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    // One bit of it.
+    let folder = open_folder();
+    let changed = folder.path().join("changed");
+    let mut bytes = read(&image);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&changed, bytes).unwrap();
+    assert!(!verify(&changed).status.success());
 }
 
 #[test]

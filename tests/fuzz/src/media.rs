@@ -115,6 +115,7 @@ fn squashfs_images() -> Vec<Vec<u8>> {
     [
         squashfs::Compressor::Zstd { level: 3 },
         squashfs::Compressor::Gzip { level: 6 },
+        squashfs::Compressor::Lz4 { level: 12 },
     ]
     .into_iter()
     .filter_map(|compressor| {

@@ -36,6 +36,7 @@ pub(super) fn key(compressor: &Compressor, block: &[u8]) -> BlockKey {
     let (kind, level, bcj) = match *compressor {
         Compressor::Gzip { level } => (1u32, level, Bcj::None),
         Compressor::Xz { preset, bcj } => (4, preset, bcj),
+        Compressor::Lz4 { level } => (5, level, Bcj::None),
         Compressor::Zstd { level } => (6, level, Bcj::None),
     };
     for number in [kind, level, bcj as u32] {

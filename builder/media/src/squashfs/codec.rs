@@ -5,11 +5,19 @@ use std::io;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
 
+use lz4::block::CompressionMode;
+
 use super::layout::{METADATA_LEN, get16, get32, put16, put32};
 use super::{Bcj, Compressor};
 
 /// Memory that a hostile xz header may ask for; images have dictionaries of at most 1 MiB.
 const XZ_DECODER_MEMORY: u64 = 8 << 20;
+
+/// The format of LZ4 blocks that the kernel knows, and the flag for the high compression mode (squashfs-tools' `lz4_wrapper.h`).
+const LZ4_LEGACY: u32 = 1;
+const LZ4_HC: u32 = 1;
+/// The least level of the high compression mode.
+const LZ4_HC_LEVEL: u32 = 3;
 
 impl Compressor {
     /// The number of the superblock.
@@ -17,6 +25,7 @@ impl Compressor {
         match self {
             Compressor::Gzip { .. } => 1,
             Compressor::Xz { .. } => 4,
+            Compressor::Lz4 { .. } => 5,
             Compressor::Zstd { .. } => 6,
         }
     }
@@ -27,6 +36,8 @@ impl Compressor {
             Compressor::Gzip { level } => ("gzip", level, 1, 9),
             Compressor::Xz { preset, .. } => ("xz", preset, 0, 9),
             Compressor::Zstd { level } => ("zstd", level, 1, 22),
+            Compressor::Lz4 { level: 2 } => return Some("lz4 has no level 2, only 1 and 3 to 12".to_owned()),
+            Compressor::Lz4 { level } => ("lz4", level, 1, 12),
         };
         (level < least || level > most)
             .then(|| format!("{name} has no level {level}, only {least} to {most}"))
@@ -46,6 +57,11 @@ impl Compressor {
                 // The kernel takes this for the largest dictionary, also of metadata.
                 put32(&mut bytes, block_size.max(METADATA_LEN as u32));
                 put32(&mut bytes, 1 << (bcj as u32 - 1));
+            }
+            // Readers want it always.
+            Compressor::Lz4 { level } => {
+                put32(&mut bytes, LZ4_LEGACY);
+                put32(&mut bytes, if level < LZ4_HC_LEVEL { 0 } else { LZ4_HC });
             }
             Compressor::Zstd { level } if level != 15 => put32(&mut bytes, level),
             _ => return None,
@@ -83,6 +99,17 @@ impl Compressor {
                     .unwrap_or(Bcj::None);
                 Compressor::Xz { preset: 6, bcj }
             }
+            5 => {
+                short(8)?;
+                let version = block.map_or(LZ4_LEGACY, |bytes| get32(bytes, 0));
+                if version != LZ4_LEGACY {
+                    return Err(format!("version {version} of lz4 blocks, which is unknown"));
+                }
+                let high = block.is_some_and(|bytes| get32(bytes, 4) & LZ4_HC != 0);
+                Compressor::Lz4 {
+                    level: if high { 12 } else { 1 },
+                }
+            }
             6 => {
                 short(4)?;
                 Compressor::Zstd {
@@ -91,7 +118,6 @@ impl Compressor {
             }
             2 => return Err("lzma, which is not supported here".to_owned()),
             3 => return Err("lzo, which is not supported here".to_owned()),
-            5 => return Err("lz4, which is not supported here".to_owned()),
             other => return Err(format!("number {other}, which is unknown")),
         };
         match compressor.problem() {
@@ -110,6 +136,7 @@ pub(super) struct Encoder {
 enum Context {
     Gzip(Compress),
     Xz { preset: u32, bcj: Bcj },
+    Lz4(CompressionMode),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -118,6 +145,8 @@ impl Encoder {
         let context = match *compressor {
             Compressor::Gzip { level } => Context::Gzip(Compress::new(Compression::new(level), true)),
             Compressor::Xz { preset, bcj } => Context::Xz { preset, bcj },
+            Compressor::Lz4 { level } if level < LZ4_HC_LEVEL => Context::Lz4(CompressionMode::DEFAULT),
+            Compressor::Lz4 { level } => Context::Lz4(CompressionMode::HIGHCOMPRESSION(level as i32)),
             Compressor::Zstd { level } => Context::Zstd(Box::new(zstd::bulk::Compressor::new(level as i32)?)),
         };
         Ok(Encoder {
@@ -138,6 +167,11 @@ impl Encoder {
                     return Ok(None);
                 }
                 let len = context.total_out() as usize;
+                Ok((len < data.len()).then_some(&self.scratch[..len]))
+            }
+            Context::Lz4(mode) => {
+                self.scratch.resize(lz4::block::compress_bound(data.len())?, 0);
+                let len = lz4::block::compress_to_buffer(data, Some(*mode), false, &mut self.scratch)?;
                 Ok((len < data.len()).then_some(&self.scratch[..len]))
             }
             Context::Zstd(context) => {
@@ -243,6 +277,7 @@ fn encode_xz(data: &[u8], preset: u32, bcj: Bcj, out: &mut [u8]) -> io::Result<O
 pub(super) enum Decoder {
     Gzip(Decompress),
     Xz,
+    Lz4,
     Zstd(Box<zstd::bulk::Decompressor<'static>>),
 }
 
@@ -251,6 +286,7 @@ impl Decoder {
         Ok(match compressor {
             Compressor::Gzip { .. } => Decoder::Gzip(Decompress::new(true)),
             Compressor::Xz { .. } => Decoder::Xz,
+            Compressor::Lz4 { .. } => Decoder::Lz4,
             Compressor::Zstd { .. } => Decoder::Zstd(Box::new(zstd::bulk::Decompressor::new()?)),
         })
     }
@@ -269,6 +305,11 @@ impl Decoder {
                 }
             }
             Decoder::Xz => decode_xz(data, &mut out)?,
+            Decoder::Lz4 => {
+                let room = i32::try_from(out.len()).map_err(|_| "lz4: more than 2 GiB".to_owned())?;
+                lz4::block::decompress_to_buffer(data, Some(room), &mut out)
+                    .map_err(|error| format!("lz4: {error}"))?
+            }
             Decoder::Zstd(context) => context
                 .decompress_to_buffer(data, &mut out[..])
                 .map_err(|error| format!("zstd: {error}"))?,
@@ -303,7 +344,12 @@ mod tests {
     use super::*;
 
     fn compressors() -> Vec<Compressor> {
-        let mut all = vec![Compressor::Gzip { level: 9 }, Compressor::Zstd { level: 3 }];
+        let mut all = vec![
+            Compressor::Gzip { level: 9 },
+            Compressor::Zstd { level: 3 },
+            Compressor::Lz4 { level: 1 },
+            Compressor::Lz4 { level: 12 },
+        ];
         all.extend(Bcj::ALL.map(|bcj| Compressor::Xz { preset: 1, bcj }));
         all
     }
@@ -366,6 +412,8 @@ mod tests {
             Compressor::Gzip { level: 9 },
             Compressor::Zstd { level: 22 },
             Compressor::Zstd { level: 15 },
+            Compressor::Lz4 { level: 1 },
+            Compressor::Lz4 { level: 12 },
         ]
         .into_iter()
         .chain(Bcj::ALL.map(|bcj| Compressor::Xz { preset: 6, bcj }))
@@ -378,6 +426,9 @@ mod tests {
         }
         assert!(Compressor::from_options(6, Some(&[1])).is_err());
         assert!(Compressor::from_options(6, Some(&[0; 4])).is_err());
-        assert!(Compressor::from_options(5, None).is_err());
+        assert!(Compressor::from_options(5, Some(&[2, 0, 0, 0, 0, 0, 0, 0])).is_err());
+        assert!(Compressor::from_options(3, None).is_err());
+        assert!(Compressor::Lz4 { level: 2 }.problem().is_some());
+        assert!(Compressor::Lz4 { level: 13 }.problem().is_some());
     }
 }

@@ -58,6 +58,11 @@ pub enum Compressor {
         /// Filter that is tried on each block and kept where it gains.
         bcj: Bcj,
     },
+    /// LZ4, quick to unpack; Linux 3.19 and later.
+    Lz4 {
+        /// 1: the quick compressor; 3 to 12: the high compression mode, which squashfs-tools does at 12 with `-Xhc`.
+        level: u32,
+    },
     /// Zstandard, levels 1 to 22; Linux 4.14 and later.
     Zstd {
         /// Level; squashfs-tools takes 15.

@@ -260,7 +260,7 @@ pub fn text(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Every compressor, and levels that differ.
-pub const COMPRESSORS: [Compressor; 5] = [
+pub const COMPRESSORS: [Compressor; 7] = [
     Compressor::Zstd { level: 15 },
     Compressor::Zstd { level: 3 },
     Compressor::Gzip { level: 6 },
@@ -272,6 +272,8 @@ pub const COMPRESSORS: [Compressor; 5] = [
         preset: 6,
         bcj: Bcj::X86,
     },
+    Compressor::Lz4 { level: 1 },
+    Compressor::Lz4 { level: 12 },
 ];
 
 /// Fast and with small blocks, so that small contents have many.

@@ -1,0 +1,399 @@
+//! Whole builds among failing disks, kills and inputs that change: at each of hundreds of points there is a clear error with
+//! the right exit code or a whole image, nothing half done, no litter, and the next run gives the same bytes as ever.
+//!
+//! strace makes real system calls of a real build fail (`-e inject`), or kills it at them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{names, read, run, succeed, text, tool};
+use crate::small::{Small, file_of_its_own};
+
+/// System calls by which something is written, made or named.
+const CALLS: &str = "?write,?pwrite64,?writev,?fsync,?fdatasync,?rename,?renameat,?renameat2,?link,?linkat,?mkdir,?mkdirat,\
+    ?ftruncate,?fallocate,?copy_file_range,?sendfile,?unlink,?unlinkat,?rmdir";
+/// Points with a failing call, with a kill, and with an input that changes.
+const FAILURES: usize = 110;
+const KILLS: usize = 60;
+const CHANGES: usize = 40;
+const ISO: &str = "small-x86_64.iso";
+
+/// Results by name.
+type Results = BTreeMap<String, Vec<u8>>;
+
+/// A project with what its image should be.
+struct Trial {
+    small: Small,
+    reference: Results,
+    /// Points so far, and how many of them had an effect.
+    points: usize,
+    effective: usize,
+}
+
+impl Trial {
+    fn new() -> Trial {
+        let small = Small::new(1 << 20);
+        succeed(small.build().arg("--output").arg(small.path("first")));
+        let reference = small.results(&small.path("first"));
+        std::fs::create_dir(small.path("watched")).unwrap();
+        Trial {
+            small,
+            reference,
+            points: 0,
+            effective: 0,
+        }
+    }
+
+    /// A build into `output`, in surroundings where litter shows.
+    fn build(&self) -> Command {
+        let mut command = self.small.build();
+        let watched = self.small.path("watched");
+        command
+            .args(["--jobs", "2", "--output"])
+            .arg(self.small.path("output"))
+            .current_dir(&watched)
+            .env("HOME", &watched)
+            .env("TMPDIR", &watched)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The same under strace, with more arguments for it.
+    fn traced(&self, arguments: &[String]) -> Command {
+        let plain = self.build();
+        let mut command = tool("strace", "strace");
+        command
+            .args(["-f", "--seccomp-bpf", "-qq", "-o"])
+            .arg(self.small.path("trace"))
+            .args(arguments)
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .current_dir(plain.get_current_dir().unwrap());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    /// Every third point begins with an empty store, so that unpacking is under way, too.
+    fn begin(&mut self) {
+        self.points += 1;
+        if self.points.is_multiple_of(3) {
+            let _ = std::fs::remove_dir_all(self.small.path("store"));
+        }
+        let _ = std::fs::remove_dir_all(self.small.path("output"));
+    }
+
+    /// What must hold after any end: whole files, and no other; `others` are what the image may be besides.
+    fn check(&self, point: &str, others: &[&Results]) {
+        let output = self.small.path("output");
+        if output.exists() {
+            let results = self.small.results(&output);
+            let all: Vec<&Results> = [&self.reference]
+                .into_iter()
+                .chain(others.iter().copied())
+                .collect();
+            for (name, bytes) in &results {
+                assert!(
+                    all.iter().any(|one| one.get(name) == Some(bytes)),
+                    "{point}: {name} has {} bytes that it should not",
+                    bytes.len()
+                );
+            }
+            if results.contains_key(ISO) {
+                assert!(
+                    all.iter().any(|one| **one == results),
+                    "{point}: the ISO is there without what belongs to it: {:?}",
+                    results.keys()
+                );
+            }
+        }
+        let litter = names(&self.small.path("watched"));
+        assert!(litter.is_empty(), "{point}: litter: {litter:?}");
+    }
+
+    /// The next run, with nothing in its way.
+    fn recover(&self, point: &str) {
+        let output = run(&mut self.build());
+        assert!(
+            output.status.success(),
+            "the run after {point}: {}\n{}",
+            output.status,
+            text(&output.stderr)
+        );
+        let results = self.small.results(&self.small.path("output"));
+        assert!(
+            results == self.reference,
+            "the run after {point} gave another result"
+        );
+    }
+
+    /// How often each call is made by one thread at most, in a build with an empty store.
+    fn count(&mut self) -> Vec<(String, usize)> {
+        let _ = std::fs::remove_dir_all(self.small.path("store"));
+        succeed(&mut self.traced(&["-e".to_owned(), format!("trace={CALLS}")]));
+        let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for line in text(&read(&self.small.path("trace"))).lines() {
+            let Some((thread, rest)) = line.split_once(' ') else {
+                continue;
+            };
+            let Some((call, _)) = rest.trim_start().split_once('(') else {
+                continue;
+            };
+            if call
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            {
+                *counts.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
+            }
+        }
+        let mut most: BTreeMap<String, usize> = BTreeMap::new();
+        for ((call, _), count) in counts {
+            let known = most.entry(call).or_default();
+            *known = count.max(*known);
+        }
+        self.check("counting", &[]);
+        most.into_iter().collect()
+    }
+}
+
+/// `wanted` points among the calls: each call gets some, and the more frequent more, evenly from the first to the last.
+fn spread(counts: &[(String, usize)], wanted: usize) -> Vec<(String, usize)> {
+    let mut shares: Vec<usize> = counts.iter().map(|_| 0).collect();
+    let mut left = wanted;
+    while left > 0 {
+        let before = left;
+        for (share, (_, count)) in shares.iter_mut().zip(counts) {
+            if left > 0 && *share < *count {
+                *share += 1;
+                left -= 1;
+            }
+        }
+        if left == before {
+            break;
+        }
+    }
+    let mut points = Vec::new();
+    for (share, (call, count)) in shares.into_iter().zip(counts) {
+        for number in 0..share {
+            points.push((call.clone(), 1 + number * count / share));
+        }
+    }
+    points
+}
+
+fn failing_calls() {
+    let mut trial = Trial::new();
+    let counts = trial.count();
+    for call in ["write", "fsync", "rename"] {
+        let made = counts
+            .iter()
+            .any(|(name, count)| name.starts_with(call) && *count > 0);
+        assert!(made, "no call of {call} was seen: {counts:?}");
+    }
+    let points = spread(&counts, FAILURES);
+    assert!(points.len() >= FAILURES.min(100), "{points:?}");
+    for (index, (call, number)) in points.into_iter().enumerate() {
+        let (error, said) = [
+            ("ENOSPC", "No space left on device"),
+            ("EIO", "Input/output error"),
+            ("EDQUOT", "Disk quota exceeded"),
+        ][index % 3];
+        let point = format!("{error} at call {number} of {call}");
+        trial.begin();
+        let arguments = [
+            "-e".to_owned(),
+            format!("trace={call}"),
+            "-e".to_owned(),
+            format!("inject={call}:error={error}:when={number}"),
+        ];
+        let output = run(&mut trial.traced(&arguments));
+        let message = text(&output.stderr);
+        trial.effective += usize::from(text(&read(&trial.small.path("trace"))).contains("(INJECTED)"));
+        match output.status.code() {
+            // What only makes later runs quicker may fail.
+            Some(0) => assert!(
+                trial.small.results(&trial.small.path("output")) == trial.reference,
+                "{point}: success without the image"
+            ),
+            // A message that could not be written is no message.
+            Some(6) if call == "write" && message.is_empty() => {}
+            Some(6) => assert!(
+                message.contains(said) || message.contains("grub-mkimage"),
+                "{point}: the message does not say `{said}`: {message}"
+            ),
+            code => panic!("{point}: exit code {code:?} ({}): {message}", output.status),
+        }
+        trial.check(&point, &[]);
+        trial.recover(&point);
+    }
+    assert!(
+        trial.effective * 10 >= trial.points * 7,
+        "only {} of {} points had a failing call",
+        trial.effective,
+        trial.points
+    );
+}
+
+fn kills() {
+    let mut trial = Trial::new();
+    let counts = trial.count();
+    for (call, number) in spread(&counts, KILLS) {
+        let point = format!("a kill at call {number} of {call}");
+        trial.begin();
+        let arguments = [
+            "-e".to_owned(),
+            format!("trace={call}"),
+            "-e".to_owned(),
+            format!("inject={call}:signal=KILL:when={number}"),
+        ];
+        let Output { status, stderr, .. } = run(&mut trial.traced(&arguments));
+        // strace ends as what it traced did; a child of the build that was killed is an error of the host.
+        let killed = !status.success();
+        trial.effective += usize::from(killed);
+        let known = matches!(status.code(), None | Some(0 | 6 | 137));
+        assert!(known, "{point}: {status}: {}", text(&stderr));
+        trial.check(&point, &[]);
+        trial.recover(&point);
+    }
+    assert!(
+        trial.effective * 10 >= trial.points * 6,
+        "only {} of {} runs were killed",
+        trial.effective,
+        trial.points
+    );
+}
+
+/// An input that changes under a build.
+struct Change {
+    what: &'static str,
+    path: PathBuf,
+    /// The other content; none: it is cut to half in place.
+    other: Option<Vec<u8>>,
+    /// Exit codes that a build may end with besides 0.
+    codes: &'static [i32],
+}
+
+fn changing_inputs() {
+    let mut trial = Trial::new();
+    let small = &trial.small;
+    let motd = small.path("overlays/extra/etc/motd");
+    let index = small.path("repository/x86_64/Packages.adb");
+    let package = small.package_file("filler", "1-r0");
+
+    // What the image is with the other overlay, and a whole index of the same repository with a package more.
+    let first = read(&motd);
+    std::fs::write(&motd, "good night\n").unwrap();
+    succeed(small.build().arg("--output").arg(small.path("second")));
+    let second = small.results(&small.path("second"));
+    std::fs::write(&motd, &first).unwrap();
+    let old_index = read(&index);
+    small.package("more", "1-r0", &[], file_of_its_own("more"));
+    small.index();
+    let new_index = read(&index);
+    std::fs::remove_file(small.package_file("more", "1-r0")).unwrap();
+    std::fs::write(&index, old_index).unwrap();
+    succeed(small.build().arg("--output").arg(small.path("third")));
+    assert!(small.results(&small.path("third")) == trial.reference);
+
+    let changes = [
+        Change {
+            what: "an overlay's file is replaced",
+            path: motd,
+            other: Some(b"good night\n".to_vec()),
+            codes: &[3],
+        },
+        Change {
+            what: "the index is replaced",
+            path: index.clone(),
+            other: Some(new_index),
+            codes: &[3, 4],
+        },
+        Change {
+            what: "the index is cut",
+            path: index,
+            other: None,
+            codes: &[3, 4],
+        },
+        Change {
+            what: "a package is replaced",
+            path: package.clone(),
+            other: Some(vec![7; 5000]),
+            codes: &[3, 4, 6],
+        },
+        Change {
+            what: "a package is cut",
+            path: package,
+            other: None,
+            codes: &[3, 4, 6],
+        },
+    ];
+    let started = Instant::now();
+    trial.begin();
+    let _ = std::fs::remove_dir_all(trial.small.path("store"));
+    succeed(&mut trial.build());
+    let whole = started.elapsed();
+    for number in 0..CHANGES {
+        let change = &changes[number % changes.len()];
+        let moment = whole * (number as u32 / changes.len() as u32) * changes.len() as u32 / CHANGES as u32;
+        let point = format!("{} after {moment:?}", change.what);
+        trial.begin();
+        let _ = std::fs::remove_dir_all(trial.small.path("store"));
+        let before = read(&change.path);
+        let child = trial
+            .build()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(moment);
+        match &change.other {
+            Some(other) => {
+                // As editors and mirrors do: a new file takes the name.
+                let aside = change.path.with_extension("new");
+                std::fs::write(&aside, other).unwrap();
+                std::fs::rename(&aside, &change.path).unwrap();
+            }
+            None => std::fs::File::options()
+                .write(true)
+                .open(&change.path)
+                .unwrap()
+                .set_len(before.len() as u64 / 2)
+                .unwrap(),
+        }
+        let output = child.wait_with_output().unwrap();
+        let message = text(&output.stderr);
+        match output.status.code() {
+            Some(0) => {}
+            Some(code) if change.codes.contains(&code) => {
+                trial.effective += 1;
+                assert!(!message.trim().is_empty(), "{point}: no message");
+            }
+            _ => panic!("{point}: {}: {message}", output.status),
+        }
+        trial.check(&point, &[&second]);
+        std::fs::write(&change.path, &before).unwrap();
+        trial.recover(&point);
+    }
+}
+
+#[test]
+fn builds_among_failing_disks_kills_and_changing_inputs() {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        // Two at once, for as many processors.
+        scope.spawn(failing_calls);
+        scope.spawn(|| {
+            kills();
+            changing_inputs();
+        });
+    });
+    const { assert!(FAILURES + KILLS + CHANGES >= 200) };
+    let elapsed: Duration = started.elapsed();
+    println!("{} points in {elapsed:?}", FAILURES + KILLS + CHANGES);
+}
