@@ -8,6 +8,7 @@
 
 mod apk;
 mod apk_v2;
+mod images;
 mod inspect;
 mod media;
 mod mutation;
@@ -32,6 +33,7 @@ pub const TARGETS: &[&[Target]] = &[
     apk::TARGETS,
     media::TARGETS,
     volumes::TARGETS,
+    images::TARGETS,
     inspect::TARGETS,
     root::TARGETS,
     system::TARGETS,
