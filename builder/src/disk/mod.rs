@@ -73,6 +73,7 @@ pub fn build(
         manifest::Medium {
             label: disk.platform.partitions[disk.platform.root].label.clone(),
             uuid: identity.root.to_string(),
+            verity: String::new(),
         },
     )
     .json();
