@@ -71,7 +71,15 @@ fn menus(iso: &Path) -> String {
     let entries = report["part"]["entries"].as_array().unwrap().clone();
     let line = |one: &Value| {
         let [config, title, kernel] = ["config", "title", "kernel"].map(|key| word(one, key));
-        format!("menu {config} \"{title}\" {kernel} {}\n", word(one, "arguments"))
+        // The root has the keys of the run, so that its hash is one of the run, too.
+        let arguments: Vec<&str> = word(one, "arguments")
+            .split(' ')
+            .map(|word| match word.strip_prefix("dm-verity-root-hash=") {
+                Some(hash) if hash.len() == 64 => "dm-verity-root-hash=(of the run)",
+                _ => word,
+            })
+            .collect();
+        format!("menu {config} \"{title}\" {kernel} {}\n", arguments.join(" "))
     };
     entries.iter().map(line).collect()
 }
