@@ -25,7 +25,7 @@ use lycia_media::partition::mbr::Mbr;
 use lycia_media::squashfs::{self, Bcj, Compressor};
 use lycia_media::{cpio, erofs, ext4, fat};
 use lycia_tree::{Device, Metadata, Node, Tree};
-use material::{Sight, TIME, fat_tree, lines, rich};
+use material::{Sight, TIME, fat_tree, for_iso9660, lines, rich};
 
 /// Room for the guest's listings.
 const LISTING: u64 = 64 << 20;
@@ -151,7 +151,7 @@ fn iso_image(tree: &Tree) -> Vec<u8> {
     bytes
 }
 
-fn fill<'t>(disk: &mut Disk<'t>, full: &'t Tree, small: &'t Tree, huge: &'t Tree, fats: &'t Tree) {
+fn fill<'t>(disk: &mut Disk<'t>, [full, small, huge, iso, fats]: [&'t Tree; 5]) {
     let ext4_volume = |tree: &Tree, journal, block_size, wide| {
         let mut volume = ext4::Volume::new(0, Guid::derive(b"judge", "ext4"), TIME);
         volume.journal = journal;
@@ -212,8 +212,8 @@ fn fill<'t>(disk: &mut Disk<'t>, full: &'t Tree, small: &'t Tree, huge: &'t Tree
     };
     erofs::write(&mut image, full, &volume).unwrap();
     disk.add_bytes("erofs", ("erofs", "-"), full, Sight::EROFS, &image.into_inner());
-    let image = iso_image(full);
-    disk.add_bytes("iso9660", ("iso9660", "-"), full, Sight::ISO9660, &image);
+    let image = iso_image(iso);
+    disk.add_bytes("iso9660", ("iso9660", "-"), iso, Sight::ISO9660, &image);
     for (name, width, mebibytes) in [
         ("fat12", fat::Width::Fat12, 12),
         ("fat16", fat::Width::Fat16, 40),
@@ -379,7 +379,7 @@ fn listings(file: &Path) -> BTreeMap<String, Vec<String>> {
 fn the_kernel_sees_in_every_file_system_what_the_tree_says() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let (full, small) = (rich(10_000), rich(40));
+    let (full, small, iso) = (rich(10_000), rich(40), for_iso9660(10_000));
     let huge = material::huge(folder.path());
     let fats = fat_tree();
     let mut disk = Disk {
@@ -392,7 +392,7 @@ fn the_kernel_sees_in_every_file_system_what_the_tree_says() {
         end: 1 << 20,
         written: Vec::new(),
     };
-    fill(&mut disk, &full, &small, &huge, &fats);
+    fill(&mut disk, [&full, &small, &huge, &iso, &fats]);
     let written = disk.finish();
     let plan: String = written
         .iter()

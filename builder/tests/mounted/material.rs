@@ -73,6 +73,11 @@ impl Sight {
         if !self.nanoseconds {
             fields[8] = "0".to_owned();
         }
+        if self.own == Sight::ISO9660.own {
+            // Linux 6.1 computes dates of ISO 9660 in 32 bits, whatever the medium says (`fs/isofs/util.c`).
+            let seconds: i64 = fields[7].parse().unwrap_or(0);
+            fields[7] = (seconds as i32).to_string();
+        }
         if !self.unix {
             for at in [2, 3, 4, 5, 9] {
                 fields[at] = "0".to_owned();
@@ -392,6 +397,14 @@ pub fn huge(folder: &Path) -> Tree {
     let content: Content = pack.range(0, LENGTH).unwrap();
     tree.write(b"usr/share/huge", Metadata::new(0o644, TIME), content)
         .unwrap();
+    tree
+}
+
+/// As [`rich`], with names that Linux shows whole: of those in Rock Ridge it cuts what has 254 bytes or more (`fs/isofs/rock.c`).
+pub fn for_iso9660(many: usize) -> Tree {
+    let mut tree = rich(many);
+    let name = |length| [b"names/".to_vec(), vec![b'n'; length]].concat();
+    tree.rename(&name(255), &name(253)).unwrap();
     tree
 }
 
