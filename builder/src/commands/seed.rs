@@ -1,6 +1,6 @@
 //! `lycia seed`
 
-use lycia_seed::{Event, HostTool, Outcome, SeedOptions, Stage, State};
+use lycia_seed::{Event, HostTool, Outcome, SeedError, SeedOptions, Stage, State};
 
 use super::{Context, print};
 use crate::cli::SeedArgs;
@@ -84,10 +84,20 @@ fn build(context: &Context, options: &SeedOptions) -> Result<()> {
                 .hint("on Debian: lycia doctor --install"),
         );
     }
+    // Steps run in process groups of their own, which a signal to this program alone does not reach.
+    crate::error::io(options.cancel.on_signals(), || "listening to signals".to_owned())?;
     let progress = context.progress();
     let started = std::time::Instant::now();
-    let report = lycia_seed::build(options, &mut Hears { progress: &progress })
-        .explain(Kind::Host, || "building the seed".to_owned())?;
+    let built = lycia_seed::build(options, &mut Hears { progress: &progress });
+    // No step runs any more: from here on the first signal ends the program.
+    options.cancel.cancel();
+    let report = built.map_err(|error| {
+        let kind = match error {
+            SeedError::Cancelled => Kind::Interrupted,
+            _ => Kind::Host,
+        };
+        Error::new(kind, error).context("building the seed")
+    })?;
     let failed: Vec<String> = report
         .recipes
         .iter()
