@@ -165,8 +165,8 @@ fn a_disk_for_pcs_in_every_form() {
         let file = files.iter().find(|file| file["path"] == path);
         file.unwrap_or_else(|| panic!("no {path}"))["from"].clone()
     };
-    assert_eq!(from("/etc/fstab"), "builder");
-    assert_eq!(from("/usr/bin/sh"), "package base");
+    assert_eq!(from("/etc/fstab"), "lycia: assembly");
+    assert_eq!(from("/usr/bin/sh"), "package base-1-r0");
     assert_eq!(from("/etc/motd"), "overlay extra");
 
     // Again, with another number of threads: the same bytes.
