@@ -53,7 +53,7 @@ pub enum Command {
     )]
     Lock(LockArgs),
     /// Say why a package is part of an image
-    #[command(after_help = "Examples: lycia why musl live\n          lycia why so:libc.so")]
+    #[command(after_help = "Example: lycia why musl live\n\nWithout an image: lycia why so:libc.so")]
     Why(WhyArgs),
     /// Say what differs between two locks, or between two media
     #[command(
