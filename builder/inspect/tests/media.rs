@@ -305,7 +305,11 @@ fn one_wrong_byte_of_a_structure_is_told_with_its_place() {
     }
     assert!(structures > 0);
     let report = look(&squashfs_image(&tree)[..500]);
-    assert!(faults(&report)[0].contains("500 are there"), "{:?}", faults(&report));
+    assert!(
+        faults(&report)[0].contains("500 are there"),
+        "{:?}",
+        faults(&report)
+    );
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn run(input: &[u8]) -> bool {
         bytes[at] = value;
     }
     if let [low, high, ..] = cut {
-        let keep = u64::from(u16::from_le_bytes([*low, *high])) * bytes.len() as u64 >> 16;
+        let keep = (u64::from(u16::from_le_bytes([*low, *high])) * bytes.len() as u64) >> 16;
         bytes.truncate(keep as usize);
     }
     let content = Content::from(bytes);
