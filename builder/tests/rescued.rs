@@ -204,13 +204,18 @@ fn attended(iso: &Path) {
     guest.stage("the screens");
     guest
         .serial
-        .send_line("lycia-install ask --save /run/saved.toml; echo \"left with $?\"")
+        .send_line("lycia-install ask --save /run/saved.toml; echo left \"with $?\"")
         .unwrap();
     // In whatever order they come.
     let answers: &[(&str, &[&str])] = &[
         (": Disk", &["1"]),
         (": Layout", &["alongside"]),
-        (": Swap", &["64M"]),
+        (": EFI system partition", &[""]),
+        (": Encryption", &[""]),
+        // The partition, then the file.
+        (": Swap", &["64M", "none"]),
+        (": Compressed swap", &[""]),
+        (": Kernel", &[""]),
         (": Memory allocator", &["mimalloc"]),
         (": Host name", &["no good name", "installed"]),
         (": Time zone", &["Europe/Prague"]),
@@ -451,7 +456,7 @@ serial = \"lycia-1\"
 
 /// `cargo test -p lycia --test rescued -- --ignored --nocapture rescued`
 #[test]
-#[ignore = "has not been run yet: to take the place of tests/installed.rs once it has passed"]
+#[ignore = "has not passed yet: it stopped at the first screens, and the machine with UEFI was not seen to its end"]
 fn an_installed_disk_boots_into_what_was_asked_for_and_is_rescued() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let output = tempfile::tempdir().unwrap();
