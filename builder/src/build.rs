@@ -221,9 +221,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     }
     files.extend(sums);
     // Disks bring their own.
-    if !image.outputs.iter().any(|output| matches!(output, Output::Iso))
-        && (archives || image.outputs.contains(&Output::Netboot))
-    {
+    if !image.outputs.contains(&Output::Iso) && (archives || image.outputs.contains(&Output::Netboot)) {
         let stem = format!("{}-{}", image.name, image.arch);
         let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default());
         files.push(small(

@@ -444,17 +444,7 @@ fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
                             .any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
                 exception = false;
                 if !named {
-                    let id: String = word
-                        .chars()
-                        .map(|letter| {
-                            if letter.is_ascii_alphanumeric() || letter == '.' {
-                                letter
-                            } else {
-                                '-'
-                            }
-                        })
-                        .collect();
-                    let id = format!("LicenseRef-{id}");
+                    let id = license_ref(word);
                     references.insert(id.clone(), word.to_owned());
                     words.push(id);
                     continue;
@@ -469,21 +459,20 @@ fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
     if !sound || wanted || depth != 0 {
         // No expression: the whole is one licence of the package's own.
         references.clear();
-        let id: String = text
-            .chars()
-            .map(|letter| {
-                if letter.is_ascii_alphanumeric() || letter == '.' {
-                    letter
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let id = format!("LicenseRef-{id}");
+        let id = license_ref(text);
         references.insert(id.clone(), text.to_owned());
         return id;
     }
     words.join(" ").replace("( ", "(").replace(" )", ")")
+}
+
+/// The name of a licence that SPDX does not list (SPDX 2.3, annex D: letters, digits, `-` and `.`).
+fn license_ref(name: &str) -> String {
+    let plain = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' => letter,
+        _ => '-',
+    };
+    format!("LicenseRef-{}", name.chars().map(plain).collect::<String>())
 }
 
 #[cfg(test)]

@@ -18,36 +18,6 @@ use crate::medium::{FirmwareKind, Install};
 use crate::plan::{Action, Plan, Role};
 use configure::ConfigureError;
 
-/// Modules of GRUB's core image for BIOS; a platform need not have all of them.
-const CORE: &[&str] = &[
-    "biosdisk",
-    "part_gpt",
-    "part_msdos",
-    "ext2",
-    "search",
-    "search_fs_uuid",
-    "search_fs_file",
-    "search_label",
-    "normal",
-    "configfile",
-    "linux",
-    "echo",
-    "test",
-    "true",
-    "serial",
-    "terminal",
-    "gzio",
-    "loadenv",
-    "minicmd",
-    "reboot",
-    "halt",
-    "sleep",
-    "cat",
-    "ls",
-    "help",
-    "boot",
-    "regexp",
-];
 /// What the EFI image runs: the rest is a file beside it, which an upgrade can change.
 const EFI_EARLY: &str = "set prefix=$cmdpath\n";
 /// Level at which the initramfs is compressed: half the time of 12 for 5 % more bytes.
@@ -273,7 +243,7 @@ pub(crate) fn bios_boot_loader(
     start: u64,
 ) -> Result<(Vec<u8>, [u8; grub::BOOT_CODE]), SystemError> {
     let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
-    let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
+    let modules: Vec<&str> = grub::CORE_MODULES.iter().filter(there).copied().collect();
     let first = start / grub::SECTOR as u64;
     let early = menu::early(root_uuid, boot_uuid);
     let core = grub::bios_core(files, &modules, &early, "/boot/grub", first).map_err(boot)?;

@@ -35,6 +35,37 @@ const DRIVE_CHECK: usize = 0x66;
 /// Bytes of the boot sector that are code; the rest of the MBR is data of the disk.
 pub const BOOT_CODE: usize = 440;
 
+/// Modules of the core image that starts a disk by BIOS, for images and installed systems. A platform need not have all of them.
+pub const CORE_MODULES: &[&str] = &[
+    "biosdisk",
+    "part_gpt",
+    "part_msdos",
+    "ext2",
+    "search",
+    "search_fs_uuid",
+    "search_fs_file",
+    "search_label",
+    "normal",
+    "configfile",
+    "linux",
+    "echo",
+    "test",
+    "true",
+    "serial",
+    "terminal",
+    "gzio",
+    "loadenv",
+    "minicmd",
+    "reboot",
+    "halt",
+    "sleep",
+    "cat",
+    "ls",
+    "help",
+    "boot",
+    "regexp",
+];
+
 /// Why there is no image.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum GrubError {

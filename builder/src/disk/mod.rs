@@ -275,35 +275,6 @@ fn system_root(root: &Root, tree: Tree) -> Root {
     }
 }
 
-/// Modules of GRUB's core image for BIOS; a platform need not have all of them.
-const CORE: &[&str] = &[
-    "biosdisk",
-    "part_gpt",
-    "part_msdos",
-    "ext2",
-    "search",
-    "search_fs_uuid",
-    "normal",
-    "configfile",
-    "linux",
-    "echo",
-    "test",
-    "true",
-    "serial",
-    "terminal",
-    "gzio",
-    "loadenv",
-    "minicmd",
-    "reboot",
-    "halt",
-    "sleep",
-    "cat",
-    "ls",
-    "help",
-    "boot",
-    "regexp",
-];
-
 /// GRUB for the firmware that a platform has places for.
 #[derive(Default)]
 struct Loaders {
@@ -421,7 +392,7 @@ impl Loaders {
         let start = layout::core_start(&layout::layout(disk, identity, contents, sizes, time), place)?;
         let first = start / images::SECTOR as u64;
         let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
-        let modules: Vec<&str> = CORE.iter().filter(there).copied().collect();
+        let modules: Vec<&str> = images::CORE_MODULES.iter().filter(there).copied().collect();
         let core = images::bios_core(files, &modules, &self.early, "/boot/grub", first)
             .explain(Kind::Target, doing)?;
         contents.boot_code = images::boot_code(files, first)
