@@ -187,17 +187,21 @@ impl Context {
 
     /// Installs what is missing.
     fn install(&self, tests: bool) -> Result<()> {
-        let missing = self.missing(tests)?;
-        let mut packages: Vec<String> = missing
-            .iter()
-            .filter_map(|(_, package, _)| package.clone())
-            .collect();
-        packages.sort();
-        packages.dedup();
-        if !packages.is_empty() {
+        // What is installed can drive out what was there, such as a backport of the other half of QEMU: those are installed once more.
+        for _ in 0..2 {
+            let missing = self.missing(tests)?;
+            let mut packages: Vec<String> = missing
+                .iter()
+                .filter_map(|(_, package, _)| package.clone())
+                .collect();
+            packages.sort();
+            packages.dedup();
+            if packages.is_empty() {
+                break;
+            }
             self.progress().say(&format!("installing {}", packages.join(" ")));
+            host::install(&packages)?;
         }
-        host::install(&packages)?;
         let left: Vec<String> = self
             .missing(tests)?
             .into_iter()
