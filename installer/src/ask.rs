@@ -1,17 +1,25 @@
 //! The verb that asks for everything on the terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::encryption::Passphrase;
-use lycia_installer::engine::EngineError;
+use lycia_installer::advice::Advice;
+use lycia_installer::answers::Secrets;
+use lycia_installer::apply::ApplyError;
+use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
-use lycia_installer::probe::probe;
-use lycia_installer::ui::{End, Screen, Session, Terminal, render};
+use lycia_installer::probe::{Machine, probe};
+use lycia_installer::ui::full::{Action, Full, Leave};
+use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
+use zeroize::Zeroizing;
 
 use crate::cli::{ViewArgs, WhatArgs};
-use crate::verbs::{Failure, install, read_answers, views};
+use crate::full_screen::FullScreen;
+use crate::verbs::{Failure, carry_out, install, interrupted, prepared, read_answers, views};
 
 struct Lines {
     plain: bool,
@@ -39,7 +47,7 @@ impl Terminal for Lines {
         out.flush()
     }
 
-    fn line(&mut self, secret: bool) -> io::Result<Option<String>> {
+    fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
         let stdin = io::stdin();
         let before = if secret {
             rustix::termios::tcgetattr(&stdin).ok()
@@ -51,13 +59,18 @@ impl Terminal for Lines {
             silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
             rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &silent)?;
         }
-        let mut line = String::new();
-        let read = stdin.lock().read_line(&mut line);
+        // Allocated once: what was secret is not left behind where a line grew.
+        let mut line = Zeroizing::new(String::with_capacity(4096));
+        let read = stdin.lock().take(4096).read_line(&mut line);
         if let Some(before) = &before {
             rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, before)?;
             println!();
         }
-        Ok((read? > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+        let ended = read? == 0;
+        while line.ends_with(['\n', '\r']) {
+            line.pop();
+        }
+        Ok((!ended).then_some(line))
     }
 }
 
@@ -72,7 +85,7 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
         let Some(first) = lines.line(true)? else {
             return Ok(None);
         };
-        let taken = match Passphrase::new(first.clone().into_bytes().into()) {
+        let taken = match Passphrase::new(first.as_bytes().to_vec().into()) {
             Ok(taken) => taken,
             Err(why) => {
                 eprintln!("That will not do: {why}");
@@ -119,43 +132,246 @@ fn save_to(file: &AnswersFile, path: &Path) -> Result<(), Failure> {
     std::fs::rename(&aside, path).map_err(failed)
 }
 
+/// Names below a folder that match what the question wants: what can be typed is completed from them.
+fn lists() -> Lists {
+    // Columns of tzdata's table of zones, which every package of it carries.
+    let zones = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi")
+        .map(|text| zone_names(&text))
+        .or_else(|_| {
+            std::fs::read_to_string("/usr/share/zoneinfo/zone1970.tab").map(|text| {
+                let lines = text.lines().filter(|line| !line.starts_with('#'));
+                let mut zones: Vec<String> = lines
+                    .filter_map(|line| line.split('\t').nth(2).map(str::to_owned))
+                    .collect();
+                zones.push("UTC".to_owned());
+                zones.sort();
+                zones
+            })
+        })
+        .unwrap_or_default();
+    let mut keymaps = Vec::new();
+    for folder in ["/usr/share/keymaps", "/usr/share/kbd/keymaps"] {
+        keymap_names(Path::new(folder), 0, &mut keymaps);
+    }
+    keymaps.sort();
+    keymaps.dedup();
+    Lists {
+        timezones: zones,
+        keymaps,
+    }
+}
+
+/// Zones and links of `tzdata.zi` (zic's shortened form): `Z NAME …` and `L TARGET NAME`.
+fn zone_names(text: &str) -> Vec<String> {
+    let mut zones: Vec<String> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            match words.next()? {
+                "Z" => words.next(),
+                "L" => words.nth(1),
+                _ => None,
+            }
+        })
+        .map(str::to_owned)
+        .collect();
+    zones.sort();
+    zones.dedup();
+    zones
+}
+
+fn keymap_names(folder: &Path, depth: usize, names: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if depth < 4 && name != "include" {
+                keymap_names(&entry.path(), depth + 1, names);
+            }
+        } else if let Some(name) = name
+            .strip_suffix(".gz")
+            .unwrap_or(&name)
+            .strip_suffix(".map")
+        {
+            names.push(name.to_owned());
+        }
+    }
+}
+
+/// What is asked with.
+pub struct Asking<'a> {
+    /// Answers to begin with.
+    pub answers: Option<&'a Path>,
+    /// Where they are saved to.
+    pub save: &'a Path,
+    /// Line by line.
+    pub plain: bool,
+    /// Where the medium is.
+    pub medium: &'a Path,
+    /// Folder for unpacked packages.
+    pub scratch: &'a Path,
+    /// The kernel's views.
+    pub views: &'a ViewArgs,
+}
+
 /// Asks, saves, and installs after the plan was confirmed. Gives what is left to say.
-pub fn ask(
-    answers: Option<&Path>,
-    save: &Path,
-    plain: bool,
-    medium: &Path,
-    scratch: &Path,
-    args: &ViewArgs,
-) -> Result<String, Failure> {
-    let file = match answers {
+pub fn ask(asking: &Asking) -> Result<String, Failure> {
+    let file = match asking.answers {
         Some(path) => read_answers(path)?,
         None => AnswersFile::default(),
     };
-    let machine = probe(&views(args))?;
-    let opened = Medium::open(medium).map_err(EngineError::Medium)?;
+    let machine = probe(&views(asking.views))?;
+    let opened = Medium::open(asking.medium).map_err(EngineError::Medium)?;
     opened.kernel(None).map_err(EngineError::Medium)?;
-    let mut session = Session::new(&opened, &machine, file);
-    let end = session.run(&mut Lines { plain })?;
+    let advice = Advice::new(&opened);
+    let session = Session::new(&opened, &machine, file)
+        .with_lists(lists())
+        .with_advisor(Box::new(|file| advice.of(file)));
+    let what = WhatArgs {
+        // A path with a folder: no name of a file is taken for a place such as `drive`.
+        answers: Some(std::path::absolute(asking.save)?.display().to_string()),
+        disk: None,
+        medium: asking.medium.to_owned(),
+        scratch: asking.scratch.to_owned(),
+        views: asking.views.clone(),
+    };
+    if !asking.plain
+        && let Some(screen) = FullScreen::open()?
+    {
+        return on_the_screen(screen, Full::new(session), &machine, &what, asking.save);
+    }
+    let mut session = session;
+    let end = session.run(&mut Lines { plain: asking.plain })?;
     if end == End::Stopped {
         return Ok("\nstopped; nothing was written\n".to_owned());
     }
-    save_to(&session.file, save)?;
+    save_to(&session.file, asking.save)?;
     if end == End::Save {
         return Ok(format!(
             "\nthe answers are in {}; nothing else was written\n",
-            save.display()
+            asking.save.display()
         ));
     }
-    let what = WhatArgs {
-        // A path with a folder: no name of a file is taken for a place such as `drive`.
-        answers: Some(std::path::absolute(save)?.display().to_string()),
-        disk: None,
-        medium: medium.to_owned(),
-        scratch: scratch.to_owned(),
-        views: args.clone(),
-    };
     println!();
     install(&what, None, false, false)?;
     Ok(String::new())
+}
+
+/// The whole screen, until it is left.
+fn on_the_screen(
+    mut screen: FullScreen,
+    mut full: Full,
+    machine: &Machine,
+    what: &WhatArgs,
+    save: &Path,
+) -> Result<String, Failure> {
+    let mut ready = None;
+    loop {
+        screen.draw(&full)?;
+        let Some(key) = screen.key(&full)? else {
+            return Ok("stopped by a signal; nothing was written\n".to_owned());
+        };
+        match full.key(key) {
+            Action::Draw => {}
+            Action::Stop => return Ok("stopped; nothing was written\n".to_owned()),
+            Action::Save => match save_to(&full.session.file, save) {
+                Ok(()) => full.say(&format!("The answers are in {}.", save.display())),
+                Err(error) => full.refused(&error.to_string()),
+            },
+            Action::Plan => {
+                full.say("Making the plan ...");
+                screen.draw(&full)?;
+                match plan(&full.session.file, machine, what, save) {
+                    Ok(made) => {
+                        full.planned(&made.plan.text(), made.plan.short_name(), made.wants_passphrase());
+                        ready = Some(made);
+                    }
+                    Err(error) => full.refused(&error.to_string()),
+                }
+            }
+            Action::Install => {
+                let Some(mut prepared) = ready.take() else { continue };
+                screen.draw(&full)?;
+                let result = installed(&mut screen, &mut full, &mut prepared, machine, what);
+                let words = result.map_err(|error| error.to_string());
+                full.over(words);
+                screen.again()?;
+            }
+            Action::Leave(leave) => {
+                drop(screen);
+                return left(&full, leave);
+            }
+        }
+    }
+}
+
+/// Saves the answers and makes the plan.
+fn plan(file: &AnswersFile, machine: &Machine, what: &WhatArgs, save: &Path) -> Result<Prepared, Failure> {
+    save_to(file, save)?;
+    if interrupted(machine, file, &what.views)?.is_some() {
+        return Err(EngineError::Apply(ApplyError::Interrupted).into());
+    }
+    prepared(what, machine, &(file.clone(), save.to_owned()), Secrets::Read, None)
+}
+
+fn installed(
+    screen: &mut FullScreen,
+    full: &mut Full,
+    prepared: &mut Prepared,
+    machine: &Machine,
+    what: &WhatArgs,
+) -> Result<Vec<String>, Failure> {
+    prepared.confirm(&Consent {
+        hash: None,
+        typed: Some(prepared.plan.short_name().to_owned()),
+    })?;
+    if let Some(typed) = full.passphrase.take() {
+        let passphrase = Passphrase::new(typed.as_bytes().to_vec().into()).map_err(Failure::Refused)?;
+        prepared.set_passphrase(passphrase);
+    }
+    let file = full.session.file.clone();
+    let stop = std::sync::Arc::clone(&screen.stop);
+    let mut drawn = Instant::now();
+    let mut broken = None;
+    let result = carry_out(what, machine, prepared, &file, None, &stop, &mut |event| {
+        let fresh = full.progress.event(event);
+        if !fresh && drawn.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        drawn = Instant::now();
+        let asked = screen.pending().and_then(|key| {
+            if let Some(key) = key
+                && full.progress_key(key)
+            {
+                stop.store(true, Ordering::SeqCst);
+            }
+            screen.draw(full)
+        });
+        // A terminal that is gone does not stop the installation.
+        if let Err(error) = asked {
+            broken = Some(error);
+        }
+    });
+    stop.store(false, Ordering::SeqCst);
+    let mut warnings = result?;
+    if let Some(error) = broken {
+        warnings.push(format!("the screen could not be drawn: {error}"));
+    }
+    Ok(warnings)
+}
+
+/// What is done when the screen is left.
+fn left(full: &Full, leave: Leave) -> Result<String, Failure> {
+    let words = full.last_words();
+    let program = match leave {
+        Leave::Reboot => "reboot",
+        Leave::PowerOff => "poweroff",
+        Leave::Shell => return words.map_err(Failure::Refused),
+    };
+    let status = std::process::Command::new(program).status();
+    match status {
+        Ok(status) if status.success() => words.map_err(Failure::Refused),
+        Ok(status) => Err(Failure::Refused(format!("`{program}` failed ({status})"))),
+        Err(error) => Err(Failure::Refused(format!("running `{program}`: {error}"))),
+    }
 }

@@ -104,23 +104,50 @@ pub enum Event {
     Step(Step, u64, u64),
 }
 
+/// What of the answers decides which packages are installed.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Kernel package; the medium's default if none.
+    pub kernel: Option<&'a str>,
+    /// Package sets.
+    pub sets: &'a [String],
+    /// World entries beside them.
+    pub extra: &'a [String],
+    /// Allocator; the medium's default if none.
+    pub allocator: Option<&'a str>,
+    /// Whether there is a network.
+    pub network: bool,
+}
+
+impl<'a> From<&'a Answers> for Wanted<'a> {
+    fn from(answers: &'a Answers) -> Self {
+        Self {
+            kernel: answers.kernel.as_deref(),
+            sets: &answers.sets,
+            extra: &answers.extra,
+            allocator: answers.allocator.as_deref(),
+            network: answers.network != Network::Off,
+        }
+    }
+}
+
 /// World of an installation.
 ///
 /// # Errors
 /// When the medium does not have what the answers name.
-pub fn world(medium: &Medium, answers: &Answers) -> Result<Vec<String>, MediumError> {
+pub fn world(medium: &Medium, wanted: &Wanted) -> Result<Vec<String>, MediumError> {
     let install = &medium.install;
     let mut world = install.packages.clone();
-    world.push(medium.kernel(answers.kernel.as_deref())?.package.clone());
-    if answers.network != Network::Off {
+    world.push(medium.kernel(wanted.kernel)?.package.clone());
+    if wanted.network {
         world.extend(install.network_packages.iter().cloned());
     }
-    for set in &answers.sets {
+    for set in wanted.sets {
         world.extend(medium.set(set)?.packages.iter().cloned());
     }
-    world.extend(answers.extra.iter().cloned());
+    world.extend(wanted.extra.iter().cloned());
     let allocators = &install.allocator;
-    if let Some(chosen) = medium.allocator(answers.allocator.as_deref())? {
+    if let Some(chosen) = medium.allocator(wanted.allocator)? {
         // Packages of the other allocators must not hold them in.
         let others: Vec<&String> = allocators
             .iter()
@@ -321,13 +348,13 @@ fn describe(
     })
 }
 
-/// The repositories that the answers name.
+/// The repositories of a source.
 ///
 /// # Errors
 /// When one cannot be had or no key signed it.
-pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, EngineError> {
+pub fn repositories(medium: &Medium, source: &Source) -> Result<Repositories, EngineError> {
     let mut keys = medium.keys()?;
-    Ok(match &answers.source {
+    Ok(match source {
         Source::Local => Repositories::local(&medium.packages(), &medium.install.arch, keys)?,
         Source::Network {
             repositories,
@@ -423,8 +450,8 @@ pub fn prepare(
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
     share_esp(&mut draft, &found, medium)?;
     let plan = draft.clone().check()?;
-    let repositories = repositories(medium, answers)?;
-    let world = world(medium, answers)?;
+    let repositories = repositories(medium, &answers.source)?;
+    let world = world(medium, &Wanted::from(answers))?;
     let chosen = repositories.solve(&world)?;
     let consoles = consoles(answers, command_line);
     let system = describe(

@@ -6,12 +6,13 @@
 //! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
 //! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
 //! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
-//! * [`ui`] asks for answers on a terminal.
+//! * [`ui`] asks for answers on a terminal; [`advice`] says what a choice of packages comes to, [`stop`] lets people stop.
 //! * [`rescue`] finds installed systems, mounts and checks them.
 //! * [`allocator`] says which memory allocator the C library of a root has, [`switch`] changes it.
 //!
 //! Only [`apply`], [`journal`] and [`switch`] write, to the disk or root that was named and confirmed, and nothing outside of the ranges of the plan.
 
+pub mod advice;
 pub mod allocator;
 pub mod answers;
 pub mod apply;
@@ -35,6 +36,7 @@ pub mod secret;
 pub mod select;
 pub mod show;
 pub mod source;
+pub mod stop;
 pub mod swap;
 pub mod switch;
 pub mod system;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod cli;
+mod full_screen;
 mod repair;
 mod unattended;
 mod verbs;

@@ -18,7 +18,9 @@ use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
 use lycia_installer::rescue;
 use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
+use lycia_installer::stop::Stoppable;
 use lycia_installer::toml_file::TomlError;
+use lycia_installer::ui::Progress;
 
 use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
 
@@ -189,7 +191,7 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
     })
 }
 
-fn prepared(
+pub(crate) fn prepared(
     what: &WhatArgs,
     machine: &Machine,
     (file, path): &(AnswersFile, PathBuf),
@@ -217,70 +219,52 @@ fn prepared(
 /// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
 struct Reporter {
     terminal: bool,
-    stage: String,
-    began: Instant,
+    progress: Progress,
     drawn: Instant,
 }
 
 impl Reporter {
     fn new() -> Reporter {
-        let now = Instant::now();
         Reporter {
             terminal: std::io::stderr().is_terminal(),
-            stage: String::new(),
-            began: now,
-            drawn: now,
+            progress: Progress::default(),
+            drawn: Instant::now(),
         }
     }
 
-    fn show(&mut self, stage: &str, done: u64, total: u64, words: &str) {
-        let fresh = stage != self.stage;
-        if fresh {
-            if self.terminal && !self.stage.is_empty() {
-                eprintln!();
+    fn event(&mut self, event: Event) {
+        let fresh = self.progress.event(event);
+        let progress = &self.progress;
+        if !self.terminal {
+            if fresh {
+                eprintln!("{} …", progress.stage);
             }
-            self.stage = stage.to_owned();
-            self.began = Instant::now();
-            if !self.terminal {
-                eprintln!("{stage} …");
-            }
+            return;
         }
-        if !self.terminal || (!fresh && self.drawn.elapsed() < Duration::from_millis(200)) {
+        if fresh && !progress.over.is_empty() {
+            eprintln!();
+        }
+        if !fresh && self.drawn.elapsed() < Duration::from_millis(200) {
             return;
         }
         self.drawn = Instant::now();
-        let percent = (done.min(total) * 100)
-            .checked_div(total)
-            .map(|percent| format!(" {percent:>3} %"))
+        let percent = progress
+            .ratio()
+            .map(|ratio| format!(" {:>3} %", (ratio * 100.0) as u64))
             .unwrap_or_default();
-        // What the stage took so far is the only ground for a guess, and a poor one in its first seconds.
-        let elapsed = self.began.elapsed().as_secs();
-        let left = (elapsed >= 3 && total > done)
-            .then(|| (elapsed * (total - done)).checked_div(done))
-            .flatten()
+        let left = progress
+            .left()
             .map(|left| format!(", {left} s left"))
             .unwrap_or_default();
-        let line: String = format!("{stage}{percent}{left} {words}")
+        let line: String = format!("{}{percent}{left} {}", progress.stage, progress.words)
             .chars()
             .take(79)
             .collect();
         eprint!("\r{line:<79}");
     }
 
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Package(done, total, name) => {
-                self.show("unpacking packages", done as u64, total as u64, &name)
-            }
-            Event::Assemble => self.show("putting the system together", 0, 0, ""),
-            Event::Step(step, done, total) => {
-                self.show(&format!("writing: {}", step.words()), done, total, "")
-            }
-        }
-    }
-
     fn end(&mut self) {
-        if self.terminal && !self.stage.is_empty() {
+        if self.terminal && !self.progress.stage.is_empty() {
             eprintln!();
         }
     }
@@ -306,10 +290,7 @@ pub(crate) fn install(
     let machine = probe(&views(&what.views))?;
     let answers = answers_of(what, &machine)?;
     let file = &answers.0;
-    let journal = {
-        let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
-        engine::interrupted(&mut open_read(disk, &what.views)?)?
-    };
+    let journal = interrupted(&machine, file, &what.views)?;
     match (&journal, resume) {
         (Some(_), false) => return Err(EngineError::Apply(ApplyError::Interrupted).into()),
         (None, true) => {
@@ -341,7 +322,30 @@ pub(crate) fn install(
     {
         prepared.set_passphrase(passphrase);
     }
-    let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
+    let mut reporter = Reporter::new();
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let result = carry_out(what, &machine, &mut prepared, file, journal, &never, &mut |event| {
+        reporter.event(event)
+    });
+    reporter.end();
+    for warning in result? {
+        eprintln!("warning: {warning}");
+    }
+    eprintln!("installed on {}", prepared.plan.disk().path);
+    Ok(())
+}
+
+/// Carries a confirmed plan out, until `stop` is set. Gives warnings.
+pub(crate) fn carry_out(
+    what: &WhatArgs,
+    machine: &Machine,
+    prepared: &mut engine::Prepared,
+    file: &AnswersFile,
+    journal: Option<Journal>,
+    stop: &std::sync::atomic::AtomicBool,
+    events: &mut dyn FnMut(Event),
+) -> Result<Vec<String>, Failure> {
+    let disk = select(machine, file.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_write(disk, &what.views)?;
     let scratch = tempfile::Builder::new()
         .prefix("lycia-install-")
@@ -354,19 +358,20 @@ pub(crate) fn install(
     if matches!(machine.firmware, probe::Firmware::Uefi { .. }) {
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
     }
-    let mut reporter = Reporter::new();
-    let result = prepared.execute(file, &mut device, scratch.path(), journal, &mut |event| {
-        reporter.event(event)
-    });
-    reporter.end();
-    for warning in result? {
-        eprintln!("warning: {warning}");
-    }
+    let mut stoppable = Stoppable::new(&mut device, stop);
+    let mut warnings = prepared.execute(file, &mut stoppable, scratch.path(), journal, events)?;
     if let Err(error) = lycia_installer::kernel::read_table_again(device.file()) {
-        eprintln!("warning: the kernel has not read the new table ({error}); it will at the next start");
+        warnings.push(format!(
+            "the kernel has not read the new table ({error}); it will at the next start"
+        ));
     }
-    eprintln!("installed on {}", disk.path);
-    Ok(())
+    Ok(warnings)
+}
+
+/// The journal of an interrupted run on the disk that the answers select.
+pub(crate) fn interrupted(machine: &Machine, file: &AnswersFile, views: &ViewArgs) -> Result<Option<Journal>, Failure> {
+    let disk = select(machine, file.disk.select.as_deref().unwrap_or_default())?;
+    Ok(engine::interrupted(&mut open_read(disk, views)?)?)
 }
 
 fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String, Failure> {
@@ -461,7 +466,14 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             medium,
             scratch,
             views,
-        } => crate::ask::ask(answers.as_deref(), &save, plain, &medium, &scratch, &views)?,
+        } => crate::ask::ask(&crate::ask::Asking {
+            answers: answers.as_deref(),
+            save: &save,
+            plain,
+            medium: &medium,
+            scratch: &scratch,
+            views: &views,
+        })?,
         Verb::Install {
             what,
             confirm,

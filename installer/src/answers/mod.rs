@@ -686,6 +686,23 @@ impl AnswersFile {
         file
     }
 
+    /// Where packages come from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with `[source]`.
+    pub fn resolve_source(&self) -> Result<Source, Problems> {
+        let mut resolver = Resolver {
+            problems: Vec::new(),
+            secrets: Secrets::Look,
+        };
+        let source = resolver.source(self);
+        if resolver.problems.is_empty() {
+            Ok(source)
+        } else {
+            Err(Problems(resolver.problems))
+        }
+    }
+
     /// What the answers mean.
     ///
     /// # Errors

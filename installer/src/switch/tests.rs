@@ -12,10 +12,10 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         .unwrap()
         .resolve(Secrets::Read)
         .unwrap();
-    let mut world = crate::engine::world(&medium, &answers).unwrap();
+    let mut world = crate::engine::world(&medium, &crate::engine::Wanted::from(&answers)).unwrap();
     // Hundreds of modules that no allocator changes, and every copy of the root would have.
     world.retain(|entry| !entry.starts_with("grub"));
-    let repositories = crate::engine::repositories(&medium, &answers).unwrap();
+    let repositories = crate::engine::repositories(&medium, &answers.source).unwrap();
     let chosen = repositories.solve(&world).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let unpacked = repositories

@@ -3,7 +3,7 @@
 use super::{Kind, Screen};
 
 /// Breaks a line at spaces.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for part in text.lines() {
         let indent: String = part.chars().take_while(|c| *c == ' ').collect();
@@ -44,7 +44,12 @@ pub fn render(
     for text in &screen.body {
         lines.extend(wrapped(text, wide));
     }
-    if !plain && !screen.choices.is_empty() {
+    // What a text can be completed to is no list to choose from.
+    let choices: &[super::Choice] = match screen.kind {
+        Kind::Choice | Kind::Many => &screen.choices,
+        _ => &[],
+    };
+    if !plain && !choices.is_empty() {
         lines.push(String::new());
     }
     let mut foot = Vec::new();
@@ -61,8 +66,12 @@ pub fn render(
     let room = height.saturating_sub(lines.len() + foot.len() + 2);
     let mut shown = Vec::new();
     let mut left_out = 0;
-    for (at, choice) in screen.choices.iter().enumerate() {
-        let mark = if choice.value == screen.current { "*" } else { " " };
+    for (at, choice) in choices.iter().enumerate() {
+        let chosen = match screen.kind {
+            Kind::Many => screen.current.split_whitespace().any(|one| one == choice.value),
+            _ => choice.value == screen.current,
+        };
+        let mark = if chosen { "*" } else { " " };
         let texts = wrapped(&choice.text, wide.saturating_sub(6));
         let block: Vec<String> = texts
             .iter()
@@ -76,7 +85,7 @@ pub fn render(
             })
             .collect();
         if shown.len() + block.len() > room && !plain {
-            left_out = screen.choices.len() - at;
+            left_out = choices.len() - at;
             break;
         }
         shown.extend(block);

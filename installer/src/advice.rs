@@ -1,0 +1,99 @@
+//! What a choice of packages comes to, while it is being made.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use crate::answers::Source;
+use crate::answers::typed::{AnswersFile, PackagesTable, SourceTable};
+use crate::engine::{self, Wanted};
+use crate::medium::Medium;
+use crate::show;
+use crate::source::{Chosen, Repositories};
+
+/// Names of packages that are shown at most.
+const NAMES: usize = 12;
+
+/// Chooses packages as an installation would. Repositories are opened once for each source.
+pub struct Advice<'a> {
+    medium: &'a Medium,
+    opened: RefCell<Option<(SourceTable, Repositories)>>,
+}
+
+impl<'a> Advice<'a> {
+    /// Advice on what `medium` can install.
+    #[must_use]
+    pub fn new(medium: &'a Medium) -> Self {
+        Self {
+            medium,
+            opened: RefCell::default(),
+        }
+    }
+
+    fn chosen(&self, file: &AnswersFile, packages: &PackagesTable) -> Result<Vec<Chosen>, String> {
+        let wanted = Wanted {
+            kernel: packages.kernel.as_deref(),
+            sets: &packages.sets,
+            extra: &packages.extra,
+            allocator: packages.allocator.as_deref(),
+            network: file.network.kind.as_deref() != Some("none"),
+        };
+        let world = engine::world(self.medium, &wanted).map_err(|error| error.to_string())?;
+        let opened = self.opened.borrow();
+        let Some((_, repositories)) = opened.as_ref() else {
+            return Err("no repository is open".to_owned());
+        };
+        repositories.solve(&world).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, file: &AnswersFile) -> Result<(), String> {
+        if matches!(self.opened.borrow().as_ref(), Some((source, _)) if *source == file.source) {
+            return Ok(());
+        }
+        let source: Source = file.resolve_source().map_err(|problems| problems.to_string())?;
+        let repositories = engine::repositories(self.medium, &source).map_err(|error| error.to_string())?;
+        *self.opened.borrow_mut() = Some((file.source.clone(), repositories));
+        Ok(())
+    }
+
+    /// How many packages these answers install and how large they are, and which come with what was added to the base.
+    ///
+    /// # Errors
+    /// Says why the packages cannot be had together, or at all.
+    pub fn of(&self, file: &AnswersFile) -> Result<Vec<String>, String> {
+        self.open(file)?;
+        let chosen = self.chosen(file, &file.packages)?;
+        let size = |list: &[Chosen]| -> u64 { list.iter().map(|one| one.entry.installed_size).sum() };
+        let mut lines = vec![format!(
+            "{} packages, {} installed.",
+            chosen.len(),
+            show::size(size(&chosen))
+        )];
+        if !file.packages.extra.is_empty() || !file.packages.sets.is_empty() {
+            let base = PackagesTable {
+                extra: Vec::new(),
+                sets: Vec::new(),
+                ..file.packages.clone()
+            };
+            // A base that cannot be had by itself has nothing to be compared with.
+            if let Ok(base) = self.chosen(file, &base) {
+                let there: BTreeSet<&str> = base.iter().map(|one| one.entry.name.as_str()).collect();
+                let more: Vec<&str> = chosen
+                    .iter()
+                    .map(|one| one.entry.name.as_str())
+                    .filter(|name| !there.contains(name))
+                    .collect();
+                let mut names = more.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
+                if more.len() > NAMES {
+                    names.push_str(", ...");
+                }
+                lines.push(format!(
+                    "Beyond the base: {} packages, {}{}{names}.",
+                    more.len(),
+                    show::size(size(&chosen).saturating_sub(size(&base))),
+                    if more.is_empty() { "" } else { ": " }
+                ));
+            }
+        }
+        Ok(lines)
+    }
+}

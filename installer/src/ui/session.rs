@@ -1,0 +1,561 @@
+//! Answers in the making: which questions there are, what is taken, where one is.
+
+use std::cell::RefCell;
+
+use super::question::Question as Q;
+use super::{End, Kind, Screen};
+use crate::answers::typed::{AnswersFile, PackagesTable, SCHEMA, SourceTable, UserTable};
+use crate::answers::{Problem, Problems, Secrets, parse_size};
+use crate::medium::Medium;
+use crate::probe::{Disk, Firmware, Machine};
+use crate::secret::Hash;
+
+/// What there is to choose from beside what the medium says: for completion.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Lists {
+    /// Time zones.
+    pub timezones: Vec<String>,
+    /// Keyboard layouts.
+    pub keymaps: Vec<String>,
+}
+
+/// Says what would be installed, or why that cannot be.
+pub type Advisor<'a> = Box<dyn Fn(&AnswersFile) -> Result<Vec<String>, String> + 'a>;
+
+/// What advice depends on, and the advice.
+type Advice = (SourceTable, PackagesTable, bool, Result<Vec<String>, String>);
+
+/// Answers in the making.
+pub struct Session<'a> {
+    pub(super) medium: &'a Medium,
+    pub(super) machine: &'a Machine,
+    pub(super) lists: Lists,
+    /// The answers so far.
+    pub file: AnswersFile,
+    /// The question that is open; none when all are answered.
+    pub at: Option<Q>,
+    advisor: Option<Advisor<'a>>,
+    advice: RefCell<Option<Advice>>,
+}
+
+/// The name by which a disk is found again.
+pub(super) fn name_of(disk: &Disk) -> String {
+    disk.by_id
+        .first()
+        .cloned()
+        .or_else(|| disk.serial.clone())
+        .unwrap_or_else(|| disk.path.clone())
+}
+
+/// The choice that a line means: its number, its value, or the current one for an empty line.
+fn pick(screen: &Screen, line: &str) -> Result<String, String> {
+    let wanted = if line.is_empty() {
+        screen.current.as_str()
+    } else {
+        line
+    };
+    let by_number = line
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| screen.choices.get(number.checked_sub(1)?));
+    let by_value = screen.choices.iter().find(|choice| choice.value == wanted);
+    by_number
+        .or(by_value)
+        .map(|choice| choice.value.clone())
+        .ok_or_else(|| match screen.choices.len() {
+            0 => "there is nothing to choose from".to_owned(),
+            count => format!("type a number from 1 to {count}"),
+        })
+}
+
+impl<'a> Session<'a> {
+    /// Begins with `file`: empty answers, or those of a file.
+    #[must_use]
+    pub fn new(medium: &'a Medium, machine: &'a Machine, file: AnswersFile) -> Session<'a> {
+        let mut file = file;
+        file.schema = SCHEMA;
+        let mut session = Session {
+            medium,
+            machine,
+            lists: Lists::default(),
+            file,
+            at: None,
+            advisor: None,
+            advice: RefCell::default(),
+        };
+        session.at = session.questions().first().copied();
+        session
+    }
+
+    /// Lets names be completed.
+    #[must_use]
+    pub fn with_lists(mut self, lists: Lists) -> Self {
+        self.lists = lists;
+        self
+    }
+
+    /// Lets packages be chosen while one looks on.
+    #[must_use]
+    pub fn with_advisor(mut self, advisor: Advisor<'a>) -> Self {
+        self.advisor = Some(advisor);
+        self
+    }
+
+    /// What the chosen packages come to. Repositories on the network are asked only when something is taken.
+    pub(super) fn advice(&self) -> Vec<String> {
+        if self.file.source.kind.as_deref() == Some("network") {
+            let known = self.advice.borrow();
+            return match known.as_ref() {
+                Some((source, packages, _, Ok(lines)))
+                    if *source == self.file.source && *packages == self.file.packages =>
+                {
+                    lines.clone()
+                }
+                _ => Vec::new(),
+            };
+        }
+        self.advised(&self.file).unwrap_or_else(|why| vec![why])
+    }
+
+    fn advised(&self, file: &AnswersFile) -> Result<Vec<String>, String> {
+        let Some(advisor) = &self.advisor else {
+            return Ok(Vec::new());
+        };
+        let off = file.network.kind.as_deref() == Some("none");
+        if let Some((source, packages, was_off, result)) = self.advice.borrow().as_ref()
+            && *source == file.source
+            && *packages == file.packages
+            && *was_off == off
+        {
+            return result.clone();
+        }
+        let result = advisor(file);
+        *self.advice.borrow_mut() = Some((file.source.clone(), file.packages.clone(), off, result.clone()));
+        result
+    }
+
+    /// All questions that these answers raise, in their order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Q> {
+        let file = &self.file;
+        let install = &self.medium.install;
+        let layout = file.disk.layout.as_deref().unwrap_or("erase");
+        let kept = matches!(layout, "replace" | "alongside" | "partitions");
+        let network = file.source.kind.as_deref() == Some("network");
+        let fixed = file.network.kind.as_deref() == Some("static");
+        let mut list = Vec::new();
+        let mut put = |question, shown| {
+            if shown {
+                list.push(question);
+            }
+        };
+        put(Q::Select, layout != "directory");
+        put(Q::Layout, true);
+        put(Q::Directory, layout == "directory");
+        put(Q::Replace, layout == "replace");
+        put(Q::Roles, layout == "partitions");
+        put(Q::Esp, kept);
+        put(Q::Home, kept);
+        put(Q::Encrypt, layout != "directory");
+        // An encrypted root has no place for swap that is not.
+        put(
+            Q::Swap,
+            !file.disk.encrypt && !matches!(layout, "partitions" | "directory"),
+        );
+        put(Q::SwapFile, true);
+        put(Q::Zram, true);
+        let laid_out = !matches!(layout, "partitions" | "directory");
+        put(Q::EspSize, laid_out && file.disk.esp.is_none());
+        put(Q::BootSize, laid_out);
+        put(Q::RootSize, laid_out);
+        put(Q::Source, true);
+        put(Q::Repositories, network);
+        put(Q::Mirrors, network);
+        put(Q::Kernel, install.kernel.len() > 1);
+        put(Q::Sets, !install.set.is_empty());
+        put(Q::Extra, true);
+        put(Q::Allocator, install.allocator.len() > 1);
+        put(Q::Hostname, true);
+        put(Q::Timezone, true);
+        put(Q::Keymap, true);
+        put(Q::Locale, true);
+        put(Q::Network, true);
+        put(Q::Interface, fixed);
+        put(Q::Address, fixed);
+        put(Q::Gateway, fixed);
+        put(Q::Dns, fixed);
+        put(Q::Services, true);
+        put(Q::RootPassword, true);
+        put(Q::RootKeys, true);
+        for at in 0..file.user.len().max(1) {
+            put(Q::UserName(at), true);
+            let there = at < file.user.len();
+            put(Q::UserPassword(at), there);
+            put(Q::UserAdmin(at), there);
+            put(Q::UserGroups(at), there);
+            put(Q::UserShell(at), there);
+            put(Q::UserKeys(at), there);
+        }
+        put(Q::MoreUsers, !file.user.is_empty());
+        put(Q::Serial, true);
+        put(Q::Timeout, true);
+        put(
+            Q::Nvram,
+            matches!(self.machine.firmware, Firmware::Uefi { .. }),
+        );
+        put(Q::Arguments, true);
+        list
+    }
+
+    /// The questions that everybody is asked, in their order.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Q> {
+        let mut list = self.all();
+        list.retain(|question| question.asked());
+        list
+    }
+
+    /// Number of the open question, from 1, and how many there are.
+    #[must_use]
+    pub fn place(&self) -> (usize, usize) {
+        let list = self.questions();
+        let at = self
+            .at
+            .and_then(|question| list.iter().position(|one| *one == question));
+        (at.map_or(list.len(), |at| at + 1), list.len())
+    }
+
+    /// Goes to the next question of the walk.
+    pub fn forward(&mut self) {
+        let list = self.all();
+        let at = self
+            .at
+            .and_then(|question| list.iter().position(|one| *one == question));
+        self.at = at.and_then(|at| list[at + 1..].iter().copied().find(|question| question.asked()));
+    }
+
+    /// Goes to the one before; the first stays.
+    pub fn back(&mut self) {
+        let list = self.questions();
+        let at = match self.at {
+            None => list.len(),
+            Some(question) => list.iter().position(|one| *one == question).unwrap_or(1),
+        };
+        self.at = list.get(at.saturating_sub(1)).copied();
+    }
+
+    /// What is wrong with the answers as a whole.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match self.file.resolve(Secrets::Look) {
+            Ok(_) => Vec::new(),
+            Err(Problems(list)) => list,
+        }
+    }
+
+    /// The question at which a problem is mended.
+    #[must_use]
+    pub fn mended_at(&self, problem: &Problem) -> Q {
+        if problem.key == "root" {
+            return Q::RootPassword;
+        }
+        self.all()
+            .into_iter()
+            .find(|question| question.owns(&problem.key))
+            .unwrap_or(Q::Select)
+    }
+
+    /// Takes an answer.
+    ///
+    /// # Errors
+    /// Says what is wrong with it; nothing was taken then.
+    pub fn take(&mut self, question: Q, line: &str) -> Result<(), String> {
+        let screen = self.screen(question);
+        let line = line.trim();
+        let value = match screen.kind {
+            Kind::Secret if line.is_empty() => return Ok(()),
+            Kind::Choice => pick(&screen, line)?,
+            _ if line.is_empty() => screen.current.clone(),
+            Kind::Many => many(&screen, line)?,
+            Kind::Text | Kind::Words | Kind::Secret => line.to_owned(),
+        };
+        let file = self.changed(question, &value)?;
+        // What is wrong with this key alone is said here, not at the end.
+        if let Err(problems) = file.resolve(Secrets::Look)
+            && let Some(problem) = problems.0.iter().find(|problem| question.owns(&problem.key))
+        {
+            return Err(problem.what.clone());
+        }
+        if matches!(question, Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator) {
+            self.advised(&file)?;
+        }
+        self.file = file;
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_lines)]
+    fn changed(&self, question: Q, value: &str) -> Result<AnswersFile, String> {
+        let mut file = self.file.clone();
+        let some = |unset: &str| (value != unset && !value.is_empty()).then(|| value.to_owned());
+        let none = || some("none");
+        let list = |between: char| -> Vec<String> {
+            let parts = value.split(between).map(str::trim);
+            parts
+                .filter(|part| !part.is_empty() && *part != "none")
+                .map(str::to_owned)
+                .collect()
+        };
+        let words = || list(' ');
+        let hash = || -> Result<Option<String>, String> {
+            if value == "none" {
+                return Ok(None);
+            }
+            Hash::of(value)
+                .map(|hash| Some(hash.field().to_owned()))
+                .map_err(|error| error.to_string())
+        };
+        let size = |unset: &str| -> Result<Option<String>, String> {
+            some(unset)
+                .map(|value| parse_size(&value).map(|_| value))
+                .transpose()
+        };
+        let number = |unset: &str| -> Result<Option<u32>, String> {
+            some(unset)
+                .map(|value| value.parse().map_err(|_| format!("write a number, or `{unset}`")))
+                .transpose()
+        };
+        let user = match question {
+            Q::UserPassword(at)
+            | Q::UserAdmin(at)
+            | Q::UserGroups(at)
+            | Q::UserShell(at)
+            | Q::UserKeys(at) => file.user.get_mut(at),
+            _ => None,
+        };
+        if let Some(user) = user {
+            match question {
+                Q::UserPassword(_) => user.password_hash = hash()?,
+                Q::UserAdmin(_) => user.admin = value == "yes",
+                Q::UserGroups(_) => user.groups = words(),
+                Q::UserShell(_) => user.shell = some("/bin/sh"),
+                _ => user.ssh_keys = list(';'),
+            }
+            return Ok(file);
+        }
+        match question {
+            Q::Select => file.disk.select = Some(value.to_owned()),
+            Q::Layout => {
+                let disk = &mut file.disk;
+                if value != "replace" {
+                    disk.replace.clear();
+                }
+                if value != "partitions" {
+                    disk.partitions.clear();
+                } else {
+                    disk.swap_size = None;
+                }
+                if value != "directory" {
+                    disk.directory = None;
+                }
+                if value == "erase" {
+                    (disk.esp, disk.home) = (None, None);
+                }
+                disk.layout = Some(value.to_owned());
+            }
+            Q::Directory => file.disk.directory = Some(value.into()),
+            Q::Replace => {
+                let numbers: Result<Vec<u32>, _> = value.split_whitespace().map(str::parse).collect();
+                file.disk.replace = numbers.map_err(|_| "write numbers, such as `3 4`".to_owned())?;
+                if file.disk.replace.is_empty() {
+                    return Err("name at least one partition, or go back".to_owned());
+                }
+            }
+            Q::Roles => {
+                file.disk.partitions.clear();
+                for word in value.split_whitespace() {
+                    let pair = word.split_once('=');
+                    let Some((role, Ok(number))) = pair.map(|(role, number)| (role, number.parse())) else {
+                        return Err(format!(
+                            "`{word}` is no role with the number of a partition, such as `root=2`"
+                        ));
+                    };
+                    file.disk.partitions.insert(role.to_owned(), number);
+                }
+            }
+            Q::Esp => file.disk.esp = number("new")?,
+            Q::Home => file.disk.home = number("none")?,
+            Q::Encrypt => {
+                file.disk.encrypt = value == "yes";
+                if file.disk.encrypt {
+                    file.disk.swap_size = None;
+                } else {
+                    (file.disk.passphrase_file, file.disk.passphrase_fd) = (None, None);
+                }
+            }
+            Q::Swap => file.disk.swap_size = size("none")?,
+            Q::SwapFile => file.disk.swap_file_size = size("none")?,
+            Q::Zram => file.disk.zram_size = size("none")?,
+            Q::EspSize => file.disk.esp_size = size("usual")?,
+            Q::BootSize => file.disk.boot_size = size("usual")?,
+            Q::RootSize => file.disk.root_size = size("rest")?,
+            Q::Source => {
+                file.source.kind = some("local");
+                if value == "network" {
+                    if file.source.repositories.is_empty() {
+                        let known = self.medium.install.repository.iter();
+                        file.source.repositories = known.map(|one| one.line.clone()).collect();
+                    }
+                } else {
+                    file.source = SourceTable::default();
+                }
+            }
+            Q::Repositories => file.source.repositories = list(';'),
+            Q::Mirrors => file.source.mirrors = words(),
+            Q::Kernel => file.packages.kernel = Some(value.to_owned()),
+            Q::Sets => file.packages.sets = words(),
+            Q::Extra => file.packages.extra = words(),
+            Q::Allocator => file.packages.allocator = Some(value.to_owned()),
+            Q::Hostname => file.system.hostname = Some(value.to_owned()),
+            Q::Timezone => file.system.timezone = Some(value.to_owned()),
+            Q::Keymap => file.system.keymap = none(),
+            Q::Locale => file.system.locale = none(),
+            Q::Network => {
+                if value != "static" {
+                    file.network = Default::default();
+                } else if file.network.interface.is_none() {
+                    file.network.interface = Some("eth0".to_owned());
+                }
+                file.network.kind = Some(value.to_owned());
+            }
+            Q::Interface => file.network.interface = Some(value.to_owned()),
+            Q::Address => file.network.address = Some(value.to_owned()),
+            Q::Gateway => file.network.gateway = none(),
+            Q::Dns => file.network.dns = words(),
+            Q::Services => file.services.enable = words(),
+            Q::RootPassword => {
+                file.root.password_hash = hash()?;
+                (file.root.password_file, file.root.password_fd) = (None, None);
+            }
+            Q::RootKeys => file.root.ssh_keys = list(';'),
+            Q::UserName(at) => match (none(), file.user.get_mut(at)) {
+                (Some(name), Some(user)) => user.name = name,
+                (Some(name), None) => file.user.push(UserTable {
+                    name,
+                    admin: at == 0,
+                    ..UserTable::default()
+                }),
+                (None, Some(_)) => {
+                    file.user.remove(at);
+                }
+                (None, None) => {}
+            },
+            Q::MoreUsers => {
+                if value == "yes" {
+                    file.user.push(UserTable::default());
+                }
+            }
+            Q::Serial => file.boot.serial = some("as now"),
+            Q::Timeout => {
+                file.boot.timeout = number("3")?;
+            }
+            Q::Nvram => file.boot.nvram = (value == "no").then_some(false),
+            Q::Arguments => file.boot.arguments = none(),
+            // Above.
+            Q::UserPassword(_) | Q::UserAdmin(_) | Q::UserGroups(_) | Q::UserShell(_) | Q::UserKeys(_) => {}
+        }
+        Ok(file)
+    }
+
+    /// Takes an answer to the open question and goes on.
+    ///
+    /// # Errors
+    /// As [`Session::take`].
+    pub fn answer(&mut self, line: &str) -> Result<(), String> {
+        let Some(question) = self.at else { return Ok(()) };
+        let users = self.file.user.len();
+        self.take(question, line)?;
+        match question {
+            // To the name of the one that came.
+            Q::MoreUsers if self.file.user.len() > users => self.at = Some(Q::UserName(users)),
+            // Whoever was there next has this number now.
+            Q::UserName(at) if self.file.user.len() < users => {
+                self.at = Some(match at < self.file.user.len() {
+                    true => Q::UserName(at),
+                    false if self.file.user.is_empty() => Q::UserName(0),
+                    false => Q::MoreUsers,
+                });
+                if self.at == Some(Q::UserName(0)) && self.file.user.is_empty() {
+                    self.forward();
+                }
+            }
+            _ => self.forward(),
+        }
+        Ok(())
+    }
+
+    /// Asks line by line until everything is answered.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn run(&mut self, terminal: &mut dyn super::Terminal) -> std::io::Result<End> {
+        let mut problem: Option<String> = None;
+        loop {
+            let Some(question) = self.at else {
+                // Nobody could log in: back to where that is changed.
+                let problems = self.problems();
+                let Some(first) = problems.first() else {
+                    return Ok(End::Answered);
+                };
+                self.at = Some(self.mended_at(first));
+                problem = Some(Problems(problems).to_string());
+                continue;
+            };
+            let screen = self.screen(question);
+            let (number, of) = self.place();
+            terminal.show(&screen, number, of, problem.take().as_deref())?;
+            let secret = screen.kind == Kind::Secret;
+            let Some(line) = terminal.line(secret)? else {
+                return Ok(End::Stopped);
+            };
+            match line.trim() {
+                "<" => self.back(),
+                "!q" => return Ok(End::Stopped),
+                "!s" => return Ok(End::Save),
+                text => {
+                    if secret && !text.is_empty() && text != "none" {
+                        // Typed twice: a slip cannot be seen.
+                        let again = Screen {
+                            title: "Again, please".to_owned(),
+                            ..screen
+                        };
+                        terminal.show(&again, number, of, None)?;
+                        let Some(again) = terminal.line(true)? else {
+                            return Ok(End::Stopped);
+                        };
+                        if *again != *line {
+                            problem = Some("the two differ".to_owned());
+                            continue;
+                        }
+                    }
+                    problem = self.answer(text).err();
+                }
+            }
+        }
+    }
+}
+
+/// Several choices: their numbers or values, `none`.
+fn many(screen: &Screen, line: &str) -> Result<String, String> {
+    let mut chosen = Vec::new();
+    for word in line.split_whitespace().filter(|word| *word != "none") {
+        let value = pick(screen, word)?;
+        if !chosen.contains(&value) {
+            chosen.push(value);
+        }
+    }
+    Ok(if chosen.is_empty() {
+        "none".to_owned()
+    } else {
+        chosen.join(" ")
+    })
+}
