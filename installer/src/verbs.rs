@@ -19,6 +19,7 @@ use lycia_installer::rescue;
 use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
 use lycia_installer::toml_file::TomlError;
+use lycia_installer::tools::Running;
 
 use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
 
@@ -211,6 +212,7 @@ fn prepared(
     let mut device = open_read(disk, &what.views)?;
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
     let prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
+    prepared.check_tools(&Running::default())?;
     Ok(prepared)
 }
 
@@ -355,9 +357,15 @@ pub(crate) fn install(
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
     }
     let mut reporter = Reporter::new();
-    let result = prepared.execute(file, &mut device, scratch.path(), journal, &mut |event| {
-        reporter.event(event)
-    });
+    let mut tools = Running::default();
+    let result = prepared.execute(
+        file,
+        &mut device,
+        &mut tools,
+        scratch.path(),
+        journal,
+        &mut |event| reporter.event(event),
+    );
     reporter.end();
     for warning in result? {
         eprintln!("warning: {warning}");
