@@ -14,14 +14,17 @@ use crate::definition::typed::{Firmware, GrubTable};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
 use crate::host;
 
-/// Modules that every image has built in: enough to find the medium and read its menu.
+/// Modules that every image has built in: enough to find the medium and read its menu, and for an installed system, which gets the same image for UEFI, to read
+/// its root.
 const BUILT_IN: &[&str] = &[
     "all_video",
     "boot",
+    "btrfs",
     "cat",
     "configfile",
     "echo",
     "ext2",
+    "f2fs",
     "fat",
     "font",
     "gfxterm",
@@ -49,6 +52,7 @@ const BUILT_IN: &[&str] = &[
     "terminal",
     "test",
     "true",
+    "xfs",
 ];
 
 /// What an image of a platform is and what the medium needs beside it.

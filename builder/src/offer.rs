@@ -25,6 +25,7 @@ struct Wishes {
     network_packages: Vec<String>,
     kernel: Vec<Kernel>,
     set: Vec<Packages>,
+    file_system: Vec<Packages>,
     allocator: Vec<Packages>,
 }
 
@@ -158,6 +159,7 @@ fn choose(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chose
     }];
     offers.extend(kernels);
     offers.extend(wishes.set);
+    offers.extend(wishes.file_system);
     offers.extend(wishes.allocator);
     let mut all: BTreeMap<(Option<usize>, String, String), Chosen> = BTreeMap::new();
     for offer in offers {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::answers::Source;
 use crate::answers::typed::{AnswersFile, PackagesTable, SourceTable};
 use crate::engine::{self, Wanted};
+use crate::file_system::Kind;
 use crate::medium::Medium;
 use crate::show;
 use crate::source::{Chosen, Repositories};
@@ -35,6 +36,12 @@ impl<'a> Advice<'a> {
             sets: &packages.sets,
             extra: &packages.extra,
             allocator: packages.allocator.as_deref(),
+            file_system: file
+                .disk
+                .filesystem
+                .as_deref()
+                .and_then(Kind::named)
+                .unwrap_or_default(),
             network: file.network.kind.as_deref() != Some("none"),
         };
         let world = engine::world(self.medium, &wanted).map_err(|error| error.to_string())?;

@@ -14,9 +14,12 @@ use lycia_tree::{InodeId, Timestamp, Tree};
 
 use crate::device::{BlockDevice, Guarded, Reading, Span, Window};
 use crate::encryption::{Inside, Sealed};
+use crate::file_system::{FileSystem, Kind};
 use crate::found;
 use crate::journal::{Journal, JournalError, State};
 use crate::plan::{Action, Plan, TableChange};
+use crate::tools::Tools;
+use crate::unfold::{Place, Reserved, unfold};
 
 const MIB: u64 = 1 << 20;
 
@@ -101,6 +104,8 @@ pub struct Contents<'a> {
     pub boot_code: Option<[u8; CODE_LEN]>,
     /// The swap file of the root and its bytes.
     pub swap_file: Option<(InodeId, u64)>,
+    /// The root's file system.
+    pub file_system: &'a FileSystem,
     /// Label of the root file system.
     pub label: &'a str,
     /// The time of file systems.
@@ -193,6 +198,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(Step, u64, u64);
 /// When the disk changed since the plan was made (nothing is written then), or it refuses; the journal then knows how far things are.
 pub fn apply(
     device: &mut dyn BlockDevice,
+    tools: &mut dyn Tools,
     plan: &Plan,
     contents: &Contents<'_>,
     identity: Identity,
@@ -237,6 +243,7 @@ pub fn apply(
         };
         Runner {
             device: &mut *device,
+            tools: &mut *tools,
             plan,
             contents,
             identity,
@@ -275,6 +282,7 @@ fn old_table(
 
 struct Runner<'a, 'p> {
     device: &'a mut dyn BlockDevice,
+    tools: &'a mut dyn Tools,
     plan: &'a Plan,
     contents: &'a Contents<'a>,
     identity: Identity,
@@ -314,11 +322,10 @@ impl Runner<'_, '_> {
             Action::Swap,
             Action::LuksHeader,
             Action::BootExt4,
-            Action::Ext4,
         ];
         for region in self.plan.regions() {
             let span = region.span;
-            if formatted.contains(&region.action) {
+            if formatted.contains(&region.action) || region.action.roots() {
                 let edge = MIB.min(span.size);
                 self.device.zero(span.start, edge).map_err(words)?;
                 self.device.zero(span.end() - edge, edge).map_err(words)?;
@@ -422,9 +429,13 @@ impl Runner<'_, '_> {
     }
 
     fn root(&mut self) -> Ran {
-        let Some(span) = self.span(Action::Ext4) else {
+        let Some(region) = self.plan.root() else {
             return Ok(());
         };
+        let span = region.span;
+        if region.action != Action::Ext4 {
+            return self.made(span);
+        }
         let volume = ext4::Volume {
             sector_size: self.device.sector(),
             label: self.contents.label.bytes().take(ext4::LABEL_MAX).collect(),
@@ -456,8 +467,68 @@ impl Runner<'_, '_> {
         write_ext4(&mut inside, whole, self.contents.root, &volume, &mut shown)
     }
 
+    /// A root that its own program makes and the kernel fills. Repeated, it is made anew.
+    fn made(&mut self, span: Span) -> Ran {
+        let file_system = self.contents.file_system;
+        if self.plan.root().map(|root| root.action) != Some(file_system.kind.action()) {
+            return Err(format!("the plan has no {}", file_system.kind.name()));
+        }
+        let filled = self.fill(span);
+        // Also after an error: a file system that stays mounted holds the disk.
+        let released = self.tools.release(self.device).map_err(|error| error.to_string());
+        filled.and(released)
+    }
+
+    fn fill(&mut self, span: Span) -> Ran {
+        let (file_system, kind) = (self.contents.file_system, self.contents.file_system.kind);
+        let uuid = self.identity.root().to_string();
+        let told = |error: crate::tools::ToolError| error.to_string();
+        let node = self.tools.expose(self.device, span).map_err(told)?;
+        let command = file_system.make(&node, self.contents.label, &uuid, self.device.sector());
+        let command = command.ok_or("no program makes this file system")?;
+        self.tools
+            .run(self.device, command.program, &command.arguments)
+            .map_err(told)?;
+        let top = self
+            .tools
+            .mount(self.device, &node, kind, &file_system.data())
+            .map_err(told)?;
+        let mut places = Vec::new();
+        for subvolume in &file_system.subvolumes {
+            let directory = top.join(&subvolume.name);
+            let arguments = [
+                "subvolume".to_owned(),
+                "create".to_owned(),
+                directory.display().to_string(),
+            ];
+            self.tools.run(self.device, "btrfs", &arguments).map_err(told)?;
+            places.push(Place {
+                mount_point: subvolume.mount_point.clone(),
+                directory,
+            });
+        }
+        if places.is_empty() {
+            places.push(Place {
+                mount_point: "/".to_owned(),
+                directory: top,
+            });
+        }
+        let reserved = self.contents.swap_file.map(|(id, size)| Reserved {
+            id,
+            size,
+            in_place: kind == Kind::Btrfs,
+        });
+        let progress = &mut *self.progress;
+        let mut shown = |done, total| progress(Step::Root, done, total);
+        unfold(self.contents.root, &places, reserved, &mut shown).map_err(|error| error.to_string())
+    }
+
     fn verify(&mut self) -> Ran {
         let mut expected = Vec::new();
+        if let Some(root) = self.plan.root().filter(|root| root.action != Action::Ext4) {
+            let name = self.contents.file_system.kind.name();
+            expected.push((root.span, name, self.identity.root().to_string()));
+        }
         if let Some(span) = self.span(Action::Ext4) {
             match self.span(Action::LuksHeader) {
                 None => expected.push((span, "ext4", self.identity.root().to_string())),

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lycia_installer::answers::typed::AnswersFile;
-use lycia_installer::encryption::Passphrase;
 use lycia_installer::advice::Advice;
 use lycia_installer::answers::Secrets;
+use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::apply::ApplyError;
+use lycia_installer::encryption::Passphrase;
 use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
 use lycia_installer::probe::{Machine, probe};
@@ -181,18 +181,16 @@ fn zone_names(text: &str) -> Vec<String> {
 }
 
 fn keymap_names(folder: &Path, depth: usize, names: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             if depth < 4 && name != "include" {
                 keymap_names(&entry.path(), depth + 1, names);
             }
-        } else if let Some(name) = name
-            .strip_suffix(".gz")
-            .unwrap_or(&name)
-            .strip_suffix(".map")
-        {
+        } else if let Some(name) = name.strip_suffix(".gz").unwrap_or(&name).strip_suffix(".map") {
             names.push(name.to_owned());
         }
     }
@@ -290,7 +288,9 @@ fn on_the_screen(
                 }
             }
             Action::Install => {
-                let Some(mut prepared) = ready.take() else { continue };
+                let Some(mut prepared) = ready.take() else {
+                    continue;
+                };
                 screen.draw(&full)?;
                 let result = installed(&mut screen, &mut full, &mut prepared, machine, what);
                 let words = result.map_err(|error| error.to_string());
@@ -311,7 +311,13 @@ fn plan(file: &AnswersFile, machine: &Machine, what: &WhatArgs, save: &Path) -> 
     if interrupted(machine, file, &what.views)?.is_some() {
         return Err(EngineError::Apply(ApplyError::Interrupted).into());
     }
-    prepared(what, machine, &(file.clone(), save.to_owned()), Secrets::Read, None)
+    prepared(
+        what,
+        machine,
+        &(file.clone(), save.to_owned()),
+        Secrets::Read,
+        None,
+    )
 }
 
 fn installed(

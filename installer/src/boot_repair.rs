@@ -381,6 +381,7 @@ pub fn plan(
     let text = menu::text(&menu::Installed {
         title: &medium.install.name,
         root_uuid: broken.root_uuid,
+        root_folder: "",
         // An encrypted root, which alone has /boot apart, is not found by `rescue::systems`.
         boot_uuid: None,
         kernels: &versions,

@@ -31,6 +31,11 @@ pub trait BlockDevice {
     /// When the device cannot promise that.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// The file, for what only the kernel can do with it; none where there is no such file.
+    fn file(&self) -> Option<&File> {
+        None
+    }
+
     /// Writes zeros.
     ///
     /// # Errors
@@ -119,6 +124,10 @@ impl BlockDevice for Disk {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
     }
 }
 
@@ -210,6 +219,10 @@ impl BlockDevice for Guarded<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.device.flush()
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.device.file()
     }
 
     fn zero(&mut self, offset: u64, size: u64) -> io::Result<()> {

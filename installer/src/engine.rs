@@ -11,6 +11,7 @@ use lycia_media::partition::gpt;
 use crate::device::{BlockDevice, Reading};
 use crate::encryption::{Passphrase, Sealed};
 use crate::esp::vendor_image;
+use crate::file_system::FileSystem;
 use crate::found::{Found, look};
 use crate::journal::{Journal, JournalError, State};
 use crate::medium::{FirmwareKind, Medium, MediumError};
@@ -23,8 +24,11 @@ use crate::select::{SelectError, select};
 use crate::show;
 use crate::source::{Chosen, Repositories, SourceError};
 use crate::system::{self, Parts, Places, SystemError, consoles};
+use crate::tools::Tools;
 
 const MIB: u64 = 1 << 20;
+/// Label of the root file system.
+const ROOT_LABEL: &str = "root";
 
 /// Why there is no installation.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +121,8 @@ pub struct Wanted<'a> {
     pub allocator: Option<&'a str>,
     /// Whether there is a network.
     pub network: bool,
+    /// File system of the root.
+    pub file_system: crate::file_system::Kind,
 }
 
 impl<'a> From<&'a Answers> for Wanted<'a> {
@@ -127,6 +133,7 @@ impl<'a> From<&'a Answers> for Wanted<'a> {
             extra: &answers.extra,
             allocator: answers.allocator.as_deref(),
             network: answers.network != Network::Off,
+            file_system: answers.disk.file_system.kind,
         }
     }
 }
@@ -138,7 +145,9 @@ impl<'a> From<&'a Answers> for Wanted<'a> {
 pub fn world(medium: &Medium, wanted: &Wanted) -> Result<Vec<String>, MediumError> {
     let install = &medium.install;
     let mut world = install.packages.clone();
-    world.push(medium.kernel(wanted.kernel)?.package.clone());
+    let kernel = medium.kernel(wanted.kernel)?;
+    world.push(kernel.package.clone());
+    world.extend(medium.file_system(wanted.file_system, kernel)?.iter().cloned());
     if wanted.network {
         world.extend(install.network_packages.iter().cloned());
     }
@@ -217,7 +226,20 @@ fn describe(
     } else {
         "root"
     };
-    let mut mounts = vec![format!("{root}  /  ext4")];
+    let file_system = &answers.disk.file_system;
+    let name = file_system.kind.name();
+    let mut mounts: Vec<String> = file_system
+        .mounts()
+        .iter()
+        .map(|(directory, options, _)| match options.as_str() {
+            "rw,relatime" => format!("{root}  {directory}  {name}"),
+            options => format!("{root}  {directory}  {name}  {options}"),
+        })
+        .collect();
+    let sector = plan.disk().logical_sector;
+    let commands = file_system
+        .make("ROOT", ROOT_LABEL, "UUID", sector)
+        .map(|command| command.to_string());
     if plan.region(Action::BootExt4).is_some() {
         mounts.push("boot  /boot  ext4".to_owned());
     }
@@ -342,6 +364,7 @@ fn describe(
             .cloned()
             .collect(),
         mounts,
+        commands: commands.into_iter().collect(),
         boot,
         arguments: arguments.join(" "),
         files: files.into_iter().map(str::to_owned).collect(),
@@ -465,8 +488,11 @@ pub fn prepare(
         matches!(machine.firmware, Firmware::Uefi { .. }),
     )?;
     // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
-    let needed = system.installed_size / 4 * 5 + 64 * MIB + answers.disk.swap_file.unwrap_or(0);
-    if let Some(root) = plan.region(Action::Ext4)
+    let needed = system.installed_size / 4 * 5
+        + 64 * MIB
+        + answers.disk.swap_file.unwrap_or(0)
+        + answers.disk.file_system.kind.overhead();
+    if let Some(root) = plan.root()
         && root.span.size / 20 * 19 < needed
     {
         return Err(PlanError::TooSmall {
@@ -541,10 +567,12 @@ impl Prepared {
         &self,
         file: &AnswersFile,
         device: &mut dyn BlockDevice,
+        tools: &mut dyn Tools,
         scratch: &Path,
         journal: Option<Journal>,
         events: &mut dyn FnMut(Event),
     ) -> Result<Vec<String>, EngineError> {
+        self.check_tools(tools)?;
         let identity = match &journal {
             Some(journal) => {
                 let (was, now) = (journal.plan(), self.plan.hash());
@@ -608,11 +636,13 @@ impl Prepared {
             core: system.core.as_deref(),
             boot_code: system.boot_code,
             swap_file: system.swap_file,
-            label: "root",
+            file_system: &self.answers.disk.file_system,
+            label: ROOT_LABEL,
             time: system.time,
         };
         apply::apply(
             device,
+            tools,
             &self.plan,
             &contents,
             identity,
@@ -657,6 +687,15 @@ impl Prepared {
         nvram::write(efivars, &entry)
             .err()
             .and_then(|error| failed(error.to_string()))
+    }
+
+    /// Whether this system can make the root that was planned.
+    ///
+    /// # Errors
+    /// Says what it lacks.
+    pub fn check_tools(&self, tools: &dyn Tools) -> Result<(), EngineError> {
+        let ready = tools.ready(self.answers.disk.file_system.kind);
+        ready.map_err(|why| EngineError::Unsupported(format!("disk.filesystem: {why}. Nothing was written")))
     }
 
     /// Whether somebody must type the passphrase of the root before [`Self::execute`].
@@ -732,6 +771,7 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         swap_size: None,
         swap_file: None,
         zram: None,
+        file_system: FileSystem::default(),
     };
     Ok(lay_out(
         disk,

@@ -194,7 +194,7 @@ impl Fixture {
                 (
                     &format!("{modules}/modules.builtin"),
                     0o644,
-                    b"kernel/fs/ext4/ext4.ko\n",
+                    b"kernel/fs/ext4/ext4.ko\nkernel/fs/btrfs/btrfs.ko\n",
                 ),
             ],
             ..NOTHING
@@ -258,6 +258,12 @@ impl Fixture {
                 ..NOTHING
             });
         }
+        fixture.package(&Spec {
+            name: "btrfs-progs",
+            depends: "base",
+            files: &[("usr/bin/mkfs.btrfs", 0o755, b"a program\n")],
+            ..NOTHING
+        });
         fixture.package(&Spec {
             name: "fonts",
             depends: "base",
@@ -331,6 +337,15 @@ packages = ["base", "musl", "grub-i386-pc", "grub-x86_64-efi"]
 
 [[kernel]]
 package = "kernel"
+
+[[file-system]]
+name = "btrfs"
+packages = ["btrfs-progs"]
+
+[[file-system]]
+name = "f2fs"
+packages = ["f2fs-tools"]
+kernels = ["another"]
 
 [[grub]]
 platform = "i386-pc"

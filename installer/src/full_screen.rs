@@ -145,7 +145,10 @@ impl FullScreen {
             before,
             keyboard: Keyboard::default(),
             keys: Vec::new(),
-            look: look(term, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())),
+            look: look(
+                term,
+                std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+            ),
             size,
             tells: told.is_some(),
             stop,
@@ -183,7 +186,10 @@ impl FullScreen {
         let mut bytes = [0; 256];
         let count = io::stdin().lock().read(&mut bytes)?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the terminal is gone"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the terminal is gone",
+            ));
         }
         self.keys.extend(self.keyboard.feed(&bytes[..count]));
         Ok(self.next())
@@ -236,7 +242,13 @@ mod tests {
     fn a_terminal_says_where_its_corner_is() {
         assert_eq!(cursor(b"\x1b[43;132R"), Some((132, 43)));
         assert_eq!(cursor(b"typed\x1b[24;80R"), Some((80, 24)));
-        for rubbish in [&b""[..], b"\x1b[R", b"\x1b[1R", b"\x1b[99999999;1R", b"\xff\x1b[1;1R"] {
+        for rubbish in [
+            &b""[..],
+            b"\x1b[R",
+            b"\x1b[1R",
+            b"\x1b[99999999;1R",
+            b"\xff\x1b[1;1R",
+        ] {
             assert_eq!(cursor(rubbish), None);
         }
     }

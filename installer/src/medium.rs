@@ -34,6 +34,8 @@ pub struct Install {
     pub kernel: Vec<KernelTable>,
     /// Package sets.
     pub set: Vec<SetTable>,
+    /// File systems of a root beside ext4.
+    pub file_system: Vec<FileSystemTable>,
     /// GRUB platforms.
     pub grub: Vec<GrubTable>,
     /// The initramfs of the installed system.
@@ -68,6 +70,19 @@ pub struct SetTable {
     pub summary: String,
     /// World entries.
     pub packages: Vec<String>,
+}
+
+/// `[[file-system]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FileSystemTable {
+    /// As answers call it.
+    pub name: String,
+    /// World entries: its programs.
+    pub packages: Vec<String>,
+    /// Kernel packages that can mount it; all where none is named.
+    #[serde(default)]
+    pub kernels: Vec<String>,
 }
 
 /// `[[grub]]`
@@ -174,6 +189,16 @@ pub enum MediumError {
         "nothing is installed from this medium: it offers no kernel. It repairs systems; install from a live medium"
     )]
     Rescue,
+    /// A kernel that cannot mount the root.
+    #[error("the kernel `{kernel}` cannot mount a root of {name}; {fit}, or choose another disk.filesystem")]
+    KernelLacks {
+        /// The kernel package.
+        kernel: String,
+        /// The file system.
+        name: String,
+        /// What would do.
+        fit: String,
+    },
     /// Something that it does not have.
     #[error("the medium has no {what} `{name}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
     Unknown {
@@ -269,6 +294,40 @@ impl Medium {
     /// When there is none of that name.
     pub fn set(&self, name: &str) -> Result<&SetTable, MediumError> {
         find(&self.install.set, name, "package set", |one| &one.name)
+    }
+
+    /// What a root with this file system needs; nothing for ext4.
+    ///
+    /// # Errors
+    /// When the medium does not offer it, or not with this kernel.
+    pub fn file_system(
+        &self,
+        kind: crate::file_system::Kind,
+        kernel: &KernelTable,
+    ) -> Result<&[String], MediumError> {
+        let name = kind.name();
+        if kind == crate::file_system::Kind::Ext4 {
+            return Ok(&[]);
+        }
+        let list = &self.install.file_system;
+        let table = find(list, name, "file system", |one| &one.name)?;
+        if table.kernels.is_empty() || table.kernels.contains(&kernel.package) {
+            return Ok(&table.packages);
+        }
+        let offered = self.install.kernel.iter().map(|one| &one.package);
+        let fit: Vec<String> = offered
+            .filter(|package| table.kernels.contains(package))
+            .map(|package| format!("`{package}`"))
+            .collect();
+        Err(MediumError::KernelLacks {
+            kernel: kernel.package.clone(),
+            name: name.to_owned(),
+            fit: if fit.is_empty() {
+                "no kernel of this medium can".to_owned()
+            } else {
+                format!("packages.kernel could be {}", fit.join(" or "))
+            },
+        })
     }
 
     /// The allocator of that name, or the default; none on a medium that offers none.

@@ -14,6 +14,7 @@ use lycia_tree::{Content, Follow, InodeId, Metadata, Timestamp, Tree};
 
 use crate::answers::{Answers, Serial};
 use crate::apply::Identity;
+use crate::file_system::{FileSystem, Kind};
 use crate::medium::{FirmwareKind, Install};
 use crate::plan::{Action, Plan, Role};
 use configure::ConfigureError;
@@ -102,7 +103,11 @@ impl Places {
         });
         Places {
             root_uuid: identity.root().to_string(),
-            root_type: "ext4",
+            root_type: Kind::ALL
+                .into_iter()
+                .find(|kind| plan.root().is_some_and(|root| root.action == kind.action()))
+                .unwrap_or_default()
+                .name(),
             esp_uuid: match plan.partition(Role::SharedEsp) {
                 Some(shared) => shared.uuid.clone(),
                 None => plan.region(Action::Fat32).map(|_| identity.esp_text()),
@@ -242,11 +247,22 @@ pub(crate) fn bios_boot_loader(
     boot_uuid: Option<&str>,
     start: u64,
 ) -> Result<(Vec<u8>, [u8; grub::BOOT_CODE]), SystemError> {
+    bios_boot_loader_of(files, None, &menu::early(root_uuid, boot_uuid), start)
+}
+
+/// As [`bios_boot_loader`], with the module that reads the root where that is not ext4, and what runs first.
+fn bios_boot_loader_of(
+    files: &grub::Files,
+    module: Option<&str>,
+    early: &str,
+    start: u64,
+) -> Result<(Vec<u8>, [u8; grub::BOOT_CODE]), SystemError> {
     let there = |module: &&&str| files.contains_key(&format!("{module}.mod"));
-    let modules: Vec<&str> = grub::CORE_MODULES.iter().filter(there).copied().collect();
+    let mut modules: Vec<&str> = grub::CORE_MODULES.iter().filter(there).copied().collect();
+    // One that is not there is an error: nothing could start.
+    modules.extend(module);
     let first = start / grub::SECTOR as u64;
-    let early = menu::early(root_uuid, boot_uuid);
-    let core = grub::bios_core(files, &modules, &early, "/boot/grub", first).map_err(boot)?;
+    let core = grub::bios_core(files, &modules, early, "/boot/grub", first).map_err(boot)?;
     Ok((core, grub::boot_code(files, first).map_err(boot)?))
 }
 
@@ -256,8 +272,12 @@ pub(crate) fn efi_files(
     root_uuid: &str,
     boot_uuid: Option<&str>,
 ) -> Result<(Vec<u8>, String), SystemError> {
+    efi_files_of(image, &menu::early(root_uuid, boot_uuid))
+}
+
+/// As [`efi_files`], with what the configuration runs first.
+fn efi_files_of(image: &[u8], early: &str) -> Result<(Vec<u8>, String), SystemError> {
     let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
-    let early = menu::early(root_uuid, boot_uuid);
     Ok((
         image,
         format!("{}{early}configfile $prefix/grub.cfg\n", crate::esp::MARK),
@@ -324,6 +344,31 @@ pub fn installed_initramfs(
     initramfs::archive(&made, &Compression::zstd(INITRAMFS_LEVEL)).map_err(boot)
 }
 
+/// What the initramfs has, with the module of the root's file system, which every kernel must have.
+fn mounting_table(
+    tree: &Tree,
+    kernels: &[String],
+    file_system: &FileSystem,
+    table: &crate::medium::InitramfsTable,
+) -> Result<crate::medium::InitramfsTable, SystemError> {
+    let mut table = table.clone();
+    if file_system.kind == Kind::Ext4 {
+        return Ok(table);
+    }
+    let name = file_system.kind.name();
+    for kernel in kernels {
+        let modules = lycia_root::depmod::Modules::load(tree, kernel).map_err(boot)?;
+        modules.closure(&[name]).map_err(|_| {
+            boot(format!(
+                "the kernel {kernel} has no module {name} and could not mount the root: choose another kernel, or another disk.filesystem. \
+                 Nothing was written"
+            ))
+        })?;
+    }
+    table.modules.push(name.to_owned());
+    Ok(table)
+}
+
 type Bootable = (Option<Tree>, Option<Vec<u8>>, Option<[u8; grub::BOOT_CODE]>);
 
 fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Bootable, SystemError> {
@@ -333,10 +378,12 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
         return Err(boot("the packages have no /boot/vmlinuz-VERSION"));
     }
     let mut versions: Vec<String> = kernels.into_iter().map(|kernel| kernel.version).collect();
+    let file_system = &parts.answers.disk.file_system;
+    let table = mounting_table(tree, &versions, file_system, &parts.install.initramfs)?;
     // The newest first.
     versions.sort_by(|a, b| lycia_apk::version::compare(b, a).then_with(|| b.cmp(a)));
     for version in &versions {
-        let archive = installed_initramfs(tree, version, &parts.install.initramfs, time)?;
+        let archive = installed_initramfs(tree, version, &table, time)?;
         let path = menu::initramfs_path(version);
         // It has what the administrator sees only, and nothing secret.
         tree.write(path.as_bytes(), file.clone(), archive.into())
@@ -346,19 +393,27 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     let boot_uuid = parts.places.boot_uuid.as_deref();
     let unlock = parts.places.volume_uuid.as_ref();
     let unlock = unlock.map(|uuid| format!("rd.luks.name={uuid}={}", crate::encryption::NAME));
-    let arguments = [
+    let mounting = file_system.arguments();
+    let words = [
         unlock.as_deref().unwrap_or_default(),
+        mounting.as_str(),
         parts.install.boot.arguments.as_str(),
         parts.answers.arguments.as_str(),
-    ]
-    .join(" ");
+    ];
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let arguments = words.join(" ");
+    let root_folder = file_system.grub_folder();
+    let early = menu::early_in(root_uuid, &root_folder, boot_uuid);
+    // GRUB reads ext4 always; the root only where `/boot` is in it.
+    let module = file_system.grub_module().filter(|_| boot_uuid.is_none());
     let text = menu::text(&menu::Installed {
         title: &parts.install.name,
         root_uuid,
+        root_folder: &root_folder,
         boot_uuid,
         kernels: &versions,
         consoles: parts.consoles,
-        arguments: arguments.trim(),
+        arguments: &arguments,
         timeout: parts.answers.timeout,
     });
     tree.write(b"boot/grub/grub.cfg", file.clone(), text.into())
@@ -382,7 +437,7 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                 let Some(start) = parts.places.bios_boot else {
                     continue;
                 };
-                let (image, code) = bios_boot_loader(&files, root_uuid, boot_uuid, start)?;
+                let (image, code) = bios_boot_loader_of(&files, module, &early, start)?;
                 core = Some(image);
                 boot_code = Some(code);
             }
@@ -394,7 +449,7 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                     .efi_image
                     .ok_or_else(|| boot(format!("the medium has no EFI image for {name}")))?;
                 let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
-                let (image, config) = efi_files(image, root_uuid, boot_uuid)?;
+                let (image, config) = efi_files_of(image, &early)?;
                 let mut out = Tree::new(Metadata::new(0o755, time));
                 let vendor = parts.install.vendor();
                 let grub = crate::esp::vendor_image(removable);
@@ -426,3 +481,6 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     }
     Ok((esp, core, boot_code))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
 use lycia_installer::stop::Stoppable;
 use lycia_installer::toml_file::TomlError;
+use lycia_installer::tools::Running;
 use lycia_installer::ui::Progress;
 
 use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
@@ -213,6 +214,7 @@ pub(crate) fn prepared(
     let mut device = open_read(disk, &what.views)?;
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
     let prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
+    prepared.check_tools(&Running::default())?;
     Ok(prepared)
 }
 
@@ -324,9 +326,15 @@ pub(crate) fn install(
     }
     let mut reporter = Reporter::new();
     let never = std::sync::atomic::AtomicBool::new(false);
-    let result = carry_out(what, &machine, &mut prepared, file, journal, &never, &mut |event| {
-        reporter.event(event)
-    });
+    let result = carry_out(
+        what,
+        &machine,
+        &mut prepared,
+        file,
+        journal,
+        &never,
+        &mut |event| reporter.event(event),
+    );
     reporter.end();
     for warning in result? {
         eprintln!("warning: {warning}");
@@ -359,7 +367,8 @@ pub(crate) fn carry_out(
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
     }
     let mut stoppable = Stoppable::new(&mut device, stop);
-    let mut warnings = prepared.execute(file, &mut stoppable, scratch.path(), journal, events)?;
+    let mut tools = Running::default();
+    let mut warnings = prepared.execute(file, &mut stoppable, &mut tools, scratch.path(), journal, events)?;
     if let Err(error) = lycia_installer::kernel::read_table_again(device.file()) {
         warnings.push(format!(
             "the kernel has not read the new table ({error}); it will at the next start"
@@ -369,7 +378,11 @@ pub(crate) fn carry_out(
 }
 
 /// The journal of an interrupted run on the disk that the answers select.
-pub(crate) fn interrupted(machine: &Machine, file: &AnswersFile, views: &ViewArgs) -> Result<Option<Journal>, Failure> {
+pub(crate) fn interrupted(
+    machine: &Machine,
+    file: &AnswersFile,
+    views: &ViewArgs,
+) -> Result<Option<Journal>, Failure> {
     let disk = select(machine, file.disk.select.as_deref().unwrap_or_default())?;
     Ok(engine::interrupted(&mut open_read(disk, views)?)?)
 }

@@ -9,6 +9,8 @@ pub struct Installed<'a> {
     pub title: &'a str,
     /// UUID of the root file system.
     pub root_uuid: &'a str,
+    /// Where the root begins in its file system, as GRUB sees it: empty, or `/@` of a subvolume of Btrfs.
+    pub root_folder: &'a str,
     /// UUID of the file system of `/boot`, where it has one of its own.
     pub boot_uuid: Option<&'a str>,
     /// Versions of its kernels, the preferred one first; each has `/boot/vmlinuz-VERSION` and
@@ -95,10 +97,7 @@ pub fn text(system: &Installed<'_>) -> String {
 }
 
 fn entry(out: &mut String, title: &str, id: &str, version: &str, system: &Installed<'_>, words: &str) {
-    let (uuid, folder) = match system.boot_uuid {
-        Some(uuid) => (uuid, ""),
-        None => (system.root_uuid, "/boot"),
-    };
+    let (uuid, folder) = boot_place(system.root_uuid, system.root_folder, system.boot_uuid);
     let initramfs = initramfs_path(version);
     let initramfs = initramfs.strip_prefix("boot").unwrap_or(&initramfs);
     let _ = write!(
@@ -109,13 +108,24 @@ fn entry(out: &mut String, title: &str, id: &str, version: &str, system: &Instal
     );
 }
 
+/// The file system that has what GRUB reads, and the folder that is `/boot` in it.
+fn boot_place<'a>(root_uuid: &'a str, root_folder: &str, boot_uuid: Option<&'a str>) -> (&'a str, String) {
+    match boot_uuid {
+        Some(uuid) => (uuid, String::new()),
+        None => (root_uuid, format!("{root_folder}/boot")),
+    }
+}
+
 /// What a core image runs first: it finds the root, or `/boot` where that has a file system of its own, by its UUID, on whatever disk it is.
 #[must_use]
 pub fn early(root_uuid: &str, boot_uuid: Option<&str>) -> String {
-    let (uuid, folder) = match boot_uuid {
-        Some(uuid) => (uuid, ""),
-        None => (root_uuid, "/boot"),
-    };
+    early_in(root_uuid, "", boot_uuid)
+}
+
+/// As [`early`], of a root that begins in a folder of its file system: see [`Installed::root_folder`].
+#[must_use]
+pub fn early_in(root_uuid: &str, root_folder: &str, boot_uuid: Option<&str>) -> String {
+    let (uuid, folder) = boot_place(root_uuid, root_folder, boot_uuid);
     format!("search --no-floppy --fs-uuid --set=root {uuid}\nset prefix=($root){folder}/grub\n")
 }
 
@@ -128,6 +138,7 @@ mod tests {
         text(&Installed {
             title,
             root_uuid: "01234567-89ab-cdef-0123-456789abcdef",
+            root_folder: "",
             boot_uuid: None,
             kernels: &["6.1.0".into(), "6.0.9".into()],
             consoles,
@@ -164,6 +175,7 @@ mod tests {
         let apart = super::text(&Installed {
             title: "Lycia",
             root_uuid: "a",
+            root_folder: "/@",
             boot_uuid: Some("b"),
             kernels: &["6.1.0".into()],
             consoles: &[],
@@ -176,6 +188,29 @@ mod tests {
             ),
             "{apart}"
         );
+    }
+
+    #[test]
+    fn a_root_in_a_subvolume() {
+        let text = super::text(&Installed {
+            title: "Lycia",
+            root_uuid: "a",
+            root_folder: "/@",
+            boot_uuid: None,
+            kernels: &["6.1.0".into()],
+            consoles: &[],
+            arguments: "rootflags=subvol=@",
+            timeout: 3,
+        });
+        assert!(
+            text.contains(
+                "--set=root a\n    linux /@/boot/vmlinuz-6.1.0 root=UUID=a ro rootflags=subvol=@ quiet\n    \
+                 initrd /@/boot/initramfs-6.1.0.img\n"
+            ),
+            "{text}"
+        );
+        assert!(early_in("a", "/@", None).ends_with("set prefix=($root)/@/boot/grub\n"));
+        assert!(early_in("a", "/@", Some("b")).ends_with("--set=root b\nset prefix=($root)/grub\n"));
     }
 
     #[test]

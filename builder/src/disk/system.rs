@@ -270,6 +270,7 @@ impl Words<'_> {
         menu::text(&menu::Installed {
             title: self.title,
             root_uuid: self.root_uuid,
+            root_folder: "",
             boot_uuid: None,
             kernels: &versions,
             consoles: self.consoles,

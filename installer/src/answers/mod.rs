@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::encryption::Passphrase;
+use crate::file_system::{self, FileSystem};
 use crate::secret::{self, Hash, SecretError};
 use check::{check_groups, check_word};
 use typed::{AnswersFile, SCHEMA};
@@ -94,6 +95,8 @@ pub struct Disk {
     pub swap_file: Option<u64>,
     /// Bytes of compressed swap in memory, before compression.
     pub zram: Option<u64>,
+    /// The file system of the root.
+    pub file_system: FileSystem,
 }
 
 /// How the root is encrypted: LUKS2.
@@ -514,6 +517,15 @@ impl Resolver {
             self.wrong("disk.boot-size", "between 64 MiB and 16 GiB");
         }
         let encryption = self.encryption(disk, &layout);
+        let wanted = file_system::Typed {
+            name: disk.filesystem.as_deref(),
+            subvolumes: &disk.subvolumes,
+            compression: disk.compression.as_deref(),
+            home: disk.home.is_some(),
+            encrypted: disk.encrypt,
+            swap_file: disk.swap_file_size.is_some(),
+        };
+        let file_system = file_system::resolve(&wanted, &layout, &mut |key, what| self.wrong(key, what));
         Disk {
             select,
             layout,
@@ -526,6 +538,7 @@ impl Resolver {
             swap_size: self.swap("disk.swap-size", disk.swap_size.as_deref()),
             swap_file: self.swap("disk.swap-file-size", disk.swap_file_size.as_deref()),
             zram: self.swap("disk.zram-size", disk.zram_size.as_deref()),
+            file_system,
         }
     }
 

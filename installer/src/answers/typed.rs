@@ -77,6 +77,12 @@ pub struct DiskTable {
     /// Size of the EFI system partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub esp_size: Option<String>,
+    /// File system of the root: `ext4`, `xfs`, `btrfs` or `f2fs`; `ext4` if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<String>,
+    /// With `btrfs`: what files are compressed with: `zstd`, `zstd:LEVEL`, `zlib`, `lzo` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
     /// Encrypts the root with LUKS2. Where neither of the two keys below is given, the passphrase is asked for on the terminal.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub encrypt: bool,
@@ -101,6 +107,9 @@ pub struct DiskTable {
     /// Size of compressed swap in memory; none if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zram_size: Option<String>,
+    /// With `btrfs`: directory by name of subvolume; `"@" = "/"` and `"@home" = "/home"` if it is left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subvolumes: BTreeMap<String, String>,
 }
 
 /// `[source]`: where packages come from.

@@ -6,6 +6,7 @@ use crate::device::fake::{Fake, Fault};
 use crate::found::look;
 use crate::plan::layout::lay_out;
 use crate::plan::tests::{BOTH, disk, wanted, with_esp, with_partitions};
+use crate::tools::fake::FakeTools;
 use lycia_media::partition::gpt;
 use lycia_tree::{Metadata, Tree};
 
@@ -18,6 +19,8 @@ const ANSWERS: &str = "schema = 1\n";
 
 struct Case {
     fake: Fake,
+    tools: FakeTools,
+    file_system: FileSystem,
     plan: Plan,
     root: Tree,
     esp: Tree,
@@ -65,7 +68,19 @@ fn case(mut fake: Fake, layout: &answers::Disk) -> Case {
     )
     .unwrap();
     let mut root = tree();
-    let swap_file = crate::swap::file(&mut root, 20 << 20, IDENTITY.swap_file(), TIME).unwrap();
+    let file_system = layout.file_system.clone();
+    // The folder that stands for a mount may be on a file system that cannot reserve blocks as Btrfs does.
+    let swap_file = matches!(file_system.kind, Kind::Ext4 | Kind::Xfs)
+        .then(|| crate::swap::file(&mut root, 20 << 20, IDENTITY.swap_file(), TIME).unwrap());
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if file_system.kind != Kind::Ext4 {
+        // Not only root runs tests, and nobody else can give files away.
+        let ids: Vec<InodeId> = root.walk().map(|entry| entry.id).collect();
+        for id in ids {
+            let metadata = root.metadata_mut(id);
+            (metadata.uid, metadata.gid) = (uid.as_raw(), gid.as_raw());
+        }
+    }
     let sealed = layout.encryption.as_ref().map(|_| {
         let settings = lycia_luks::Settings {
             uuid: IDENTITY.volume().to_string(),
@@ -87,12 +102,33 @@ fn case(mut fake: Fake, layout: &answers::Disk) -> Case {
     });
     Case {
         fake,
+        tools: FakeTools::default(),
+        file_system,
         plan,
         root,
-        swap_file: Some(swap_file),
+        swap_file,
         sealed,
         esp,
         core: vec![0xc0; 70_000],
+    }
+}
+
+/// A root of another kind.
+fn of(kind: Kind, layout: answers::Disk) -> answers::Disk {
+    let subvolume = |name: &str, mount_point: &str| crate::file_system::Subvolume {
+        mount_point: mount_point.to_owned(),
+        name: name.to_owned(),
+    };
+    answers::Disk {
+        file_system: FileSystem {
+            kind,
+            subvolumes: match kind {
+                Kind::Btrfs => vec![subvolume("@", "/"), subvolume("@lib", "/usr/lib/1")],
+                _ => Vec::new(),
+            },
+            compression: (kind == Kind::Btrfs).then(|| "zstd:3".to_owned()),
+        },
+        ..layout
     }
 }
 
@@ -107,6 +143,21 @@ fn small(layout: Layout) -> answers::Disk {
 }
 
 impl Case {
+    /// The same, from the beginning.
+    fn again(&self) -> Case {
+        Case {
+            fake: self.fake.clone(),
+            tools: FakeTools::default(),
+            file_system: self.file_system.clone(),
+            plan: self.plan.clone(),
+            root: self.root.clone(),
+            esp: self.esp.clone(),
+            core: self.core.clone(),
+            swap_file: self.swap_file,
+            sealed: self.sealed.clone(),
+        }
+    }
+
     fn run(&mut self, journal: Option<Journal>) -> Result<(), ApplyError> {
         let contents = Contents {
             root: &self.root,
@@ -116,11 +167,13 @@ impl Case {
             core: Some(&self.core),
             boot_code: Some([0xb0; CODE_LEN]),
             swap_file: self.swap_file,
+            file_system: &self.file_system,
             label: "root",
             time: TIME,
         };
         apply(
             &mut self.fake,
+            &mut self.tools,
             &self.plan,
             &contents,
             IDENTITY,
@@ -237,6 +290,33 @@ fn cases() -> Vec<(&'static str, Case)> {
             ),
         ),
         (
+            "xfs",
+            case(
+                with_partitions(4 << 30, 4096, &[(1, 300), (2500, 400)]),
+                &of(
+                    Kind::Xfs,
+                    answers::Disk {
+                        esp_size: 300 << 20,
+                        ..small(Layout::Erase)
+                    },
+                ),
+            ),
+        ),
+        ("btrfs", case(gpt(), &of(Kind::Btrfs, small(Layout::Alongside)))),
+        (
+            "f2fs",
+            case(
+                gpt(),
+                &of(
+                    Kind::F2fs,
+                    answers::Disk {
+                        swap_size: None,
+                        ..small(Layout::Replace([2].into()))
+                    },
+                ),
+            ),
+        ),
+        (
             "large sectors",
             case(
                 with_partitions(4 << 30, 4096, &[(1, 300), (2500, 400)]),
@@ -259,7 +339,7 @@ fn a_finished_disk_is_what_the_plan_says() {
             let there = found.partitions.iter().find(|one| one.number == partition.number);
             assert_eq!(there.map(|one| one.span), Some(partition.span), "{name}");
         }
-        let root = case.plan.region(Action::Ext4).unwrap().span;
+        let root = case.plan.root().unwrap().span;
         let read = match &case.sealed {
             None => found::file_system(&mut case.fake, root).unwrap(),
             Some(sealed) => {
@@ -277,7 +357,7 @@ fn a_finished_disk_is_what_the_plan_says() {
         };
         assert_eq!(
             (read.kind, read.uuid),
-            ("ext4", Some(IDENTITY.root().to_string())),
+            (case.file_system.kind.name(), Some(IDENTITY.root().to_string())),
             "{name}"
         );
         // Kept ranges are byte for byte what they were.
@@ -303,19 +383,106 @@ fn a_finished_disk_is_what_the_plan_says() {
     }
 }
 
+#[test]
+fn programs_get_the_range_of_the_plan_and_nothing_else() {
+    let uuid = IDENTITY.root();
+    for (name, mut case) in cases() {
+        case.run(None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let root = case.plan.root().unwrap().span;
+        let expose = format!("expose {} {}", root.start, root.end());
+        let expected = match name {
+            "xfs" => vec![
+                expose,
+                format!(
+                    "mkfs.xfs -f -K -q -L root -s size=4096 -m crc=1,finobt=1,reflink=1,bigtime=1,inobtcount=1,uuid={uuid} -i sparse=1,nrext64=0 /dev/loop0"
+                ),
+                "mount /dev/loop0 xfs \"\"".to_owned(),
+                "release".to_owned(),
+            ],
+            "btrfs" => vec![
+                expose,
+                format!("mkfs.btrfs -f -K -q -L root -U {uuid} -s 4096 -d single -m dup /dev/loop0"),
+                "mount /dev/loop0 btrfs \"compress=zstd:3\"".to_owned(),
+                "btrfs subvolume create TOP/@".to_owned(),
+                "btrfs subvolume create TOP/@lib".to_owned(),
+                "release".to_owned(),
+            ],
+            "f2fs" => vec![
+                expose,
+                format!("mkfs.f2fs -f -q -t 0 -l root -U {uuid} /dev/loop0"),
+                "mount /dev/loop0 f2fs \"\"".to_owned(),
+                "release".to_owned(),
+            ],
+            // What this program writes needs nobody.
+            _ => Vec::new(),
+        };
+        assert_eq!(case.tools.calls, expected, "{name}");
+        let files = &case.tools.files;
+        let has = |path: &str| files.iter().any(|file| file == path);
+        match name {
+            "btrfs" => {
+                assert!(has("@/usr/lib/2/file2") && has("@lib/file1") && has("@/usr/lib/1"));
+                assert!(!has("@/usr/lib/1/file1"), "{files:?}");
+            }
+            "xfs" | "f2fs" => assert!(has("usr/lib/1/file1"), "{name}: {files:?}"),
+            _ => assert!(files.is_empty(), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_program_that_fails_is_named_and_tried_again() {
+    let mut points = 0;
+    for (name, case) in cases() {
+        let mut whole_run = case.again();
+        whole_run.run(None).unwrap();
+        for at in 1..=whole_run.tools.calls.len() {
+            points += 1;
+            let place = format!("{name}, call {at}");
+            let mut stopped = case.again();
+            stopped.tools.fail = Some(at);
+            let error = stopped.run(None).unwrap_err().to_string();
+            let call = &whole_run.tools.calls[at - 1];
+            assert!(
+                error.contains(&format!("`{call}` failed (exit status: 1):\nno space")),
+                "{place}: {error}"
+            );
+            // Whatever failed, the range is given back.
+            assert_eq!(
+                stopped.tools.calls.last().map(String::as_str),
+                Some("release"),
+                "{place}"
+            );
+            let journal = Journal::find(&mut stopped.fake).unwrap().expect(&place);
+            assert_eq!(journal.state(), State::Applying, "{place}");
+            let ranges = stopped.untouchable();
+            let mut undone = stopped.fake.clone();
+            undo(&mut undone).unwrap();
+            same(&case.fake, &undone, &ranges).unwrap_or_else(|error| panic!("{place}: {error}"));
+            stopped.tools = FakeTools::default();
+            stopped.run(Some(journal)).unwrap();
+            assert_eq!(stopped.tools.calls, whole_run.tools.calls, "{place}");
+            let journal = stopped.plan.journal();
+            let behind = Span {
+                start: journal.end(),
+                size: case.fake.size() - journal.end(),
+            };
+            let before = Span {
+                start: 0,
+                size: journal.start,
+            };
+            same(&whole_run.fake, &stopped.fake, &[before, behind])
+                .unwrap_or_else(|error| panic!("{place}, resumed: {error}"));
+        }
+    }
+    assert!(points >= 14, "{points}");
+}
+
 /// Every write of every case, with one kind of fault.
 fn at_every_write(fault: fn(u64) -> Fault) -> usize {
     let mut points = 0;
     for (name, case) in cases() {
-        let mut whole_run = Case {
-            fake: case.fake.clone(),
-            plan: case.plan.clone(),
-            root: case.root.clone(),
-            esp: case.esp.clone(),
-            core: case.core.clone(),
-            swap_file: case.swap_file,
-            sealed: case.sealed.clone(),
-        };
+        let mut whole_run = case.again();
         whole_run.run(None).unwrap();
         let writes = whole_run.fake.writes;
         // All of the first and last, where journal and tables are written, and every sixty-first between.
@@ -323,15 +490,7 @@ fn at_every_write(fault: fn(u64) -> Fault) -> usize {
         for at in chosen {
             points += 1;
             let place = format!("{name}, write {at} of {writes}");
-            let mut stopped = Case {
-                fake: case.fake.clone(),
-                plan: case.plan.clone(),
-                root: case.root.clone(),
-                esp: case.esp.clone(),
-                core: case.core.clone(),
-                swap_file: case.swap_file,
-                sealed: case.sealed.clone(),
-            };
+            let mut stopped = case.again();
             stopped.fake.fault = Some(fault(at));
             assert!(stopped.run(None).is_err(), "{place}");
             stopped.fake.revive();

@@ -7,6 +7,7 @@ use crate::fixture::{Fixture, KERNEL, SCUDO};
 use crate::plan::Role;
 use crate::plan::tests::disk;
 use crate::probe::SCHEMA;
+use crate::tools::Running;
 use lycia_media::ext4::{Limits, Reader};
 use lycia_media::partition::gpt;
 use lycia_tree::{Follow, Tree};
@@ -94,7 +95,14 @@ impl Run {
         let mut device = Disk::open_write(self.image.path(), 512).unwrap();
         let journal = interrupted(&mut device).unwrap();
         let warnings = prepared
-            .execute(&self.file, &mut device, scratch.path(), journal, &mut |_| ())
+            .execute(
+                &self.file,
+                &mut device,
+                &mut Running::default(),
+                scratch.path(),
+                journal,
+                &mut |_| (),
+            )
             .unwrap();
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
         warnings
@@ -556,7 +564,14 @@ fn an_encrypted_installation_and_its_resumption() {
     let prepared = asked.prepare().unwrap();
     assert!(prepared.wants_passphrase());
     let scratch = tempfile::tempdir().unwrap();
-    let result = prepared.execute(&asked.file, &mut device, scratch.path(), None, &mut |_| ());
+    let result = prepared.execute(
+        &asked.file,
+        &mut device,
+        &mut Running::default(),
+        scratch.path(),
+        None,
+        &mut |_| (),
+    );
     assert!(matches!(result, Err(EngineError::Unsupported(_))));
 }
 
@@ -612,7 +627,14 @@ fn a_resumed_installation_makes_the_same_plan() {
     let prepared = other.prepare().unwrap();
     let journal = interrupted(&mut device).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let result = prepared.execute(&other.file, &mut device, scratch.path(), journal, &mut |_| ());
+    let result = prepared.execute(
+        &other.file,
+        &mut device,
+        &mut Running::default(),
+        scratch.path(),
+        journal,
+        &mut |_| (),
+    );
     assert!(matches!(result, Err(EngineError::OtherPlan { .. })));
 }
 
@@ -637,7 +659,14 @@ fn what_the_packages_do_not_have_is_said() {
         let scratch = tempfile::tempdir().unwrap();
         let mut device = Disk::open_write(run.image.path(), 512).unwrap();
         let error = prepared
-            .execute(&run.file, &mut device, scratch.path(), None, &mut |_| ())
+            .execute(
+                &run.file,
+                &mut device,
+                &mut Running::default(),
+                scratch.path(),
+                None,
+                &mut |_| (),
+            )
             .unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         // Found out before the disk was touched.
@@ -674,4 +703,92 @@ fn what_the_packages_do_not_have_is_said() {
             .to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+fn with_root(lines: &str) -> Run {
+    run(&ANSWERS.replace("esp-size", &format!("{lines}\nesp-size")))
+}
+
+#[test]
+fn a_root_of_btrfs_is_planned_with_its_subvolumes_and_programs() {
+    let run = with_root(
+        "filesystem = \"btrfs\"\ncompression = \"zstd:3\"\nsubvolumes = { \"@\" = \"/\", \"@home\" = \"/home\", \"@log\" = \"/var/log\" }",
+    );
+    let prepared = run.prepare().unwrap();
+    let shown = prepared.plan.text();
+    for line in [
+        "root: format btrfs",
+        "mount      root  /  btrfs  rw,relatime,compress=zstd:3,subvol=/@",
+        "mount      root  /home  btrfs  rw,relatime,compress=zstd:3,subvol=/@home",
+        "mount      root  /var/log  btrfs  rw,relatime,compress=zstd:3,subvol=/@log",
+        "runs       mkfs.btrfs -f -K -q -L root -U UUID -s 4096 -d single -m dup ROOT",
+    ] {
+        assert!(
+            shown.lines().any(|shown| shown.ends_with(line)),
+            "{line}\n{shown}"
+        );
+    }
+    assert!(prepared.world.iter().any(|word| word == "btrfs-progs"));
+    // The hash covers every one of these.
+    let mut hashes = std::collections::BTreeSet::from([prepared.plan.hash()]);
+    for lines in [
+        "filesystem = \"btrfs\"\ncompression = \"zstd:3\"",
+        "filesystem = \"btrfs\"\ncompression = \"zstd:4\"",
+        "filesystem = \"btrfs\"",
+        "filesystem = \"ext4\"",
+    ] {
+        hashes.insert(with_root(lines).prepare().unwrap().plan.hash());
+    }
+    assert_eq!(hashes.len(), 5);
+    // What was typed is what can be saved.
+    let again = AnswersFile::parse(&run.file.text().unwrap(), "b").unwrap();
+    assert_eq!(again, run.file);
+}
+
+#[test]
+fn a_file_system_that_cannot_be_is_refused_before_there_is_a_plan() {
+    for (name, expected) in [
+        ("xfs", "the medium has no file system `xfs`"),
+        (
+            "f2fs",
+            "the kernel `kernel` cannot mount a root of f2fs; no kernel of this medium can",
+        ),
+    ] {
+        let mut run = with_root(&format!("filesystem = \"{name}\""));
+        run.file.disk.swap_file_size = None;
+        let Err(error) = run.prepare() else {
+            panic!("{name}")
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_system_without_the_programs_writes_nothing() {
+    let run = with_root("filesystem = \"btrfs\"");
+    let prepared = run.prepare().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut tools = Running::at(nowhere.path());
+    let error = prepared
+        .execute(
+            &run.file,
+            &mut device,
+            &mut tools,
+            scratch.path(),
+            None,
+            &mut |_| (),
+        )
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("this system has no mkfs.btrfs"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::metadata(run.image.path())
+            .map(|data| std::os::unix::fs::MetadataExt::blocks(&data))
+            .unwrap(),
+        0
+    );
 }

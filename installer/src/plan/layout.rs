@@ -90,6 +90,8 @@ struct Planner<'a> {
     lost: Vec<Lost>,
     /// Whether the root is encrypted.
     encrypted: bool,
+    /// What happens to the root.
+    root_action: Action,
     /// What is saved beside tables and headers.
     structures: Vec<Span>,
 }
@@ -224,9 +226,9 @@ impl Planner<'_> {
                 Action::LuksHeader,
                 Some(number),
             );
-            self.put(data, end, "root, encrypted", Action::Ext4, Some(number));
+            self.put(data, end, "root, encrypted", self.root_action, Some(number));
         } else {
-            self.put(start, end, "root", Action::Ext4, Some(number));
+            self.put(start, end, "root", self.root_action, Some(number));
         }
     }
 
@@ -501,6 +503,7 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
         partitions: Vec::new(),
         lost: Vec::new(),
         encrypted: wanted.encryption.is_some(),
+        root_action: wanted.file_system.kind.action(),
         structures: Vec::new(),
     };
     if !ways.bios && !ways.uefi {

@@ -98,6 +98,12 @@ pub enum Action {
     BootExt4,
     /// An ext4 file system is written, inside of the LUKS2 volume where there is one; blocks it does not use keep old bytes.
     Ext4,
+    /// mkfs.xfs makes a file system, and the kernel writes its files.
+    Xfs,
+    /// mkfs.btrfs makes a file system, and the kernel writes its files.
+    Btrfs,
+    /// mkfs.f2fs makes a file system, and the kernel writes its files.
+    F2fs,
 }
 
 impl Action {
@@ -116,6 +122,9 @@ impl Action {
             Self::Swap => "format swap",
             Self::LuksHeader => "format LUKS2",
             Self::BootExt4 | Self::Ext4 => "format ext4",
+            Self::Xfs => "format xfs",
+            Self::Btrfs => "format btrfs",
+            Self::F2fs => "format f2fs",
         }
     }
 
@@ -123,6 +132,12 @@ impl Action {
     #[must_use]
     pub const fn writes(self) -> bool {
         !matches!(self, Self::Keep)
+    }
+
+    /// Whether the root is in it.
+    #[must_use]
+    pub const fn roots(self) -> bool {
+        matches!(self, Self::Ext4 | Self::Xfs | Self::Btrfs | Self::F2fs)
     }
 }
 
@@ -294,6 +309,8 @@ pub struct System {
     pub services: Vec<String>,
     /// Mounts: what, where, type.
     pub mounts: Vec<String>,
+    /// Programs that are run on ranges of the disk, with their arguments; `ROOT` is the root's, `UUID` is drawn when the plan is applied.
+    pub commands: Vec<String>,
     /// How the firmware starts it.
     pub boot: Vec<String>,
     /// The kernel's words.
@@ -349,6 +366,10 @@ impl Draft {
 
     fn regions_of(&self, action: Action) -> impl Iterator<Item = &Region> {
         self.regions.iter().filter(move |region| region.action == action)
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &Region> {
+        self.regions.iter().filter(|region| region.action.roots())
     }
 
     fn broken_rule(&self) -> Option<String> {
@@ -440,7 +461,10 @@ impl Draft {
                     | Action::Swap
                     | Action::LuksHeader
                     | Action::BootExt4
-                    | Action::Ext4,
+                    | Action::Ext4
+                    | Action::Xfs
+                    | Action::Btrfs
+                    | Action::F2fs,
                     None,
                 ) => {
                     return Some(format!("{} lies in no partition", region.purpose));
@@ -475,7 +499,7 @@ impl Draft {
         if kept_tables != (self.regions_of(Action::Table).count() == 0) {
             return Some("the table is written or kept against the plan".into());
         }
-        if self.regions_of(Action::Ext4).count() != 1
+        if self.roots().count() != 1
             || self
                 .partitions
                 .iter()
@@ -544,6 +568,12 @@ impl Plan {
     #[must_use]
     pub fn region(&self, action: Action) -> Option<&Region> {
         self.0.regions_of(action).next()
+    }
+
+    /// The region of the root's file system.
+    #[must_use]
+    pub fn root(&self) -> Option<&Region> {
+        self.0.roots().next()
     }
 
     /// The partition with a role.

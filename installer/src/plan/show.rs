@@ -274,6 +274,9 @@ fn system(out: &mut String, system: &System) {
     for mount in &system.mounts {
         line("mount", mount);
     }
+    for command in &system.commands {
+        line("runs", command);
+    }
     for boot in &system.boot {
         line("boot", boot);
     }

@@ -48,6 +48,7 @@ pub(crate) fn wanted(layout: Layout) -> answers::Disk {
         swap_size: None,
         swap_file: None,
         zram: None,
+        file_system: crate::file_system::FileSystem::default(),
     }
 }
 

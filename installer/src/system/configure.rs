@@ -8,6 +8,7 @@ use lycia_tree::{Content, Follow, Metadata, Node, Timestamp, Tree, TreeError};
 
 use super::Parts;
 use crate::answers::{Login, Network};
+use crate::file_system::check_pass;
 use crate::toml_file::nearest;
 
 /// Password field of a login that nobody can use.
@@ -127,10 +128,17 @@ pub fn configure(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Configu
 
 fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
     let places = parts.places;
-    let mut text = format!(
-        "# device  directory  type  options  dump  pass\nUUID={}  /  {}  rw,relatime  0  1\n",
-        places.root_uuid, places.root_type
-    );
+    let mut text = "# device  directory  type  options  dump  pass\n".to_owned();
+    for (directory, options, pass) in parts.answers.disk.file_system.mounts() {
+        writer
+            .tree
+            .make_directories(directory.as_bytes(), Metadata::new(0o755, writer.time))?;
+        let _ = writeln!(
+            text,
+            "UUID={}  {directory}  {}  {options}  0  {pass}",
+            places.root_uuid, places.root_type
+        );
+    }
     if let Some(uuid) = &places.boot_uuid {
         let _ = writeln!(text, "UUID={uuid}  /boot  ext4  rw,relatime,nodev,nosuid  0  2");
     }
@@ -152,7 +160,8 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
         );
     }
     if let Some((uuid, kind)) = &places.home {
-        let _ = writeln!(text, "UUID={uuid}  /home  {kind}  rw,relatime  0  2");
+        let pass = check_pass(kind, false);
+        let _ = writeln!(text, "UUID={uuid}  /home  {kind}  rw,relatime  0  {pass}");
     }
     if let Some(uuid) = &places.swap_uuid {
         let _ = writeln!(text, "UUID={uuid}  none  swap  sw  0  0");

@@ -8,7 +8,7 @@ use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use super::full::{ENDS, Full, Page};
-use super::text::wrapped;
+use super::text::{folded, wrapped};
 use super::{Kind, Screen, Section};
 
 /// What the terminal can show.
@@ -30,7 +30,10 @@ const PARAGRAPH: u16 = 96;
 impl Look {
     fn bar(self) -> Style {
         if self.color {
-            Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Modifier::BOLD)
+            Style::new()
+                .fg(Color::White)
+                .bg(Color::Blue)
+                .add_modifier(Modifier::BOLD)
         } else {
             Style::new().add_modifier(Modifier::REVERSED)
         }
@@ -51,12 +54,20 @@ impl Look {
 
     fn problem(self) -> Style {
         let bold = Style::new().add_modifier(Modifier::BOLD);
-        if self.color { bold.fg(Color::LightRed) } else { bold }
+        if self.color {
+            bold.fg(Color::LightRed)
+        } else {
+            bold
+        }
     }
 
     fn good(self) -> Style {
         let bold = Style::new().add_modifier(Modifier::BOLD);
-        if self.color { bold.fg(Color::LightGreen) } else { bold }
+        if self.color {
+            bold.fg(Color::LightGreen)
+        } else {
+            bold
+        }
     }
 
     fn faint(self) -> Style {
@@ -224,12 +235,20 @@ impl Full<'_> {
         let arrows = if look.unicode { "↑↓" } else { "Up/Down" };
         let keys = match self.page {
             Page::Question => match self.open().map(|(_, screen)| screen.kind) {
-                Some(Kind::Many) => format!(" {arrows} move  Space choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop"),
-                Some(Kind::Choice) => format!(" {arrows} choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop"),
+                Some(Kind::Many) => format!(
+                    " {arrows} move  Space choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop"
+                ),
+                Some(Kind::Choice) => {
+                    format!(" {arrows} choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop")
+                }
                 _ => " Enter next  Esc back  Tab all answers  ^S save  ^C stop".to_owned(),
             },
-            Page::Overview => format!(" {arrows} move  Enter change  Esc back  Tab to the end  ^S save  ^C stop"),
-            Page::Plan => format!(" {arrows} PgUp PgDn scroll  Enter agree  Esc back to the answers  ^S save  ^C stop"),
+            Page::Overview => {
+                format!(" {arrows} move  Enter change  Esc back  Tab to the end  ^S save  ^C stop")
+            }
+            Page::Plan => {
+                format!(" {arrows} PgUp PgDn scroll  Enter agree  Esc all answers  ^S save  ^C stop")
+            }
             Page::Passphrase => " Enter next  Esc back  ^C stop".to_owned(),
             Page::Progress => " Please leave the machine on".to_owned(),
             Page::Over => format!(" {arrows} choose  Enter do it"),
@@ -280,7 +299,9 @@ impl Full<'_> {
                 match row {
                     Row::Heading(title) => Text::styled((*title).to_owned(), look.title()),
                     Row::Question { text, .. } => Text::styled(format!("{mark} {text}"), style),
-                    Row::Continue => Text::styled(format!("{mark} Show the plan: nothing is written yet"), style),
+                    Row::Continue => {
+                        Text::styled(format!("{mark} Show the plan: nothing is written yet"), style)
+                    }
                 }
             })
             .collect()
@@ -303,7 +324,11 @@ impl Full<'_> {
         let foot = usize::from(!problems.is_empty()) * 3 + usize::from(self.problem.is_some()) * 3;
         let mut rows = self.rows(usize::from(area.width).saturating_sub(2), false);
         rows.push(Row::Continue);
-        let marked = if self.marked >= self.session.all().len() { usize::MAX } else { self.marked };
+        let marked = if self.marked >= self.session.all().len() {
+            usize::MAX
+        } else {
+            self.marked
+        };
         let height = usize::from(area.height).saturating_sub(foot).max(3);
         column.lines = self.list(&rows, Some(marked), height, look);
         if let Some(first) = problems.first() {
@@ -312,7 +337,10 @@ impl Full<'_> {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            column.text(&format!("Not yet: {}: {}{more}", first.key, first.what), look.problem());
+            column.text(
+                &format!("Not yet: {}: {}{more}", first.key, first.what),
+                look.problem(),
+            );
         }
         if let Some(problem) = &self.problem {
             column.gap();
@@ -324,7 +352,11 @@ impl Full<'_> {
     fn question(&self, frame: &mut Frame, area: Rect, look: Look) {
         let Some((_, screen)) = self.open() else { return };
         let mut column = Column::new(area.width);
-        let title = if self.first.is_some() { "The same again, please" } else { &screen.title };
+        let title = if self.first.is_some() {
+            "The same again, please"
+        } else {
+            &screen.title
+        };
         column.text(title, look.title());
         column.gap();
         for text in &screen.body {
@@ -351,7 +383,9 @@ impl Full<'_> {
                     let here = self.marked == at + 1;
                     let mark = if here { look.pointer() } else { " " };
                     let style = if here { look.marked() } else { look.faint() };
-                    column.lines.push(Text::styled(format!("{mark} {}", choice.text), style));
+                    column
+                        .lines
+                        .push(Text::styled(format!("{mark} {}", choice.text), style));
                 }
             }
             Kind::Secret => {
@@ -404,7 +438,13 @@ impl Full<'_> {
             .collect();
         // So many blocks before the marked one that it still fits.
         let mut first = 0;
-        let height = |from: usize| -> usize { blocks[from..].iter().take(self.marked + 1 - from).map(Vec::len).sum() };
+        let height = |from: usize| -> usize {
+            blocks[from..]
+                .iter()
+                .take(self.marked + 1 - from)
+                .map(Vec::len)
+                .sum()
+        };
         while first < self.marked && height(first) > room {
             first += 1;
         }
@@ -417,7 +457,10 @@ impl Full<'_> {
         let mut lines: Vec<Text> = blocks.into_iter().skip(first).flatten().collect();
         if lines.len() > room && room > 0 {
             lines.truncate(room - 1);
-            lines.push(Text::styled(if look.unicode { "  ↓ more" } else { "  v more" }, look.faint()));
+            lines.push(Text::styled(
+                if look.unicode { "  ↓ more" } else { "  v more" },
+                look.faint(),
+            ));
         }
         if screen.choices.is_empty() {
             lines.push(Text::styled("(there is nothing to choose from)", look.problem()));
@@ -430,17 +473,13 @@ impl Full<'_> {
         let block = Block::new().borders(Borders::ALL).border_set(look.borders());
         let inner = block.inner(upper);
         let room = usize::from(inner.height);
-        self.room.set(room);
-        let last = self.plan.len().min(self.scroll + room);
-        let title = format!(" lines {} to {last} of {} ", self.scroll + 1, self.plan.len());
+        let plan = folded(&self.plan, inner.width.into());
+        self.room.set((room, plan.len()));
+        let first = self.scroll.min(plan.len().saturating_sub(room));
+        let last = plan.len().min(first + room);
+        let title = format!(" lines {} to {last} of {} ", first + 1, plan.len());
         frame.render_widget(block.title_bottom(title), upper);
-        let lines: Vec<Text> = self
-            .plan
-            .iter()
-            .skip(self.scroll)
-            .take(room)
-            .map(|line| Text::raw(line.clone()))
-            .collect();
+        let lines: Vec<Text> = plan.into_iter().skip(first).take(room).map(Text::raw).collect();
         frame.render_widget(Paragraph::new(lines), inner);
         let mut column = Column::new(lower.width);
         column.text(
@@ -460,7 +499,11 @@ impl Full<'_> {
     fn passphrase_page(&self, frame: &mut Frame, area: Rect, look: Look) {
         let mut column = Column::new(area.width);
         column.text(
-            if self.first.is_some() { "The same again, please" } else { "Passphrase of the encrypted root" },
+            if self.first.is_some() {
+                "The same again, please"
+            } else {
+                "Passphrase of the encrypted root"
+            },
             look.title(),
         );
         column.gap();
@@ -485,9 +528,12 @@ impl Full<'_> {
         self.stages(&mut column, usize::from(area.height).saturating_sub(7), look);
         let progress = &self.progress;
         if !progress.stage.is_empty() {
-            column
-                .lines
-                .push(Text::raw(format!("{} {} {}", look.pointer(), progress.stage, progress.words)));
+            column.lines.push(Text::raw(format!(
+                "{} {} {}",
+                look.pointer(),
+                progress.stage,
+                progress.words
+            )));
             let width = column.width.min(72);
             let (full, empty) = if look.unicode { ("█", "░") } else { ("#", ".") };
             if let Some(ratio) = progress.ratio() {
@@ -564,6 +610,9 @@ impl Full<'_> {
         };
         frame.render_widget(Clear, place);
         let block = Block::new().borders(Borders::ALL).border_set(look.borders());
-        frame.render_widget(Paragraph::new(format!(" {text}")).block(block).style(look.bar()), place);
+        frame.render_widget(
+            Paragraph::new(format!(" {text}")).block(block).style(look.bar()),
+            place,
+        );
     }
 }

@@ -76,10 +76,10 @@ pub struct Full<'a> {
     from_overview: bool,
     /// Whether it is asked if one wants to stop.
     pub(super) stopping: bool,
-    pub(super) plan: Vec<String>,
+    pub(super) plan: String,
     pub(super) scroll: usize,
-    /// Lines of the plan that fit, as last drawn.
-    pub(super) room: std::cell::Cell<usize>,
+    /// Lines of the plan that fit, and how many it has at this width, as last drawn.
+    pub(super) room: std::cell::Cell<(usize, usize)>,
     /// The disk's short name, to be typed.
     pub(super) name: String,
     /// Whether a passphrase is wanted.
@@ -117,9 +117,9 @@ impl<'a> Full<'a> {
             said: None,
             from_overview: false,
             stopping: false,
-            plan: Vec::new(),
+            plan: String::new(),
             scroll: 0,
-            room: std::cell::Cell::new(1),
+            room: std::cell::Cell::default(),
             name: String::new(),
             wants_passphrase: false,
             passphrase: None,
@@ -143,7 +143,9 @@ impl<'a> Full<'a> {
 
     /// The question that is open, with its screen.
     pub(super) fn open(&self) -> Option<(Question, Screen)> {
-        self.session.at.map(|question| (question, self.session.screen(question)))
+        self.session
+            .at
+            .map(|question| (question, self.session.screen(question)))
     }
 
     /// Opens the question that the session is at; behind the last one all answers are shown.
@@ -253,7 +255,9 @@ impl<'a> Full<'a> {
                 let many = screen.kind == Kind::Many;
                 match key {
                     Key::Up | Key::Char('k') => self.marked = self.marked.saturating_sub(1),
-                    Key::Down | Key::Char('j') => self.marked = (self.marked + 1).min(count.saturating_sub(1)),
+                    Key::Down | Key::Char('j') => {
+                        self.marked = (self.marked + 1).min(count.saturating_sub(1))
+                    }
                     Key::Home | Key::PageUp => self.marked = 0,
                     Key::End | Key::PageDown => self.marked = count.saturating_sub(1),
                     Key::Left if !many => return self.question_key(Key::Escape),
@@ -273,7 +277,11 @@ impl<'a> Full<'a> {
                     Key::Enter | Key::Right => {
                         let text = if many {
                             let chosen: Vec<&str> = self.chosen.iter().map(String::as_str).collect();
-                            if chosen.is_empty() { "none".to_owned() } else { chosen.join(" ") }
+                            if chosen.is_empty() {
+                                "none".to_owned()
+                            } else {
+                                chosen.join(" ")
+                            }
                         } else {
                             screen
                                 .choices
@@ -393,7 +401,7 @@ impl<'a> Full<'a> {
     /// Shows a plan. `name` is what has to be typed; `passphrase` whether one is wanted then.
     pub fn planned(&mut self, text: &str, name: &str, passphrase: bool) {
         self.page = Page::Plan;
-        self.plan = text.lines().map(str::to_owned).collect();
+        self.plan = text.to_owned();
         self.scroll = 0;
         self.name = name.to_owned();
         self.input = Line::new("");
@@ -411,8 +419,8 @@ impl<'a> Full<'a> {
     }
 
     fn plan_key(&mut self, key: Key) -> Action {
-        let room = self.room.get().max(1);
-        let last = self.plan.len().saturating_sub(room);
+        let (room, lines) = self.room.get();
+        let last = lines.saturating_sub(room);
         match key {
             Key::Escape | Key::BackTab => {
                 self.problem = None;
@@ -519,7 +527,10 @@ impl<'a> Full<'a> {
         self.progress.end();
         self.failed = result.is_err();
         self.over = match result {
-            Ok(warnings) => warnings.into_iter().map(|one| format!("Warning: {one}")).collect(),
+            Ok(warnings) => warnings
+                .into_iter()
+                .map(|one| format!("Warning: {one}"))
+                .collect(),
             Err(why) => vec![why],
         };
         // After a failure nobody starts again by mistake.

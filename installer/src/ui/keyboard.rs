@@ -144,7 +144,11 @@ impl Perform for Keys {
     }
 
     fn csi_dispatch(&mut self, params: &Params, _: &[u8], _: bool, action: char) {
-        let first = params.iter().next().and_then(|one| one.first().copied()).unwrap_or(0);
+        let first = params
+            .iter()
+            .next()
+            .and_then(|one| one.first().copied())
+            .unwrap_or(0);
         let key = match (action, first) {
             ('[', _) => {
                 self.shifted = Some('[');

@@ -80,7 +80,10 @@ impl Line {
             Key::Control('w') => {
                 let before: Vec<char> = self.text.chars().take(self.at).collect();
                 let end = before.iter().rposition(|c| *c != ' ').map_or(0, |at| at + 1);
-                let start = before[..end].iter().rposition(|c| *c == ' ').map_or(0, |at| at + 1);
+                let start = before[..end]
+                    .iter()
+                    .rposition(|c| *c == ' ')
+                    .map_or(0, |at| at + 1);
                 self.cut(start, self.at);
             }
             _ => return false,
@@ -96,7 +99,14 @@ mod tests {
     #[test]
     fn editing() {
         let mut line = Line::new("žluť kůň");
-        for key in [Key::Backspace, Key::Home, Key::Delete, Key::Char('Z'), Key::Right, Key::Char('!')] {
+        for key in [
+            Key::Backspace,
+            Key::Home,
+            Key::Delete,
+            Key::Char('Z'),
+            Key::Right,
+            Key::Char('!'),
+        ] {
             assert!(line.key(key));
         }
         assert_eq!((line.text(), line.at()), ("Zl!uť ků", 3));

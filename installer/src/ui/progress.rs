@@ -39,7 +39,9 @@ impl Progress {
                 ("unpacking packages".to_owned(), done as u64, total as u64, name)
             }
             Event::Assemble => ("putting the system together".to_owned(), 0, 0, String::new()),
-            Event::Step(step, done, total) => (format!("writing: {}", step.words()), done, total, String::new()),
+            Event::Step(step, done, total) => {
+                (format!("writing: {}", step.words()), done, total, String::new())
+            }
         };
         let fresh = stage != self.stage;
         if fresh {

@@ -40,6 +40,9 @@ pub enum Question {
     Roles,
     Esp,
     Home,
+    FileSystem,
+    Subvolumes,
+    Compression,
     Encrypt,
     Swap,
     SwapFile,
@@ -94,6 +97,9 @@ impl Question {
             Q::Roles => "disk.partitions",
             Q::Esp => "disk.esp",
             Q::Home => "disk.home",
+            Q::FileSystem => "disk.filesystem",
+            Q::Subvolumes => "disk.subvolumes",
+            Q::Compression => "disk.compression",
             Q::Encrypt => "disk.encrypt",
             Q::Swap => "disk.swap-size",
             Q::SwapFile => "disk.swap-file-size",
@@ -144,6 +150,7 @@ impl Question {
                 .strip_prefix(&key)
                 .is_some_and(|rest| rest.starts_with('[') && self != Q::MoreUsers)
             || (self == Q::Roles && problem.starts_with("disk.partitions."))
+            || (self == Q::Subvolumes && problem.starts_with("disk.subvolumes."))
     }
 
     /// The part that it belongs to.
@@ -157,6 +164,9 @@ impl Question {
             | Q::Roles
             | Q::Esp
             | Q::Home
+            | Q::FileSystem
+            | Q::Subvolumes
+            | Q::Compression
             | Q::Encrypt
             | Q::Swap
             | Q::SwapFile
@@ -164,13 +174,9 @@ impl Question {
             | Q::EspSize
             | Q::BootSize
             | Q::RootSize => Section::Disk,
-            Q::Source
-            | Q::Repositories
-            | Q::Mirrors
-            | Q::Kernel
-            | Q::Sets
-            | Q::Extra
-            | Q::Allocator => Section::Packages,
+            Q::Source | Q::Repositories | Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => {
+                Section::Packages
+            }
             Q::Hostname
             | Q::Timezone
             | Q::Keymap
@@ -200,6 +206,8 @@ impl Question {
         !matches!(
             self,
             Q::Home
+                | Q::Subvolumes
+                | Q::Compression
                 | Q::EspSize
                 | Q::BootSize
                 | Q::RootSize
@@ -228,6 +236,9 @@ impl Question {
             Q::Roles => "Partitions",
             Q::Esp => "EFI partition",
             Q::Home => "Kept /home",
+            Q::FileSystem => "File system",
+            Q::Subvolumes => "Subvolumes",
+            Q::Compression => "Compression",
             Q::Encrypt => "Encryption",
             Q::Swap => "Swap",
             Q::SwapFile => "Swap file",

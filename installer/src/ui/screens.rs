@@ -3,6 +3,7 @@
 use super::question::Question as Q;
 use super::session::{Session, name_of};
 use super::{Choice, Kind, Screen};
+use crate::file_system::Kind as FileSystem;
 use crate::medium::AllocatorTable;
 use crate::probe::{Disk, Partition};
 use crate::show;
@@ -33,6 +34,15 @@ fn words<T: ToString>(list: impl IntoIterator<Item = T>, between: &str) -> Strin
         "none".to_owned()
     } else {
         list.join(between)
+    }
+}
+
+fn file_system_words(kind: FileSystem) -> &'static str {
+    match kind {
+        FileSystem::Ext4 => "ext4: what most systems have; can be shrunk",
+        FileSystem::Xfs => "xfs: for large files and many writers; cannot be shrunk",
+        FileSystem::Btrfs => "btrfs: checksums of all data, snapshots, compression",
+        FileSystem::F2fs => "f2fs: for flash without a good controller, such as SD cards",
     }
 }
 
@@ -99,6 +109,18 @@ impl Session<'_> {
                 .join(" "),
             Q::Esp => number(file.disk.esp, "new"),
             Q::Home => number(file.disk.home, "none"),
+            Q::FileSystem => word(file.disk.filesystem.as_ref(), "ext4"),
+            Q::Subvolumes => match file.disk.subvolumes.len() {
+                0 => "@=/ @home=/home".to_owned(),
+                _ => file
+                    .disk
+                    .subvolumes
+                    .iter()
+                    .map(|(name, place)| format!("{name}={place}"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            },
+            Q::Compression => word(file.disk.compression.as_ref(), "none"),
             Q::Encrypt => yes(file.disk.encrypt),
             Q::Swap => size(&file.disk.swap_size),
             Q::SwapFile => size(&file.disk.swap_file_size),
@@ -180,18 +202,41 @@ impl Session<'_> {
                 Kind::Words,
                 "What becomes of which partition, such as `root=2 esp=1`; the roles are root, esp, bios-boot, swap and boot. Each that is named is formatted, the others stay:",
             ),
-            Q::Esp => ("EFI system partition", Kind::Text, "Number of one that is kept and gets files added, as beside Windows; `new` makes one where UEFI needs it:"),
+            Q::Esp => (
+                "EFI system partition",
+                Kind::Text,
+                "Number of one that is kept and gets files added, as beside Windows; `new` makes one where UEFI needs it:",
+            ),
             Q::Home => (
                 "A /home that is kept",
                 Kind::Text,
                 "Number of a partition whose file system stays and becomes /home, or `none`:",
+            ),
+            Q::FileSystem => (
+                "File system",
+                Kind::Choice,
+                "Which file system does the root have?",
+            ),
+            Q::Subvolumes => (
+                "Subvolumes",
+                Kind::Words,
+                "Names with the places where they are mounted, such as `@=/ @home=/home`.",
+            ),
+            Q::Compression => (
+                "Compression",
+                Kind::Text,
+                "What files are compressed with: `zstd`, `zstd:LEVEL`, `zlib`, `lzo` or `none`.",
             ),
             Q::Encrypt => (
                 "Encryption",
                 Kind::Choice,
                 "Is the root encrypted (LUKS2)? Its passphrase is asked for when the plan is confirmed, and at every start. Who loses it loses everything on the root.",
             ),
-            Q::Swap => ("Swap", Kind::Text, "Size of a swap partition, such as `2 GiB`, or `none`."),
+            Q::Swap => (
+                "Swap",
+                Kind::Text,
+                "Size of a swap partition, such as `2 GiB`, or `none`.",
+            ),
             Q::SwapFile => (
                 "Swap file",
                 Kind::Text,
@@ -233,11 +278,7 @@ impl Session<'_> {
                 "Servers that have the same, in the order in which they are asked, with spaces between them, or `none`.",
             ),
             Q::Kernel => ("Kernel", Kind::Choice, "Which kernel?"),
-            Q::Sets => (
-                "Package sets",
-                Kind::Many,
-                "What is installed besides the base?",
-            ),
+            Q::Sets => ("Package sets", Kind::Many, "What is installed besides the base?"),
             Q::Extra => (
                 "More packages",
                 Kind::Words,
@@ -253,7 +294,11 @@ impl Session<'_> {
                 Kind::Text,
                 "What is the machine called? Letters, digits and hyphens.",
             ),
-            Q::Timezone => ("Time zone", Kind::Text, "Such as `Europe/Prague` or `America/New_York`."),
+            Q::Timezone => (
+                "Time zone",
+                Kind::Text,
+                "Such as `Europe/Prague` or `America/New_York`.",
+            ),
             Q::Keymap => (
                 "Keyboard",
                 Kind::Text,
@@ -298,11 +343,7 @@ impl Session<'_> {
                 Kind::Secret,
                 "It is not shown. `none` locks the login.",
             ),
-            Q::UserAdmin(_) => (
-                "Administrator",
-                Kind::Choice,
-                "May this user become root?",
-            ),
+            Q::UserAdmin(_) => ("Administrator", Kind::Choice, "May this user become root?"),
             Q::UserGroups(_) => (
                 "Groups",
                 Kind::Words,
@@ -344,6 +385,16 @@ impl Session<'_> {
                 choice("replace", "Replace partitions that you name (GPT only)"),
                 choice("partitions", "Use partitions that are there: the table stays"),
             ],
+            Q::FileSystem => {
+                let offered = install
+                    .file_system
+                    .iter()
+                    .filter_map(|one| FileSystem::named(&one.name));
+                std::iter::once(FileSystem::Ext4)
+                    .chain(offered.filter(|kind| *kind != FileSystem::Ext4))
+                    .map(|kind| choice(kind.name(), file_system_words(kind)))
+                    .collect()
+            }
             Q::Encrypt => yes_no("Encrypted, with /boot on a partition of its own", "Not encrypted"),
             Q::Source => vec![
                 choice("local", "This medium"),
@@ -378,7 +429,12 @@ impl Session<'_> {
                 choice("static", "It has a fixed one"),
                 choice("none", "No network"),
             ],
-            Q::Timezone => self.lists.timezones.iter().map(|zone| choice(zone, zone)).collect(),
+            Q::Timezone => self
+                .lists
+                .timezones
+                .iter()
+                .map(|zone| choice(zone, zone))
+                .collect(),
             Q::Keymap => self.lists.keymaps.iter().map(|map| choice(map, map)).collect(),
             Q::UserAdmin(_) => yes_no("Yes: member of `wheel`", "No"),
             Q::MoreUsers => yes_no("Yes", "No"),

@@ -22,8 +22,28 @@ pub struct Lists {
 /// Says what would be installed, or why that cannot be.
 pub type Advisor<'a> = Box<dyn Fn(&AnswersFile) -> Result<Vec<String>, String> + 'a>;
 
-/// What advice depends on, and the advice.
-type Advice = (SourceTable, PackagesTable, bool, Result<Vec<String>, String>);
+/// Advice, and what it was given on.
+type Advice = (Asked, Result<Vec<String>, String>);
+
+/// What advice depends on.
+#[derive(Clone, PartialEq, Eq)]
+struct Asked {
+    source: SourceTable,
+    packages: PackagesTable,
+    network: Option<String>,
+    file_system: Option<String>,
+}
+
+impl Asked {
+    fn of(file: &AnswersFile) -> Asked {
+        Asked {
+            source: file.source.clone(),
+            packages: file.packages.clone(),
+            network: file.network.kind.clone(),
+            file_system: file.disk.filesystem.clone(),
+        }
+    }
+}
 
 /// Answers in the making.
 pub struct Session<'a> {
@@ -104,13 +124,8 @@ impl<'a> Session<'a> {
     /// What the chosen packages come to. Repositories on the network are asked only when something is taken.
     pub(super) fn advice(&self) -> Vec<String> {
         if self.file.source.kind.as_deref() == Some("network") {
-            let known = self.advice.borrow();
-            return match known.as_ref() {
-                Some((source, packages, _, Ok(lines)))
-                    if *source == self.file.source && *packages == self.file.packages =>
-                {
-                    lines.clone()
-                }
+            return match self.advice.borrow().as_ref() {
+                Some((asked, Ok(lines))) if *asked == Asked::of(&self.file) => lines.clone(),
                 _ => Vec::new(),
             };
         }
@@ -121,16 +136,14 @@ impl<'a> Session<'a> {
         let Some(advisor) = &self.advisor else {
             return Ok(Vec::new());
         };
-        let off = file.network.kind.as_deref() == Some("none");
-        if let Some((source, packages, was_off, result)) = self.advice.borrow().as_ref()
-            && *source == file.source
-            && *packages == file.packages
-            && *was_off == off
+        let now = Asked::of(file);
+        if let Some((asked, result)) = self.advice.borrow().as_ref()
+            && *asked == now
         {
             return result.clone();
         }
         let result = advisor(file);
-        *self.advice.borrow_mut() = Some((file.source.clone(), file.packages.clone(), off, result.clone()));
+        *self.advice.borrow_mut() = Some((now, result.clone()));
         result
     }
 
@@ -156,6 +169,13 @@ impl<'a> Session<'a> {
         put(Q::Roles, layout == "partitions");
         put(Q::Esp, kept);
         put(Q::Home, kept);
+        put(
+            Q::FileSystem,
+            layout != "directory" && (!install.file_system.is_empty() || file.disk.filesystem.is_some()),
+        );
+        let btrfs = file.disk.filesystem.as_deref() == Some("btrfs");
+        put(Q::Subvolumes, btrfs);
+        put(Q::Compression, btrfs);
         put(Q::Encrypt, layout != "directory");
         // An encrypted root has no place for swap that is not.
         put(
@@ -199,10 +219,7 @@ impl<'a> Session<'a> {
         put(Q::MoreUsers, !file.user.is_empty());
         put(Q::Serial, true);
         put(Q::Timeout, true);
-        put(
-            Q::Nvram,
-            matches!(self.machine.firmware, Firmware::Uefi { .. }),
-        );
+        put(Q::Nvram, matches!(self.machine.firmware, Firmware::Uefi { .. }));
         put(Q::Arguments, true);
         list
     }
@@ -286,7 +303,10 @@ impl<'a> Session<'a> {
         {
             return Err(problem.what.clone());
         }
-        if matches!(question, Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator) {
+        if matches!(
+            question,
+            Q::FileSystem | Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator
+        ) {
             self.advised(&file)?;
         }
         self.file = file;
@@ -384,6 +404,23 @@ impl<'a> Session<'a> {
             }
             Q::Esp => file.disk.esp = number("new")?,
             Q::Home => file.disk.home = number("none")?,
+            Q::FileSystem => {
+                file.disk.filesystem = some("ext4");
+                if value != "btrfs" {
+                    file.disk.subvolumes.clear();
+                    file.disk.compression = None;
+                }
+            }
+            Q::Subvolumes => {
+                file.disk.subvolumes.clear();
+                for word in value.split_whitespace() {
+                    let Some((name, place)) = word.split_once('=') else {
+                        return Err(format!("`{word}` is no name with a place, such as `@home=/home`"));
+                    };
+                    file.disk.subvolumes.insert(name.to_owned(), place.to_owned());
+                }
+            }
+            Q::Compression => file.disk.compression = none(),
             Q::Encrypt => {
                 file.disk.encrypt = value == "yes";
                 if file.disk.encrypt {

@@ -74,6 +74,7 @@ fn answers_come_out_as_they_were_typed() {
         "2",
         "1",
         "",
+        "",
         "2 GiB",
         "1 GiB",
         "512 MiB",
@@ -124,8 +125,8 @@ fn answers_come_out_as_they_were_typed() {
 #[test]
 fn one_can_go_back_and_change() {
     let (end, file, shown) = run(&[
-        "1", "3", "x", "3 4", "<", "<", "1", "", "", "", "", "", "", "", "", "_bad", "good", "", "", "", "none",
-        "none", "pw", "pw2", "pw", "pw", "<", "none",
+        "1", "3", "x", "3 4", "<", "<", "1", "", "", "", "", "", "", "", "", "", "_bad", "good", "", "", "",
+        "none", "none", "pw", "pw2", "pw", "pw", "<", "none",
     ]);
     assert_eq!(end, End::Stopped, "{}", shown.last().unwrap());
     assert_eq!(file.disk.layout.as_deref(), Some("erase"));
@@ -177,14 +178,20 @@ fn what_packages_come_to_is_said_and_what_cannot_be_is_refused() {
     let (_folder, medium) = medium();
     let machine = machine();
     let asked = std::cell::Cell::new(0);
-    let mut session = Session::new(&medium, &machine, AnswersFile::default()).with_advisor(Box::new(|file| {
-        asked.set(asked.get() + 1);
-        match file.packages.extra.first().map(String::as_str) {
-            Some("unknown") => Err("no package has the name `unknown`".to_owned()),
-            first => Ok(vec![format!("extra: {first:?}")]),
-        }
-    }));
-    assert!(session.take(Question::Extra, "unknown").unwrap_err().contains("`unknown`"));
+    let mut session =
+        Session::new(&medium, &machine, AnswersFile::default()).with_advisor(Box::new(|file| {
+            asked.set(asked.get() + 1);
+            match file.packages.extra.first().map(String::as_str) {
+                Some("unknown") => Err("no package has the name `unknown`".to_owned()),
+                first => Ok(vec![format!("extra: {first:?}")]),
+            }
+        }));
+    assert!(
+        session
+            .take(Question::Extra, "unknown")
+            .unwrap_err()
+            .contains("`unknown`")
+    );
     assert!(session.file.packages.extra.is_empty());
     session.take(Question::Extra, "curl").unwrap();
     let before = asked.get();
@@ -240,6 +247,9 @@ const EVERY: &[Question] = &[
     Q::Roles,
     Q::Esp,
     Q::Home,
+    Q::FileSystem,
+    Q::Subvolumes,
+    Q::Compression,
     Q::Encrypt,
     Q::Swap,
     Q::SwapFile,
@@ -281,7 +291,9 @@ const EVERY: &[Question] = &[
 
 fn session<'a>(medium: &'a Medium, machine: &'a Machine) -> Session<'a> {
     let mut session = Session::new(medium, machine, AnswersFile::default()).with_lists(Lists {
-        timezones: ["Africa/Abidjan", "Europe/Paris", "Europe/Prague", "UTC"].map(str::to_owned).to_vec(),
+        timezones: ["Africa/Abidjan", "Europe/Paris", "Europe/Prague", "UTC"]
+            .map(str::to_owned)
+            .to_vec(),
         keymaps: ["cz", "de", "us"].map(str::to_owned).to_vec(),
     });
     session.file.disk.select = Some("nvme-WD_Black_N1".into());
@@ -296,7 +308,9 @@ fn session<'a>(medium: &'a Medium, machine: &'a Machine) -> Session<'a> {
 
 /// Compares with what is saved in `name`, or saves it.
 fn snapshot(name: &str, all: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ui").join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/ui")
+        .join(name);
     if std::env::var_os("LYCIA_WRITE_SNAPSHOTS").is_some() {
         std::fs::write(&path, all).unwrap();
     }
@@ -318,7 +332,14 @@ fn every_screen_fits_and_is_as_it_was() {
     for size in [(80, 24), (132, 43)] {
         for (number, question) in questions.iter().enumerate() {
             let key = question.key();
-            let lines = render(&session.screen(*question), number + 1, questions.len(), None, size, false);
+            let lines = render(
+                &session.screen(*question),
+                number + 1,
+                questions.len(),
+                None,
+                size,
+                false,
+            );
             assert!(lines.len() <= size.1, "{key}: {} lines", lines.len());
             assert!(
                 lines.iter().all(|line| line.chars().count() <= size.0),
@@ -394,7 +415,10 @@ fn whole_screens_are_as_they_were() {
         let mut show = |name: &str, full: &Full| {
             let text = drawn(full, size, look);
             if !look.unicode {
-                let beyond: Vec<char> = text.chars().filter(|c| !c.is_ascii() && *c != '\u{fffd}').collect();
+                let beyond: Vec<char> = text
+                    .chars()
+                    .filter(|c| !c.is_ascii() && *c != '\u{fffd}')
+                    .collect();
                 assert!(beyond.is_empty(), "{name}: {beyond:?}");
             }
             all.push_str(&format!("--- {name} {}x{}\n{text}", size.0, size.1));
@@ -439,7 +463,17 @@ fn a_whole_run_with_keys() {
     let mut full = Full::new(Session::new(&medium, &machine, AnswersFile::default()));
     assert_eq!(full.page(), Page::Question);
     // The second disk, erased, encrypted.
-    press(&mut full, &[Key::Down, Key::Enter, Key::Enter, Key::Char('2'), Key::Enter]);
+    press(
+        &mut full,
+        &[
+            Key::Down,
+            Key::Enter,
+            Key::Enter,
+            Key::Enter,
+            Key::Char('2'),
+            Key::Enter,
+        ],
+    );
     assert!(full.session.file.disk.encrypt);
     // Swap file, zram, source, kernel.
     typed(&mut full, "64 KiB");
@@ -474,7 +508,10 @@ fn a_whole_run_with_keys() {
     assert!(!full.progress_key(Key::Control('c')) && !full.progress_key(Key::Enter));
     assert!(!full.progress_key(Key::Control('c')) && full.progress_key(Key::Char('y')));
     full.over(Ok(vec!["a warning".into()]));
-    assert_eq!(press(&mut full, &[Key::Down, Key::Down, Key::Enter]), Action::Leave(Leave::Shell));
+    assert_eq!(
+        press(&mut full, &[Key::Down, Key::Down, Key::Enter]),
+        Action::Leave(Leave::Shell)
+    );
     assert!(full.last_words().unwrap().contains("a warning"));
 }
 
@@ -490,7 +527,10 @@ fn stopping_asks_and_back_goes_back() {
     press(&mut full, &[Key::Up, Key::Enter]);
     assert_eq!(full.session.file.disk.layout.as_deref(), Some("erase"));
     assert_eq!(press(&mut full, &[Key::Control('c'), Key::Enter]), Action::Draw);
-    assert_eq!(press(&mut full, &[Key::Control('c'), Key::Char('y')]), Action::Stop);
+    assert_eq!(
+        press(&mut full, &[Key::Control('c'), Key::Char('y')]),
+        Action::Stop
+    );
     assert_eq!(press(&mut full, &[Key::Control('s')]), Action::Save);
 }
 
@@ -506,6 +546,9 @@ fn names_are_completed() {
     }
     assert!(drawn(&full, (80, 24), SERIAL).contains("Europe/Prague"));
     press(&mut full, &[Key::Down, Key::Enter]);
-    assert_eq!(full.session.file.system.timezone.as_deref(), Some("Europe/Prague"));
+    assert_eq!(
+        full.session.file.system.timezone.as_deref(),
+        Some("Europe/Prague")
+    );
     assert_eq!(full.page(), Page::Overview);
 }

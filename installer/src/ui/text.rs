@@ -24,6 +24,35 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Lines that are too wide are continued, indented, on the next one: nothing is left out, and columns stay where they are.
+pub(super) fn folded(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(16);
+    let mut lines = Vec::new();
+    for part in text.lines() {
+        let mut rest: Vec<char> = part.chars().collect();
+        let indent = rest.iter().take_while(|c| **c == ' ').count().min(width / 2) + 2;
+        let mut first = true;
+        loop {
+            let room = if first { width } else { width - indent };
+            let before = if first { String::new() } else { " ".repeat(indent) };
+            if rest.len() <= room {
+                lines.push(before + &rest.iter().collect::<String>());
+                break;
+            }
+            // At the last space, unless that leaves less than half a line.
+            let at = rest[..room]
+                .iter()
+                .rposition(|c| *c == ' ')
+                .filter(|at| *at >= room / 2);
+            let (taken, skipped) = at.map_or((room, room), |at| (at, at + 1));
+            lines.push(before + &rest[..taken].iter().collect::<String>());
+            rest.drain(..skipped);
+            first = false;
+        }
+    }
+    lines
+}
+
 /// A screen as lines of at most `width` characters; at most `height` of them, the last being where the answer is typed. `plain` leaves out
 /// everything that only looks.
 #[must_use]
@@ -108,4 +137,24 @@ pub fn render(
     };
     lines.push(prompt);
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_where_lines_are_folded() {
+        let long = format!("  bytes  {}  {}", "word ".repeat(20), "x".repeat(90));
+        for width in [20, 40, 76, 200] {
+            let lines = folded(&format!("a  b   c\n{long}"), width);
+            assert_eq!(lines[0], "a  b   c");
+            assert!(
+                lines.iter().all(|line| line.chars().count() <= width),
+                "{lines:#?}"
+            );
+            let seen: String = lines[1..].concat().split_whitespace().collect();
+            assert_eq!(seen, long.split_whitespace().collect::<String>());
+        }
+    }
 }

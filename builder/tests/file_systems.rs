@@ -1,0 +1,257 @@
+//! The live ISO installs roots on XFS (BIOS) and on Btrfs with subvolumes (UEFI), which boot by themselves, are mounted as was asked for, and which
+//! their own checkers find whole. What a kernel cannot mount is refused before anything is written. No other disk changes.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use lycia_media::partition::gpt;
+use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium};
+
+/// For each stage, on a machine that has other work.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Bytes of the disk that is installed to.
+const DISK: u64 = 3 << 30;
+/// `openssl passwd -6 -salt lycia2 rooted`.
+const ROOT_HASH: &str =
+    "$6$lycia2$h3ANLr6hiWBbw7j7MNSMoVkFM3NrhxuQtT6kicBWjyx/RtOAE/KucYkfZeGjZizwq3sY5AggEfVC7UMp.m04k0";
+
+/// The medium, built once for all tests.
+fn iso() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = BUILT.get_or_init(|| {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let output = tempfile::tempdir().unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
+            .arg("--project")
+            .arg(project)
+            .args(["build", "live", "--output"])
+            .arg(output.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let path = output.path().join("live-x86_64.iso");
+        (output, path)
+    });
+    path
+}
+
+fn ask(guest: &Guest, command: &str) -> String {
+    guest
+        .serial
+        .run(command, LIMIT)
+        .and_then(lycia_qemu::Output::successful)
+        .unwrap()
+}
+
+/// Runs a checker of this machine.
+fn check(program: &str, package: &str, arguments: &[&str], file: &Path) {
+    // Not in an ordinary user's PATH on Debian.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(file)
+        .env("PATH", path)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}; install the Debian package {package}"));
+    assert!(
+        output.status.success(),
+        "{program}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Lines of `/proc/mounts` or fstab as directory, type and options.
+fn mounts(text: &str) -> Vec<(String, String, Vec<String>)> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let options = words.get(3)?.split(',').map(str::to_owned).collect();
+        Some((words[1].to_owned(), words[2].to_owned(), options))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+struct Cell {
+    firmware: Firmware,
+    kind: &'static str,
+    /// Lines of `[disk]`.
+    lines: &'static str,
+    /// Directories, and an option that each is mounted with.
+    mounted: &'static [(&'static str, &'static str)],
+    /// The checker, its package, its arguments.
+    checker: (&'static str, &'static str, &'static [&'static str]),
+}
+
+fn install_and_boot(cell: &Cell) {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.img");
+    std::fs::File::create(&disk).unwrap().set_len(DISK).unwrap();
+    let other = folder.path().join("other.img");
+    // Bytes that no installer writes.
+    let untouched: Vec<u8> = (0..8u32 << 20)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    std::fs::write(&other, &untouched).unwrap();
+
+    let mut machine = Machine::new(Architecture::X86_64, cell.firmware);
+    machine.media = vec![Medium::cdrom(iso()), Medium::disk(&disk), Medium::disk(&other)];
+    let guest = machine.start().unwrap();
+    guest.stage("the live system");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "chimera", LIMIT).unwrap();
+    let answers = |filesystem: &str| {
+        format!(
+            "schema = 1
+[disk]
+select = \"/dev/vda\"
+layout = \"erase\"
+{filesystem}
+[system]
+hostname = \"installed\"
+[root]
+password-hash = \"{ROOT_HASH}\"
+[boot]
+serial = \"ttyS0,115200\""
+        )
+    };
+    let put = |text: String, path: &str| {
+        for line in text.lines() {
+            ask(&guest, &format!("echo '{line}' >> {path}"));
+        }
+    };
+    // This kernel has no F2FS, which is said when there is no plan yet.
+    put(answers("filesystem = \"f2fs\""), "/run/refused.toml");
+    let refused = guest
+        .serial
+        .run("lycia-install plan --answers /run/refused.toml", LIMIT)
+        .unwrap();
+    assert_ne!(refused.status, 0);
+    assert!(
+        refused.text.contains("linux-cloud") && refused.text.contains("f2fs"),
+        "{}",
+        refused.text
+    );
+    put(answers(cell.lines), "/run/answers.toml");
+    guest.stage("the plan");
+    let plan = ask(&guest, "lycia-install plan --answers /run/answers.toml");
+    assert!(
+        plan.contains(&format!("format {}", cell.kind)) && plan.contains(&format!("mkfs.{} ", cell.kind)),
+        "{plan}"
+    );
+    let hash = plan
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("plan "))
+        .unwrap_or_else(|| panic!("no hash in\n{plan}"))
+        .trim();
+    guest.stage("the installation");
+    let said = ask(
+        &guest,
+        &format!("lycia-install install --answers /run/answers.toml --confirm {hash}"),
+    );
+    println!("{said}");
+    // Nothing of it is left behind.
+    let left = ask(
+        &guest,
+        "grep -c lycia-root /proc/mounts; cat /sys/block/loop*/loop/backing_file 2>/dev/null; ls -d /run/lycia-root-* 2>/dev/null; true",
+    );
+    assert!(
+        left.starts_with('0') && !left.contains("vda") && !left.contains("lycia-root"),
+        "{left}"
+    );
+    guest.serial.send_line("poweroff").unwrap();
+    guest.wait_exit(LIMIT).unwrap();
+    drop(guest);
+
+    let mut machine = Machine::new(Architecture::X86_64, cell.firmware);
+    machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
+    let guest = machine.start().unwrap();
+    guest.stage("the installed system");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "rooted", LIMIT).unwrap();
+    assert_eq!(ask(&guest, "hostname").trim(), "installed");
+    let running = mounts(&ask(&guest, "cat /proc/mounts"));
+    let fstab = mounts(&ask(&guest, "grep UUID= /etc/fstab"));
+    for (directory, option) in cell.mounted {
+        for (what, list) in [("/proc/mounts", &running), ("/etc/fstab", &fstab)] {
+            let right = list.iter().any(|(place, kind, options)| {
+                place == directory
+                    && kind == cell.kind
+                    && options.iter().any(|one| one == "rw")
+                    && (option.is_empty() || options.iter().any(|one| one == option))
+            });
+            assert!(right, "{directory} in {what}: {list:?}");
+        }
+    }
+    // What the kernel was given to write: modes, owners, links of the tree.
+    let facts = ask(
+        &guest,
+        "stat -c '%a %U %n' /etc/shadow /root /tmp; readlink /bin; stat -c %h /usr/bin/busybox",
+    );
+    assert!(
+        facts.contains("root /etc/shadow") && facts.contains("1777 root /tmp"),
+        "{facts}"
+    );
+    assert_eq!(ask(&guest, "cat /proc/swaps").lines().count(), 2);
+    let world = ask(&guest, "cat /etc/apk/world");
+    assert!(world.contains("progs"), "{world}");
+    let services = ask(&guest, "seedctl list --plain");
+    assert!(!services.to_lowercase().contains("fail"), "{services}");
+    guest.serial.send_line("poweroff").unwrap();
+    assert!(guest.wait_exit(LIMIT).unwrap().success());
+    drop(guest);
+    assert!(
+        std::fs::read(&other).unwrap() == untouched,
+        "the other disk changed"
+    );
+
+    // The root that the kernel mounted and wrote to is whole.
+    let mut file = std::fs::File::open(&disk).unwrap();
+    let (table, _) = gpt::Table::read(&mut file, 512).unwrap();
+    let root = table
+        .partitions
+        .iter()
+        .max_by_key(|one| one.last - one.first)
+        .unwrap();
+    let part = folder.path().join("root.img");
+    let status = Command::new("dd")
+        .args(["bs=1M", "conv=sparse", "status=none"])
+        .arg(format!("if={}", disk.display()))
+        .arg(format!("of={}", part.display()))
+        .arg(format!("skip={}", root.first >> 11))
+        .arg(format!("count={}", (root.last - root.first + 1) >> 11))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let (program, package, arguments) = cell.checker;
+    check(program, package, arguments, &part);
+}
+
+#[test]
+fn a_root_on_xfs() {
+    install_and_boot(&Cell {
+        firmware: Firmware::Bios,
+        kind: "xfs",
+        lines: "filesystem = \"xfs\"\nswap-file-size = \"32M\"",
+        mounted: &[("/", "")],
+        checker: ("xfs_repair", "xfsprogs", &["-n", "-f"]),
+    });
+}
+
+#[test]
+fn a_root_on_btrfs_with_subvolumes() {
+    install_and_boot(&Cell {
+        firmware: Firmware::Uefi,
+        kind: "btrfs",
+        lines: "filesystem = \"btrfs\"\ncompression = \"zstd:3\"\nswap-size = \"32M\"\nsubvolumes = { \"@\" = \"/\", \"@home\" = \"/home\", \"@log\" = \"/var/log\" }",
+        mounted: &[
+            ("/", "subvol=/@"),
+            ("/home", "subvol=/@home"),
+            ("/var/log", "compress=zstd:3"),
+        ],
+        checker: ("btrfs", "btrfs-progs", &["check"]),
+    });
+}

@@ -1,0 +1,61 @@
+use super::*;
+use crate::device::fake::Fake;
+
+fn put(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_system_says_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let tools = Running::at(root);
+    assert_eq!(tools.ready(Kind::Ext4), Ok(()));
+    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("mkfs.btrfs"));
+    put(root, "usr/bin/mkfs.btrfs", "");
+    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("no btrfs,"));
+    put(root, "sbin/btrfs", "");
+    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("module btrfs"));
+    put(root, "proc/sys/kernel/osrelease", "6.1.0-x\n");
+    put(
+        root,
+        "lib/modules/6.1.0-x/modules.dep",
+        "kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz\nkernel/fs/btrfs/btrfs.ko: a.ko\n",
+    );
+    assert_eq!(tools.ready(Kind::Btrfs), Ok(()));
+    // What only needs the module has none.
+    put(root, "usr/bin/mkfs.f2fs", "");
+    assert!(tools.ready(Kind::F2fs).unwrap_err().contains("module f2fs"));
+    put(root, "proc/filesystems", "nodev\tsysfs\n\tf2fs\n");
+    assert_eq!(tools.ready(Kind::F2fs), Ok(()));
+    put(root, "usr/bin/mkfs.xfs", "");
+    assert_eq!(tools.ready(Kind::Xfs), Ok(()));
+}
+
+#[test]
+fn a_failing_program_is_named_with_its_arguments_and_last_words() {
+    let mut device = Fake::new(1 << 20, 512);
+    let mut tools = Running::default();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; done; echo wrong >&2; exit 3";
+    let error = tools
+        .run(&mut device, "sh", &["-c".to_owned(), script.to_owned()])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("`sh -c for i in"), "{error}");
+    assert!(error.contains("exit status: 3"), "{error}");
+    assert!(error.ends_with("line 10\nwrong"), "{error}");
+    assert!(!error.contains("line 3\n"), "{error}");
+    let error = tools.run(&mut device, "no-such-program", &[]).unwrap_err();
+    assert!(error.to_string().contains("`no-such-program` could not be run"));
+    tools.run(&mut device, "true", &[]).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_no_file_cannot_be_exposed() {
+    let mut device = Fake::new(1 << 20, 512);
+    let span = Span { start: 0, size: 4096 };
+    let error = Running::default().expose(&mut device, span).unwrap_err();
+    assert!(matches!(error, ToolError::Kernel { .. }), "{error}");
+}
