@@ -61,6 +61,12 @@ impl Identity {
         Guid::derive(&self.nonce, "encrypted volume")
     }
 
+    /// UUID of a new file system for `/home`.
+    #[must_use]
+    pub fn home(&self) -> Guid {
+        Guid::derive(&self.nonce, "home file system")
+    }
+
     /// UUID of the swap.
     #[must_use]
     pub fn swap(&self) -> Guid {
@@ -94,6 +100,8 @@ pub struct Contents<'a> {
     pub root: &'a Tree,
     /// `/boot`, where it has a file system of its own.
     pub boot: Option<&'a Tree>,
+    /// `/home`, where it has a new file system of its own.
+    pub home: Option<&'a Tree>,
     /// What encrypts the root.
     pub sealed: Option<&'a Sealed>,
     /// The EFI system partition.
@@ -125,6 +133,8 @@ pub enum Step {
     Swap,
     /// `/boot`.
     Boot,
+    /// `/home`.
+    Home,
     /// The root.
     Root,
     /// A look at what is there.
@@ -135,12 +145,13 @@ pub enum Step {
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Step; 8] = [
+    pub const ALL: [Step; 9] = [
         Step::Wipe,
         Step::Esp,
         Step::BootLoader,
         Step::Swap,
         Step::Boot,
+        Step::Home,
         Step::Root,
         Step::Verify,
         Step::Table,
@@ -155,6 +166,7 @@ impl Step {
             Step::BootLoader => "boot loader",
             Step::Swap => "swap",
             Step::Boot => "/boot",
+            Step::Home => "/home",
             Step::Root => "root file system",
             Step::Verify => "check",
             Step::Table => "partition table",
@@ -308,7 +320,8 @@ impl Runner<'_, '_> {
             Step::Esp => self.esp(),
             Step::BootLoader => self.boot_loader(),
             Step::Swap => self.swap(),
-            Step::Boot => self.boot(),
+            Step::Boot => self.part(Step::Boot),
+            Step::Home => self.part(Step::Home),
             Step::Root => self.root(),
             Step::Verify => self.verify(),
             Step::Table => self.table(old),
@@ -322,6 +335,7 @@ impl Runner<'_, '_> {
             Action::Swap,
             Action::LuksHeader,
             Action::BootExt4,
+            Action::HomeExt4,
         ];
         for region in self.plan.regions() {
             let span = region.span;
@@ -412,19 +426,24 @@ impl Runner<'_, '_> {
         self.device.write_at(span.start, &header).map_err(words)
     }
 
-    fn boot(&mut self) -> Ran {
-        let (Some(span), Some(tree)) = (self.span(Action::BootExt4), self.contents.boot) else {
+    /// A part of the root with a file system of its own.
+    fn part(&mut self, step: Step) -> Ran {
+        let (action, tree, label, uuid) = match step {
+            Step::Home => (Action::HomeExt4, self.contents.home, "home", self.identity.home()),
+            _ => (Action::BootExt4, self.contents.boot, "boot", self.identity.boot()),
+        };
+        let (Some(span), Some(tree)) = (self.span(action), tree) else {
             return Ok(());
         };
         let volume = ext4::Volume {
             sector_size: self.device.sector(),
-            label: b"boot".to_vec(),
+            label: label.as_bytes().to_vec(),
             existing: ext4::Existing::Unknown,
-            ..ext4::Volume::new(span.size, self.identity.boot(), self.contents.time)
+            ..ext4::Volume::new(span.size, uuid, self.contents.time)
         };
         let progress = &mut *self.progress;
         write_ext4(self.device, span, tree, &volume, &mut |done, total| {
-            progress(Step::Boot, done, total)
+            progress(step, done, total)
         })
     }
 
@@ -558,6 +577,9 @@ impl Runner<'_, '_> {
         }
         if let Some(span) = self.span(Action::BootExt4) {
             expected.push((span, "ext4", self.identity.boot().to_string()));
+        }
+        if let Some(span) = self.span(Action::HomeExt4) {
+            expected.push((span, "ext4", self.identity.home().to_string()));
         }
         if let Some(span) = self.span(Action::Fat32) {
             expected.push((span, "vfat", self.identity.esp_text()));

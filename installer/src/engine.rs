@@ -182,7 +182,10 @@ fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
     };
     let running_bios = matches!(machine.firmware, Firmware::Bios);
     // A disk of its own boots on either firmware; beside others only what this machine needs is touched.
-    let both = *layout == Layout::Erase || matches!(layout, Layout::Partitions { .. });
+    let both = matches!(
+        layout,
+        Layout::Erase | Layout::Partitions { .. } | Layout::Table(_)
+    );
     Ways {
         bios: has(FirmwareKind::Bios) && (both || running_bios),
         uefi: has(FirmwareKind::Uefi) && (both || !running_bios),
@@ -279,6 +282,9 @@ fn describe(
             home.number,
             home.file_system.as_deref().unwrap_or("auto")
         ));
+    }
+    if plan.region(Action::HomeExt4).is_some() {
+        mounts.push("home  /home  ext4".to_owned());
     }
     if plan.region(Action::Swap).is_some() {
         mounts.push("swap".to_owned());
@@ -631,6 +637,7 @@ impl Prepared {
         let contents = Contents {
             root: &system.root,
             boot: system.boot.as_ref(),
+            home: system.home.as_ref(),
             sealed: sealed.as_ref(),
             esp: system.esp.as_ref(),
             core: system.core.as_deref(),

@@ -1,7 +1,7 @@
 //! The system that is installed: a tree computed from packages and answers, and what boots it.
 
-mod boot_partition;
 pub mod configure;
+mod split;
 mod swap;
 
 use lycia_apk::dependency;
@@ -52,6 +52,8 @@ pub struct System {
     pub root: Tree,
     /// `/boot`, where it has a file system of its own.
     pub boot: Option<Tree>,
+    /// `/home`, where it has a new file system of its own.
+    pub home: Option<Tree>,
     /// The EFI system partition.
     pub esp: Option<Tree>,
     /// GRUB's core image for BIOS.
@@ -87,6 +89,8 @@ pub struct Places {
     pub swap_file: Guid,
     /// UUID and type of what becomes `/home`.
     pub home: Option<(String, String)>,
+    /// UUID of a new file system for `/home`.
+    pub new_home: Option<String>,
     /// First byte of the BIOS boot partition.
     pub bios_boot: Option<u64>,
 }
@@ -120,6 +124,7 @@ impl Places {
                 .map(|_| identity.volume().to_string()),
             swap_file: identity.swap_file(),
             home,
+            new_home: plan.region(Action::HomeExt4).map(|_| identity.home().to_string()),
             bios_boot: plan.region(Action::BootLoader).map(|region| region.span.start),
         }
     }
@@ -215,8 +220,13 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
             .map_err(packages)?;
     }
     let (esp, core, boot_code) = bootable(&mut tree, parts, time)?;
+    tree.clamp_times(time);
     let boot = match parts.places.boot_uuid {
-        Some(_) => Some(boot_partition::split(&mut tree, time).map_err(packages)?),
+        Some(_) => Some(split::split(&mut tree, "boot", time).map_err(packages)?),
+        None => None,
+    };
+    let home = match parts.places.new_home {
+        Some(_) => Some(split::split(&mut tree, "home", time).map_err(packages)?),
         None => None,
     };
     let swap_file = match parts.answers.disk.swap_file {
@@ -231,6 +241,7 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     Ok(System {
         root: tree,
         boot,
+        home,
         esp,
         core,
         boot_code,

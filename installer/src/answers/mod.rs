@@ -4,6 +4,7 @@
 //! What only the machine or the medium can know (is there such a disk, such a package) is checked when the plan is made.
 
 mod check;
+pub mod table;
 pub mod typed;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,8 @@ pub enum Layout {
         /// Number of the partition for `/boot`.
         boot: Option<u32>,
     },
+    /// A table that is edited: partitions are deleted, made and used as they are named.
+    Table(table::Edited),
     /// A directory in which the new root's file systems are mounted.
     Directory(PathBuf),
 }
@@ -65,6 +68,7 @@ impl Layout {
             Layout::Alongside => "alongside",
             Layout::Replace(_) => "replace",
             Layout::Partitions { .. } => "partitions",
+            Layout::Table(_) => "table",
             Layout::Directory(_) => "directory",
         }
     }
@@ -394,6 +398,9 @@ impl Resolver {
         stray(self, "replace", !disk.replace.is_empty(), "replace");
         stray(self, "partitions", !disk.partitions.is_empty(), "partitions");
         stray(self, "directory", disk.directory.is_some(), "directory");
+        stray(self, "new-table", disk.new_table, "table");
+        stray(self, "delete", !disk.delete.is_empty(), "table");
+        stray(self, "partition", !disk.partition.is_empty(), "table");
         match layout {
             Some("erase") => Layout::Erase,
             Some("alongside") => Layout::Alongside,
@@ -440,6 +447,7 @@ impl Resolver {
                     boot: role("boot"),
                 }
             }
+            Some("table") => table::resolve(disk, &mut |key, what| self.wrong(key, what)),
             Some("directory") => {
                 let directory = disk.directory.clone().unwrap_or_default();
                 if !directory.is_absolute() {
@@ -451,7 +459,14 @@ impl Resolver {
                 Layout::Directory(directory)
             }
             other => {
-                let known = ["erase", "alongside", "replace", "partitions", "directory"];
+                let known = [
+                    "erase",
+                    "alongside",
+                    "replace",
+                    "partitions",
+                    "table",
+                    "directory",
+                ];
                 let what = match other {
                     None => format!("say what happens to the disk: {}", known.join(", ")),
                     Some(word) => match crate::toml_file::nearest(word, known) {
@@ -493,6 +508,10 @@ impl Resolver {
                     boot,
                 } => [Some(*root), *esp, *bios_boot, *swap, *boot].contains(&Some(kept)),
                 Layout::Alongside => false,
+                Layout::Table(edited) => {
+                    let used = |(_, place): &(table::Use, table::Place)| *place == table::Place::There(kept);
+                    edited.fresh || edited.delete.contains(&kept) || edited.used.iter().any(used)
+                }
             };
             if goes {
                 self.wrong(

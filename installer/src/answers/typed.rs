@@ -56,7 +56,7 @@ pub struct DiskTable {
     /// A name in `/dev/disk/by-id` or `by-path`, a serial number, or a device node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub select: Option<String>,
-    /// `erase`, `alongside`, `replace`, `partitions` or `directory`.
+    /// `erase`, `alongside`, `replace`, `partitions`, `table` or `directory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
     /// With `replace`: numbers of the partitions that go.
@@ -65,6 +65,12 @@ pub struct DiskTable {
     /// With `partitions`: number by role (`root`, `esp`, `bios-boot`, `swap`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub partitions: BTreeMap<String, u32>,
+    /// With `table`: everything on the disk goes, and it gets a new GPT.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_table: bool,
+    /// With `table`: numbers of the partitions that go. What is not named stays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delete: Vec<u32>,
     /// With `directory`: where the new root is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
@@ -110,6 +116,27 @@ pub struct DiskTable {
     /// With `btrfs`: directory by name of subvolume; `"@" = "/"` and `"@home" = "/home"` if it is left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub subvolumes: BTreeMap<String, String>,
+    /// With `table`: `[[disk.partition]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<PartitionTable>,
+}
+
+/// `[[disk.partition]]`: a partition that is used, with layout `table`.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct PartitionTable {
+    /// `root`, `boot`, `home`, `esp`, `bios-boot` or `swap`. It is formatted.
+    #[serde(rename = "use")]
+    pub used: String,
+    /// Number of one that is there; a new one if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Size of a new one; what is left if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Where a new one begins, in bytes from the beginning of the disk; wherever it fits if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 /// `[source]`: where packages come from.

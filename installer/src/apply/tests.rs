@@ -1,6 +1,7 @@
 //! The engine on disks in memory that fail or stop at every single write.
 
 use super::*;
+use crate::answers::table::{Edited, Place, Use};
 use crate::answers::{self, Layout};
 use crate::device::fake::{Fake, Fault};
 use crate::found::look;
@@ -162,6 +163,7 @@ impl Case {
         let contents = Contents {
             root: &self.root,
             boot: Some(&self.esp),
+            home: Some(&self.esp),
             sealed: self.sealed.as_deref(),
             esp: Some(&self.esp),
             core: Some(&self.core),
@@ -265,6 +267,55 @@ fn cases() -> Vec<(&'static str, Case)> {
                     swap: None,
                     boot: None,
                 }),
+            ),
+        ),
+        (
+            "edited table",
+            case(
+                gpt(),
+                &wanted(Layout::Table(Edited {
+                    fresh: false,
+                    delete: [2].into(),
+                    used: vec![
+                        (Use::Esp, Place::There(1)),
+                        (Use::Home, Place::There(3)),
+                        (
+                            Use::Root,
+                            Place::New {
+                                size: Some(600 << 20),
+                                start: Some(400 << 20),
+                            },
+                        ),
+                    ],
+                })),
+            ),
+        ),
+        (
+            "new table",
+            case(
+                gpt(),
+                &wanted(Layout::Table(Edited {
+                    fresh: true,
+                    delete: [].into(),
+                    used: [
+                        (Use::BiosBoot, 1u64),
+                        (Use::Esp, 64),
+                        (Use::Boot, 64),
+                        (Use::Root, 600),
+                        (Use::Home, 40),
+                        (Use::Swap, 8),
+                    ]
+                    .map(|(wanted, mib)| {
+                        (
+                            wanted,
+                            Place::New {
+                                size: Some(mib << 20),
+                                start: None,
+                            },
+                        )
+                    })
+                    .to_vec(),
+                })),
             ),
         ),
         (

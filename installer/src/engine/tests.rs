@@ -792,3 +792,53 @@ fn a_system_without_the_programs_writes_nothing() {
         0
     );
 }
+
+#[test]
+fn a_table_by_hand_with_a_home_of_its_own() {
+    let run = run(&ANSWERS.replace(
+        "layout = \"erase\"\nesp-size = \"64 MiB\"\nswap-size = \"8 MiB\"\nswap-file-size = \"16 MiB\"\nzram-size = \"32 MiB\"",
+        "layout = \"table\"\nnew-table = true\n[[disk.partition]]\nuse = \"bios-boot\"\nsize = \"1 MiB\"\n[[disk.partition]]\nuse = \"home\"\nsize = \"200 MiB\"\n[[disk.partition]]\nuse = \"root\"",
+    ));
+    assert_eq!(run.file.disk.partition.len(), 3, "the text was not replaced");
+    let prepared = run.prepare().unwrap();
+    run.execute(&prepared);
+    let image = run.image.path().to_str().unwrap();
+    let said = std::process::Command::new("sgdisk")
+        .args(["--verify", image])
+        .output()
+        .expect("sgdisk is missing: install the Debian package gdisk");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("No problems found"), "{said}");
+    let span = prepared.plan.region(Action::HomeExt4).unwrap().span;
+    let part = tempfile::NamedTempFile::new().unwrap();
+    let status = std::process::Command::new("dd")
+        .args(["bs=1M", "conv=sparse", "status=none"])
+        .arg(format!("if={image}"))
+        .arg(format!("of={}", part.path().display()))
+        .arg(format!("skip={}", span.start >> 20))
+        .arg(format!("count={}", span.size >> 20))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    part.as_file().set_len(span.size).unwrap();
+    let check = std::process::Command::new("e2fsck")
+        .args(["-fn", part.path().to_str().unwrap()])
+        .output()
+        .expect("e2fsck is missing: install the Debian package e2fsprogs");
+    assert!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stdout)
+    );
+    let home = Reader::open(part.reopen().unwrap(), Limits::default())
+        .unwrap()
+        .tree()
+        .unwrap();
+    // The user's folder is in it, and in the root only the place where it is mounted.
+    assert_eq!(mode(&home, "ann").0 & 0o7000, 0);
+    assert!(home.find(b"ann", Follow::All).unwrap().is_some());
+    let root = run.root(&prepared.plan);
+    assert!(root.find(b"home", Follow::All).unwrap().is_some());
+    assert!(root.find(b"home/ann", Follow::All).unwrap().is_none());
+    assert!(text(&root, "etc/fstab").contains("  /home  ext4  rw,relatime  0  2"));
+}

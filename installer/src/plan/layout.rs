@@ -1,5 +1,7 @@
 //! Where everything goes.
 
+mod table;
+
 use std::collections::BTreeSet;
 
 use lycia_media::partition::gpt;
@@ -642,6 +644,7 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
             }
             Ok(planner.finish("partitions", TableChange::Kept))
         }
+        Layout::Table(edited) => planner.table(edited, wanted),
         Layout::Directory(_) => Err(planner.unfit("a directory has no disk to lay out")),
     }
 }

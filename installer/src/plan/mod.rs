@@ -96,6 +96,8 @@ pub enum Action {
     LuksHeader,
     /// An ext4 file system for `/boot` is written.
     BootExt4,
+    /// An ext4 file system for `/home`.
+    HomeExt4,
     /// An ext4 file system is written, inside of the LUKS2 volume where there is one; blocks it does not use keep old bytes.
     Ext4,
     /// mkfs.xfs makes a file system, and the kernel writes its files.
@@ -121,7 +123,7 @@ impl Action {
             Self::BootLoader => "write GRUB",
             Self::Swap => "format swap",
             Self::LuksHeader => "format LUKS2",
-            Self::BootExt4 | Self::Ext4 => "format ext4",
+            Self::BootExt4 | Self::HomeExt4 | Self::Ext4 => "format ext4",
             Self::Xfs => "format xfs",
             Self::Btrfs => "format btrfs",
             Self::F2fs => "format f2fs",
@@ -157,6 +159,8 @@ pub enum Role {
     Root,
     /// An EFI system partition that is kept and shared.
     SharedEsp,
+    /// A new `/home`.
+    NewHome,
     /// Kept for `/home`.
     Home,
     /// Somebody else's, kept.
@@ -173,6 +177,7 @@ impl Role {
             Role::Swap => Some((Guid::LINUX_SWAP, "swap", "swap")),
             Role::Boot => Some((Guid::LINUX_DATA, "boot", "boot")),
             Role::Root => Some((Guid::LINUX_DATA, "root", "root")),
+            Role::NewHome => Some((Guid::LINUX_DATA, "home", "home")),
             Role::SharedEsp | Role::Home | Role::Other => None,
         }
     }
@@ -461,6 +466,7 @@ impl Draft {
                     | Action::Swap
                     | Action::LuksHeader
                     | Action::BootExt4
+                    | Action::HomeExt4
                     | Action::Ext4
                     | Action::Xfs
                     | Action::Btrfs
@@ -620,6 +626,13 @@ impl Plan {
                 .iter()
                 .any(|kept| kept.existing && kept.number == one.number)
         });
+        // One that gets another use gets the type for it.
+        for one in &mut table.partitions {
+            let used = plan.partitions.iter().find(|used| used.number == one.number);
+            if let Some((kind, name, _)) = used.and_then(|used| used.role.description()) {
+                (one.kind, one.name) = (kind, name.to_owned());
+            }
+        }
         for partition in plan.partitions.iter().filter(|partition| !partition.existing) {
             let Some((kind, name, _)) = partition.role.description() else {
                 continue;

@@ -1,5 +1,8 @@
 use super::layout::{Ways, lay_out};
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::answers::table::{Edited, Place, Use};
 use crate::answers::{self, ESP_SIZE, Layout};
 use crate::device::BlockDevice;
 use crate::device::fake::Fake;
@@ -470,6 +473,83 @@ fn a_wrong_draft_is_caught() {
     }
 }
 
+#[test]
+fn a_table_is_edited_and_what_is_not_named_stays() {
+    let mut fake = with_partitions(8 << 30, 512, &[(1, 300), (301, 1500), (4000, 400)]);
+    let new = |size: Option<u64>, start: Option<u64>| Place::New { size, start };
+    let edited = |used: &[(Use, Place)]| {
+        wanted(Layout::Table(Edited {
+            fresh: false,
+            delete: [2].into(),
+            used: used.to_vec(),
+        }))
+    };
+    let uses = [
+        (Use::Root, new(None, None)),
+        (Use::Esp, Place::There(1)),
+        (Use::Home, new(Some(1000 * MIB), None)),
+        (Use::Swap, new(Some(100 * MIB), Some(3000 * MIB))),
+    ];
+    let plan = plan_of(&mut fake, &edited(&uses)).unwrap();
+    let found: Vec<(u32, Role, u64, u64, bool)> = plan
+        .draft()
+        .partitions
+        .iter()
+        .map(|one| {
+            let Span { start, size } = one.span;
+            (one.number, one.role, start / MIB, size / MIB, one.existing)
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (1, Role::Esp, 1, 300, true),
+            // The first free range that holds it, where 2 was.
+            (2, Role::NewHome, 301, 1000, false),
+            (3, Role::Other, 4000, 400, true),
+            (4, Role::Swap, 3000, 100, false),
+            // The largest that is left.
+            (5, Role::Root, 4400, 3791, false),
+        ]
+    );
+    assert_eq!(
+        plan.draft().lost.iter().map(|one| one.number).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    // One that gets another use gets its type; somebody else's keeps everything.
+    let found::Table::Gpt(old) = look(&mut fake).unwrap().table else {
+        panic!("no GPT")
+    };
+    let table = plan.table(Some(&old), b"seed").unwrap().unwrap();
+    assert_eq!(table.partitions[0].kind, Guid::EFI_SYSTEM);
+    assert_eq!(table.partitions[0].guid, old.partitions[0].guid);
+    assert_eq!(table.partitions[2], old.partitions[2]);
+
+    for (uses, says) in [
+        (
+            vec![(Use::Root, new(Some(7000 * MIB), None))],
+            "no room for a new `root` of 7000 MiB",
+        ),
+        (
+            vec![(Use::Root, new(Some(500 * MIB), Some(4100 * MIB)))],
+            "no room",
+        ),
+        (vec![(Use::Root, Place::There(9))], "no partition 9"),
+        (
+            vec![(Use::Root, Place::There(3)), (Use::Boot, new(Some(MIB), None))],
+            "at least 67108864 are needed",
+        ),
+    ] {
+        let error = plan_of(&mut fake, &edited(&uses)).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // Without a GPT there is nothing to edit.
+    let error = plan_of(&mut Fake::new(8 << 30, 512), &edited(&uses))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("new-table"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
@@ -477,7 +557,10 @@ proptest! {
         size in prop_oneof![any::<u64>(), 0u64..8 << 30],
         large in any::<bool>(),
         cuts in proptest::collection::btree_set(2u64..8000, 0..12),
-        choice in 0u8..4,
+        choice in 0u8..5,
+        fresh in any::<bool>(),
+        uses in proptest::collection::btree_map(0usize..6, (0u32..9, proptest::option::of(1u64..3000)), 0..6),
+        gone in proptest::collection::btree_set(1u32..7, 0..3),
         swap in proptest::option::of(1u64..4000),
     ) {
         let sector = if large { 4096 } else { 512 };
@@ -490,6 +573,15 @@ proptest! {
             0 => Layout::Erase,
             1 => Layout::Alongside,
             2 => Layout::Replace([1].into()),
+            // Numbers from 5 on stand for new ones.
+            3 => Layout::Table(Edited {
+                fresh,
+                delete: if fresh { BTreeSet::new() } else { gone.clone() },
+                used: uses.iter().map(|(at, (number, size))| (Use::ALL[*at], match number {
+                    1..5 if !fresh && !gone.contains(number) => Place::There(*number),
+                    _ => Place::New { size: size.map(|mib| mib * MIB), start: size.filter(|mib| mib % 3 == 0).map(|mib| mib * MIB) },
+                })).collect(),
+            }),
             _ => Layout::Partitions { root: 1, esp: Some(2), bios_boot: None, swap: None, boot: None },
         };
         let mut wish = wanted(layout);

@@ -31,6 +31,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         swap_uuid: None,
         swap_file: crate::apply::Identity::new([0; 16]).swap_file(),
         home: None,
+        new_home: None,
         bios_boot: None,
     };
     let parts = Parts {

@@ -163,6 +163,12 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
         let pass = check_pass(kind, false);
         let _ = writeln!(text, "UUID={uuid}  /home  {kind}  rw,relatime  0  {pass}");
     }
+    if let Some(uuid) = &places.new_home {
+        writer
+            .tree
+            .make_directories(b"home", Metadata::new(0o755, writer.time))?;
+        let _ = writeln!(text, "UUID={uuid}  /home  ext4  rw,relatime  0  2");
+    }
     if let Some(uuid) = &places.swap_uuid {
         let _ = writeln!(text, "UUID={uuid}  none  swap  sw  0  0");
     }

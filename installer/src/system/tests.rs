@@ -34,6 +34,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
         swap_uuid: None,
         swap_file: Identity::new([0; 16]).swap_file(),
         home: None,
+        new_home: None,
         bios_boot: Some(1 << 20),
     };
     assemble(

@@ -261,7 +261,7 @@ impl Full<'_> {
     }
 
     /// The rows of all answers; `asked` leaves out what not everybody is asked.
-    fn rows(&self, width: usize, asked: bool) -> Vec<Row> {
+    fn answer_rows(&self, width: usize, asked: bool) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut last: Option<Section> = None;
         for (at, question) in self.session.all().into_iter().enumerate() {
@@ -308,7 +308,7 @@ impl Full<'_> {
     }
 
     fn side(&self, frame: &mut Frame, area: Rect, look: Look) {
-        let rows = self.rows(usize::from(area.width).saturating_sub(2), true);
+        let rows = self.answer_rows(usize::from(area.width).saturating_sub(2), true);
         let all = self.session.all();
         let marked = self
             .session
@@ -322,7 +322,7 @@ impl Full<'_> {
         let mut column = Column::new(area.width);
         let problems = self.session.problems();
         let foot = usize::from(!problems.is_empty()) * 3 + usize::from(self.problem.is_some()) * 3;
-        let mut rows = self.rows(usize::from(area.width).saturating_sub(2), false);
+        let mut rows = self.answer_rows(usize::from(area.width).saturating_sub(2), false);
         rows.push(Row::Continue);
         let marked = if self.marked >= self.session.all().len() {
             usize::MAX
@@ -359,7 +359,13 @@ impl Full<'_> {
         };
         column.text(title, look.title());
         column.gap();
-        for text in &screen.body {
+        // The rows of a table stand in the body for those who read line by line.
+        let body = if screen.kind == Kind::Table {
+            1
+        } else {
+            screen.body.len()
+        };
+        for text in screen.body.iter().take(body) {
             column.text(text, Style::new());
         }
         column.gap();
@@ -373,6 +379,7 @@ impl Full<'_> {
             .saturating_sub(column.lines.len() + if problem.is_empty() { 0 } else { problem.len() + 1 });
         match screen.kind {
             Kind::Choice | Kind::Many => self.choice_lines(&mut column, &screen, room, look),
+            Kind::Table => self.table_lines(&mut column, room, look),
             Kind::Text | Kind::Words => {
                 column.input("> ", self.input.text(), self.input.at());
                 let suggestions = self.suggestions(&screen);
@@ -402,6 +409,29 @@ impl Full<'_> {
             }
         }
         column.draw(frame, area);
+    }
+
+    fn table_lines(&self, column: &mut Column, room: usize, look: Look) {
+        let rows = self.rows();
+        let room = room.saturating_sub(2).max(1);
+        let first = self.marked.saturating_sub(room.saturating_sub(1));
+        let width = column.width;
+        for (at, row) in rows.iter().enumerate().skip(first).take(room) {
+            let here = at == self.marked;
+            let mark = if here { look.pointer() } else { " " };
+            let style = if here { look.marked() } else { Style::new() };
+            column.lines.push(Text::styled(
+                fitted(&format!("{mark} {}", row.text), width),
+                style,
+            ));
+        }
+        if rows.is_empty() {
+            column.text("Choose a disk first.", look.problem());
+        }
+        if self.command {
+            column.gap();
+            column.input(": ", self.input.text(), self.input.at());
+        }
     }
 
     fn choice_lines(&self, column: &mut Column, screen: &Screen, room: usize, look: Look) {

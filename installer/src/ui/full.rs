@@ -9,6 +9,7 @@ use super::line::Line;
 use super::progress::Progress;
 use super::question::Question;
 use super::session::Session;
+use super::table::{self, About, Row};
 use super::{Choice, Kind, Screen};
 
 /// What is on the screen.
@@ -68,6 +69,8 @@ pub struct Full<'a> {
     pub(super) first: Option<Zeroizing<String>>,
     /// The marked choice, suggestion or line of the overview.
     pub(super) marked: usize,
+    /// With [`Kind::Table`]: the command that is typed.
+    pub(super) command: bool,
     /// With [`Kind::Many`]: what is chosen.
     pub(super) chosen: BTreeSet<String>,
     pub(super) problem: Option<String>,
@@ -112,6 +115,7 @@ impl<'a> Full<'a> {
             untouched: false,
             first: None,
             marked: 0,
+            command: false,
             chosen: BTreeSet::new(),
             problem: None,
             said: None,
@@ -156,6 +160,7 @@ impl<'a> Full<'a> {
         };
         self.page = Page::Question;
         self.first = None;
+        self.command = false;
         self.chosen = match screen.kind {
             Kind::Many => screen.current.split_whitespace().map(str::to_owned).collect(),
             _ => BTreeSet::new(),
@@ -232,6 +237,11 @@ impl<'a> Full<'a> {
             return Action::Draw;
         };
         match key {
+            Key::Escape if self.command => {
+                self.command = false;
+                self.problem = None;
+                return Action::Draw;
+            }
             Key::Escape | Key::BackTab => {
                 self.problem = None;
                 if self.from_overview {
@@ -317,6 +327,7 @@ impl<'a> Full<'a> {
                     }
                 }
             }
+            Kind::Table => self.table_key(key),
             Kind::Secret => match key {
                 Key::Enter => {
                     let typed = Zeroizing::new(self.input.text().to_owned());
@@ -338,6 +349,67 @@ impl<'a> Full<'a> {
             },
         }
         Action::Draw
+    }
+
+    /// The rows of the table that is edited.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let there = self.session.disk();
+        there
+            .map(|there| table::rows(&self.session.file.disk, there))
+            .unwrap_or_default()
+    }
+
+    fn obey(&mut self, line: &str) {
+        let done = self.session.take(Question::Table, line);
+        self.problem = done.err();
+        self.marked = self.marked.min(self.rows().len().saturating_sub(1));
+    }
+
+    fn table_key(&mut self, key: Key) {
+        if self.command {
+            if key == Key::Enter {
+                let line = self.input.text().to_owned();
+                self.command = false;
+                self.obey(&line);
+                if self.problem.is_some() {
+                    self.command = true;
+                }
+            } else {
+                self.input.key(key);
+            }
+            return;
+        }
+        let rows = self.rows();
+        let about = rows.get(self.marked).map(|row| row.about);
+        match (key, about) {
+            (Key::Up | Key::Char('k'), _) => self.marked = self.marked.saturating_sub(1),
+            (Key::Down | Key::Char('j'), _) => {
+                self.marked = (self.marked + 1).min(rows.len().saturating_sub(1))
+            }
+            (Key::Char(' ' | 'u'), Some(About::There(number))) => {
+                let line = table::next(&self.session.file.disk, number);
+                self.obey(&line);
+            }
+            (Key::Char('d'), Some(About::There(number))) => {
+                let gone = self.session.file.disk.delete.contains(&number);
+                self.obey(&format!("{} {number}", if gone { "keep" } else { "delete" }));
+            }
+            (Key::Char('d') | Key::Delete, Some(About::New(what))) => {
+                self.obey(&format!("remove {}", what.word()))
+            }
+            (Key::Char('n'), _) => self.typing("new "),
+            (Key::Char(':'), _) => self.typing(""),
+            (Key::Char('c'), _) => self.obey("clear"),
+            (Key::Enter, _) => self.answer(""),
+            _ => {}
+        }
+    }
+
+    fn typing(&mut self, begun: &str) {
+        self.command = true;
+        self.untouched = false;
+        self.problem = None;
+        self.input = Line::new(begun);
     }
 
     fn answer(&mut self, text: &str) {

@@ -12,6 +12,7 @@ mod progress;
 mod question;
 mod screens;
 mod session;
+mod table;
 mod text;
 
 use std::io;
@@ -37,6 +38,8 @@ pub enum Kind {
     Words,
     /// A line that is not shown.
     Secret,
+    /// Commands that change a partition table.
+    Table,
 }
 
 /// A possible answer.

@@ -38,6 +38,7 @@ pub enum Question {
     Directory,
     Replace,
     Roles,
+    Table,
     Esp,
     Home,
     FileSystem,
@@ -95,6 +96,7 @@ impl Question {
             Q::Directory => "disk.directory",
             Q::Replace => "disk.replace",
             Q::Roles => "disk.partitions",
+            Q::Table => "disk.partition",
             Q::Esp => "disk.esp",
             Q::Home => "disk.home",
             Q::FileSystem => "disk.filesystem",
@@ -150,6 +152,7 @@ impl Question {
                 .strip_prefix(&key)
                 .is_some_and(|rest| rest.starts_with('[') && self != Q::MoreUsers)
             || (self == Q::Roles && problem.starts_with("disk.partitions."))
+            || (self == Q::Table && (problem.starts_with("disk.delete") || problem == "disk.new-table"))
             || (self == Q::Subvolumes && problem.starts_with("disk.subvolumes."))
     }
 
@@ -162,6 +165,7 @@ impl Question {
             | Q::Directory
             | Q::Replace
             | Q::Roles
+            | Q::Table
             | Q::Esp
             | Q::Home
             | Q::FileSystem
@@ -234,6 +238,7 @@ impl Question {
             Q::Directory => "Directory",
             Q::Replace => "Replaced",
             Q::Roles => "Partitions",
+            Q::Table => "Table",
             Q::Esp => "EFI partition",
             Q::Home => "Kept /home",
             Q::FileSystem => "File system",

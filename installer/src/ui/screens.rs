@@ -2,6 +2,7 @@
 
 use super::question::Question as Q;
 use super::session::{Session, name_of};
+use super::table;
 use super::{Choice, Kind, Screen};
 use crate::file_system::Kind as FileSystem;
 use crate::medium::AllocatorTable;
@@ -69,6 +70,13 @@ impl Session<'_> {
                     ));
                 }
             }
+            Q::Table => {
+                let there = self.disk();
+                let rows = there
+                    .map(|there| table::rows(&self.file.disk, there))
+                    .unwrap_or_default();
+                screen.body.extend(rows.into_iter().map(|row| row.text));
+            }
             Q::Replace | Q::Roles | Q::Esp | Q::Home => screen.body.extend(self.partitions()),
             Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => screen.body.extend(self.advice()),
             _ => {}
@@ -107,6 +115,15 @@ impl Session<'_> {
                 .map(|(role, number)| format!("{role}={number}"))
                 .collect::<Vec<_>>()
                 .join(" "),
+            Q::Table => words(
+                file.disk.delete.iter().map(|number| format!("-{number}")).chain(
+                    file.disk.partition.iter().map(|one| match one.number {
+                        Some(number) => format!("{}={number}", one.used),
+                        None => format!("+{}", one.used),
+                    }),
+                ),
+                " ",
+            ),
             Q::Esp => number(file.disk.esp, "new"),
             Q::Home => number(file.disk.home, "none"),
             Q::FileSystem => word(file.disk.filesystem.as_ref(), "ext4"),
@@ -202,6 +219,7 @@ impl Session<'_> {
                 Kind::Words,
                 "What becomes of which partition, such as `root=2 esp=1`; the roles are root, esp, bios-boot, swap and boot. Each that is named is formatted, the others stay:",
             ),
+            Q::Table => ("Partition table", Kind::Table, table::WORDS),
             Q::Esp => (
                 "EFI system partition",
                 Kind::Text,
@@ -384,6 +402,11 @@ impl Session<'_> {
                 choice("alongside", "Use free space: every partition stays (GPT only)"),
                 choice("replace", "Replace partitions that you name (GPT only)"),
                 choice("partitions", "Use partitions that are there: the table stays"),
+                choice(
+                    "table",
+                    "Edit the table by hand: delete, make and use partitions (GPT)",
+                ),
+                choice("directory", "A directory where file systems are mounted already"),
             ],
             Q::FileSystem => {
                 let offered = install

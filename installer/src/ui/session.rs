@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
         let file = &self.file;
         let install = &self.medium.install;
         let layout = file.disk.layout.as_deref().unwrap_or("erase");
-        let kept = matches!(layout, "replace" | "alongside" | "partitions");
+        let kept = matches!(layout, "replace" | "alongside" | "partitions" | "table");
         let network = file.source.kind.as_deref() == Some("network");
         let fixed = file.network.kind.as_deref() == Some("static");
         let mut list = Vec::new();
@@ -167,6 +167,7 @@ impl<'a> Session<'a> {
         put(Q::Directory, layout == "directory");
         put(Q::Replace, layout == "replace");
         put(Q::Roles, layout == "partitions");
+        put(Q::Table, layout == "table");
         put(Q::Esp, kept);
         put(Q::Home, kept);
         put(
@@ -180,11 +181,11 @@ impl<'a> Session<'a> {
         // An encrypted root has no place for swap that is not.
         put(
             Q::Swap,
-            !file.disk.encrypt && !matches!(layout, "partitions" | "directory"),
+            !file.disk.encrypt && !matches!(layout, "partitions" | "table" | "directory"),
         );
         put(Q::SwapFile, true);
         put(Q::Zram, true);
-        let laid_out = !matches!(layout, "partitions" | "directory");
+        let laid_out = !matches!(layout, "partitions" | "table" | "directory");
         put(Q::EspSize, laid_out && file.disk.esp.is_none());
         put(Q::BootSize, laid_out);
         put(Q::RootSize, laid_out);
@@ -292,17 +293,18 @@ impl<'a> Session<'a> {
         let value = match screen.kind {
             Kind::Secret if line.is_empty() => return Ok(()),
             Kind::Choice => pick(&screen, line)?,
+            // A command; what is wrong with the whole is said when one goes on.
+            Kind::Table if !line.is_empty() => {
+                self.file = self.changed(question, line)?;
+                return Ok(());
+            }
+            Kind::Table => return self.sound(&self.file, question),
             _ if line.is_empty() => screen.current.clone(),
             Kind::Many => many(&screen, line)?,
-            Kind::Text | Kind::Words | Kind::Secret => line.to_owned(),
+            _ => line.to_owned(),
         };
         let file = self.changed(question, &value)?;
-        // What is wrong with this key alone is said here, not at the end.
-        if let Err(problems) = file.resolve(Secrets::Look)
-            && let Some(problem) = problems.0.iter().find(|problem| question.owns(&problem.key))
-        {
-            return Err(problem.what.clone());
-        }
+        self.sound(&file, question)?;
         if matches!(
             question,
             Q::FileSystem | Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator
@@ -310,6 +312,16 @@ impl<'a> Session<'a> {
             self.advised(&file)?;
         }
         self.file = file;
+        Ok(())
+    }
+
+    /// What is wrong with a key alone is said at its question, not at the end.
+    fn sound(&self, file: &AnswersFile, question: Q) -> Result<(), String> {
+        if let Err(problems) = file.resolve(Secrets::Look)
+            && let Some(problem) = problems.0.iter().find(|problem| question.owns(&problem.key))
+        {
+            return Err(problem.what.clone());
+        }
         Ok(())
     }
 
@@ -371,8 +383,22 @@ impl<'a> Session<'a> {
                 }
                 if value != "partitions" {
                     disk.partitions.clear();
-                } else {
-                    disk.swap_size = None;
+                }
+                if value != "table" {
+                    disk.new_table = false;
+                    disk.delete.clear();
+                    disk.partition.clear();
+                }
+                // These have partitions of their own, or none.
+                if matches!(value, "partitions" | "table" | "directory") {
+                    (disk.swap_size, disk.esp_size) = (None, None);
+                    (disk.boot_size, disk.root_size) = (None, None);
+                }
+                if value == "directory" {
+                    (disk.select, disk.encrypt, disk.filesystem) = (None, false, None);
+                    disk.subvolumes.clear();
+                    disk.compression = None;
+                    disk.directory = Some("/mnt".into());
                 }
                 if value != "directory" {
                     disk.directory = None;
@@ -401,6 +427,11 @@ impl<'a> Session<'a> {
                     };
                     file.disk.partitions.insert(role.to_owned(), number);
                 }
+            }
+            Q::Table => {
+                let mut disk = file.disk.clone();
+                super::table::command(&mut disk, self.disk(), value)?;
+                file.disk = disk;
             }
             Q::Esp => file.disk.esp = number("new")?,
             Q::Home => file.disk.home = number("none")?,
@@ -512,6 +543,8 @@ impl<'a> Session<'a> {
         let users = self.file.user.len();
         self.take(question, line)?;
         match question {
+            // As many commands as one wants; an empty line goes on.
+            Q::Table if !line.trim().is_empty() => {}
             // To the name of the one that came.
             Q::MoreUsers if self.file.user.len() > users => self.at = Some(Q::UserName(users)),
             // Whoever was there next has this number now.

@@ -214,6 +214,13 @@ fn every_key_of_the_answers_has_a_screen() {
         "user.password-fd",
         "confirm.serial",
         "confirm.plan",
+        // Keys of the table, which the one editor changes.
+        "disk.new-table",
+        "disk.delete",
+        "partition.used",
+        "partition.number",
+        "partition.size",
+        "partition.start",
         "schema",
     ];
     let typed = include_str!("../answers/typed.rs");
@@ -245,6 +252,7 @@ const EVERY: &[Question] = &[
     Q::Directory,
     Q::Replace,
     Q::Roles,
+    Q::Table,
     Q::Esp,
     Q::Home,
     Q::FileSystem,
@@ -551,4 +559,76 @@ fn names_are_completed() {
         Some("Europe/Prague")
     );
     assert_eq!(full.page(), Page::Overview);
+}
+
+#[test]
+fn a_table_is_edited_with_keys_and_with_commands() {
+    let (_folder, medium) = medium();
+    let mut machine = machine();
+    let disk = &mut machine.disks[0];
+    for (number, start, size) in [(1, 1u64, 512u64), (2, 513, 4096)] {
+        disk.partitions.push(crate::probe::Partition {
+            name: format!("sda{number}"),
+            number,
+            start: start << 20,
+            size: size << 20,
+            label: Some(format!("part {number}")),
+            used: Vec::new(),
+        });
+    }
+    let mut full = Full::new(Session::new(&medium, &machine, AnswersFile::default()));
+    press(&mut full, &[Key::Enter]);
+    press(&mut full, &[Key::Char('5'), Key::Enter]);
+    assert_eq!(full.session.at, Some(Question::Table));
+    // No root yet: one is told, and stays.
+    press(&mut full, &[Key::Enter]);
+    assert!(drawn(&full, (80, 24), SERIAL).contains("becomes the root"));
+    // The first is used as EFI system partition: root, boot, home, then esp.
+    press(&mut full, &[Key::Char(' '); 4]);
+    press(&mut full, &[Key::Down, Key::Char('d'), Key::Char('n')]);
+    typed(&mut full, "root 3 GiB");
+    press(&mut full, &[Key::Char(':')]);
+    typed(&mut full, "new attic 1 GiB");
+    assert!(drawn(&full, (80, 24), SERIAL).contains("`attic` is none of"));
+    press(&mut full, &[Key::Control('u')]);
+    typed(&mut full, "new home rest");
+    let text = drawn(&full, (80, 24), SERIAL);
+    for part in [
+        "FORMATTED as esp",
+        "DELETED",
+        "new      3 GiB  root",
+        "the rest  home",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    press(&mut full, &[Key::Enter]);
+    assert_eq!(full.session.at, Some(Question::Esp));
+    let mut file = full.session.file.clone();
+    file.root.password_hash = Some("$6$a$b".into());
+    let text = file.text().unwrap();
+    assert_eq!(AnswersFile::parse(&text, "saved").unwrap(), file, "{text}");
+    let answers = file.resolve(Secrets::Look).unwrap();
+    assert!(
+        matches!(answers.disk.layout, crate::answers::Layout::Table(ref edited) if edited.used.len() == 3)
+    );
+    // Line by line the same.
+    let mut session = Session::new(&medium, &machine, AnswersFile::default());
+    let mut script = Script {
+        lines: vec![
+            "1",
+            "table",
+            "delete 2",
+            "use 1 esp",
+            "new root 3 GiB",
+            "new home",
+            "",
+            "<",
+            "!s",
+        ],
+        shown: Vec::new(),
+    };
+    assert_eq!(session.run(&mut script).unwrap(), End::Save);
+    assert_eq!(session.file.disk.delete, [2]);
+    assert_eq!(session.at, Some(Question::Table), "{:?}", session.at);
+    assert!(script.shown[3].contains("DELETED"), "{}", script.shown[3]);
 }

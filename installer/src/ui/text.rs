@@ -125,7 +125,7 @@ pub fn render(
     }
     lines.extend(foot);
     let prompt = match (screen.kind, screen.current.as_str()) {
-        (_, "") => "> ".to_owned(),
+        (_, "") | (Kind::Table, _) => "> ".to_owned(),
         (Kind::Choice, current) => {
             let number = screen.choices.iter().position(|choice| choice.value == current);
             number.map_or_else(

@@ -1,12 +1,13 @@
-//! `/boot` on a file system of its own.
+//! Directories on file systems of their own.
 
 use std::collections::HashMap;
 
 use lycia_tree::{Follow, Kind, Metadata, Timestamp, Tree, TreeError};
 
-/// Takes what is below `/boot` out of the root as a tree of its own; the directory stays as the place where that is mounted.
-pub(super) fn split(tree: &mut Tree, time: Timestamp) -> Result<Tree, TreeError> {
-    let id = tree.make_directories(b"boot", Metadata::new(0o755, time))?;
+/// Takes what is below a directory out of the root as a tree of its own; the directory stays as the place where that is mounted.
+pub(super) fn split(tree: &mut Tree, directory: &str, time: Timestamp) -> Result<Tree, TreeError> {
+    let directory = directory.as_bytes();
+    let id = tree.make_directories(directory, Metadata::new(0o755, time))?;
     let mut out = Tree::new(tree.inode(id).metadata.clone());
     let mut copied = HashMap::new();
     for entry in tree.walk_from(b"", id).filter(|entry| !entry.path.is_empty()) {
@@ -35,8 +36,8 @@ pub(super) fn split(tree: &mut Tree, time: Timestamp) -> Result<Tree, TreeError>
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {
-        tree.remove_all(&[b"boot/".as_slice(), &name].concat())?;
+        tree.remove_all(&[directory, b"/", &name].concat())?;
     }
-    debug_assert!(tree.find(b"boot", Follow::Parents)?.is_some());
+    debug_assert!(tree.find(directory, Follow::Parents)?.is_some());
     Ok(out)
 }
