@@ -191,7 +191,10 @@ serial = \"ttyS0,115200\""
         &guest,
         "stat -c '%a %U %n' /etc/shadow /root /tmp; readlink /bin; stat -c %h /usr/bin/busybox",
     );
-    assert!(facts.contains("root /etc/shadow") && facts.contains("1777 root /tmp"), "{facts}");
+    assert!(
+        facts.contains("root /etc/shadow") && facts.contains("1777 root /tmp"),
+        "{facts}"
+    );
     assert_eq!(ask(&guest, "cat /proc/swaps").lines().count(), 2);
     let world = ask(&guest, "cat /etc/apk/world");
     assert!(world.contains("progs"), "{world}");

@@ -213,7 +213,17 @@ impl FileSystem {
             Kind::Xfs => (
                 "mkfs.xfs",
                 vec![
-                    "-f", "-K", "-q", "-L", label, "-s", &size, "-m", &meta, "-i", "sparse=1,nrext64=0",
+                    "-f",
+                    "-K",
+                    "-q",
+                    "-L",
+                    label,
+                    "-s",
+                    &size,
+                    "-m",
+                    &meta,
+                    "-i",
+                    "sparse=1,nrext64=0",
                 ],
             ),
             Kind::Btrfs => (
@@ -222,10 +232,7 @@ impl FileSystem {
                     "-f", "-K", "-q", "-L", label, "-U", uuid, "-s", "4096", "-d", "single", "-m", "dup",
                 ],
             ),
-            Kind::F2fs => (
-                "mkfs.f2fs",
-                vec!["-f", "-q", "-t", "0", "-l", label, "-U", uuid],
-            ),
+            Kind::F2fs => ("mkfs.f2fs", vec!["-f", "-q", "-t", "0", "-l", label, "-U", uuid]),
         };
         let mut arguments: Vec<String> = words.into_iter().map(str::to_owned).collect();
         arguments.push(node.to_owned());

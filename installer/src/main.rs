@@ -2,6 +2,7 @@
 
 mod ask;
 mod cli;
+mod directory;
 mod repair;
 mod unattended;
 mod verbs;

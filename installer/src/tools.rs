@@ -219,12 +219,7 @@ impl Tools for Running {
         Ok(node)
     }
 
-    fn run(
-        &mut self,
-        _: &mut dyn BlockDevice,
-        program: &str,
-        arguments: &[String],
-    ) -> Result<(), ToolError> {
+    fn run(&mut self, _: &mut dyn BlockDevice, program: &str, arguments: &[String]) -> Result<(), ToolError> {
         let mut command = program.to_owned();
         for word in arguments {
             command.push(' ');
@@ -262,8 +257,8 @@ impl Tools for Running {
             .prefix("lycia-root-")
             .tempdir_in("/run")
             .map_err(failed("making a folder in", "/run".to_owned()))?;
-        let text =
-            std::ffi::CString::new(data).map_err(|error| failed("mounting", node.to_owned())(error.into()))?;
+        let text = std::ffi::CString::new(data)
+            .map_err(|error| failed("mounting", node.to_owned())(error.into()))?;
         let name = kind.name();
         let mount = || rustix::mount::mount(node, folder.path(), name, MountFlags::NOATIME, text.as_c_str());
         let first = match mount() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lycia_installer::allocator;
 use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
-use lycia_installer::answers::{FILE_MAX, Layout, Problems, Secrets};
+use lycia_installer::answers::{FILE_MAX, Problems, Secrets};
 use lycia_installer::apply::{self, ApplyError};
 use lycia_installer::device::Disk;
 use lycia_installer::engine::{self, Consent, EngineError, Event};
@@ -182,6 +182,14 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
         return Ok(if json { plan.json()? + "\n" } else { plan.text() });
     }
     let answers = answers_of(what, &machine)?;
+    if crate::directory::asked(&answers.0) {
+        let prepared = crate::directory::prepared(what, &machine, &answers)?;
+        return Ok(if json {
+            prepared.json()? + "\n"
+        } else {
+            prepared.text()
+        });
+    }
     let prepared = prepared(what, &machine, &answers, Secrets::Read, None)?;
     Ok(if json {
         prepared.plan.json()? + "\n"
@@ -201,12 +209,6 @@ fn prepared(
         file: path.clone(),
         problems,
     })?;
-    if let Layout::Directory(_) = answers.disk.layout {
-        return Err(EngineError::Unsupported(
-            "the layout `directory` is not written yet: use another one".to_owned(),
-        )
-        .into());
-    }
     let medium = Medium::open(&what.medium).map_err(EngineError::Medium)?;
     let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_read(disk, &what.views)?;
@@ -217,7 +219,7 @@ fn prepared(
 }
 
 /// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
-struct Reporter {
+pub(crate) struct Reporter {
     terminal: bool,
     stage: String,
     began: Instant,
@@ -225,7 +227,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn new() -> Reporter {
+    pub(crate) fn new() -> Reporter {
         let now = Instant::now();
         Reporter {
             terminal: std::io::stderr().is_terminal(),
@@ -269,7 +271,7 @@ impl Reporter {
         eprint!("\r{line:<79}");
     }
 
-    fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         match event {
             Event::Package(done, total, name) => {
                 self.show("unpacking packages", done as u64, total as u64, &name)
@@ -281,7 +283,7 @@ impl Reporter {
         }
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.terminal && !self.stage.is_empty() {
             eprintln!();
         }
@@ -308,6 +310,15 @@ pub(crate) fn install(
     let machine = probe(&views(&what.views))?;
     let answers = answers_of(what, &machine)?;
     let file = &answers.0;
+    if crate::directory::asked(file) {
+        if resume {
+            return Err(Failure::Refused(
+                "an installation into a directory has no journal: remove what it wrote, and `install` again"
+                    .to_owned(),
+            ));
+        }
+        return crate::directory::install(what, &machine, &answers, confirm, dry_run);
+    }
     let journal = {
         let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
         engine::interrupted(&mut open_read(disk, &what.views)?)?
@@ -440,7 +451,7 @@ pub(crate) fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
     Ok(rescue::systems(&machine, Path::new("/dev")))
 }
 
-fn print_text(text: &str) -> Result<(), Failure> {
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

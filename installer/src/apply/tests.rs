@@ -3,10 +3,10 @@
 use super::*;
 use crate::answers::{self, Layout};
 use crate::device::fake::{Fake, Fault};
-use crate::tools::fake::FakeTools;
 use crate::found::look;
 use crate::plan::layout::lay_out;
 use crate::plan::tests::{BOTH, disk, wanted, with_esp, with_partitions};
+use crate::tools::fake::FakeTools;
 use lycia_media::partition::gpt;
 use lycia_tree::{Metadata, Tree};
 
@@ -302,10 +302,7 @@ fn cases() -> Vec<(&'static str, Case)> {
                 ),
             ),
         ),
-        (
-            "btrfs",
-            case(gpt(), &of(Kind::Btrfs, small(Layout::Alongside))),
-        ),
+        ("btrfs", case(gpt(), &of(Kind::Btrfs, small(Layout::Alongside)))),
         (
             "f2fs",
             case(
@@ -451,7 +448,11 @@ fn a_program_that_fails_is_named_and_tried_again() {
                 "{place}: {error}"
             );
             // Whatever failed, the range is given back.
-            assert_eq!(stopped.tools.calls.last().map(String::as_str), Some("release"), "{place}");
+            assert_eq!(
+                stopped.tools.calls.last().map(String::as_str),
+                Some("release"),
+                "{place}"
+            );
             let journal = Journal::find(&mut stopped.fake).unwrap().expect(&place);
             assert_eq!(journal.state(), State::Applying, "{place}");
             let ranges = stopped.untouchable();

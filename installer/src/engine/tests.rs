@@ -723,7 +723,10 @@ fn a_root_of_btrfs_is_planned_with_its_subvolumes_and_programs() {
         "mount      root  /var/log  btrfs  rw,relatime,compress=zstd:3,subvol=/@log",
         "runs       mkfs.btrfs -f -K -q -L root -U UUID -s 4096 -d single -m dup ROOT",
     ] {
-        assert!(shown.lines().any(|shown| shown.ends_with(line)), "{line}\n{shown}");
+        assert!(
+            shown.lines().any(|shown| shown.ends_with(line)),
+            "{line}\n{shown}"
+        );
     }
     assert!(prepared.world.iter().any(|word| word == "btrfs-progs"));
     // The hash covers every one of these.
@@ -746,7 +749,10 @@ fn a_root_of_btrfs_is_planned_with_its_subvolumes_and_programs() {
 fn a_file_system_that_cannot_be_is_refused_before_there_is_a_plan() {
     for (name, expected) in [
         ("xfs", "the medium has no file system `xfs`"),
-        ("f2fs", "the kernel `kernel` cannot mount a root of f2fs; no kernel of this medium can"),
+        (
+            "f2fs",
+            "the kernel `kernel` cannot mount a root of f2fs; no kernel of this medium can",
+        ),
     ] {
         let mut run = with_root(&format!("filesystem = \"{name}\""));
         run.file.disk.swap_file_size = None;
@@ -766,9 +772,19 @@ fn a_system_without_the_programs_writes_nothing() {
     let nowhere = tempfile::tempdir().unwrap();
     let mut tools = Running::at(nowhere.path());
     let error = prepared
-        .execute(&run.file, &mut device, &mut tools, scratch.path(), None, &mut |_| ())
+        .execute(
+            &run.file,
+            &mut device,
+            &mut tools,
+            scratch.path(),
+            None,
+            &mut |_| (),
+        )
         .unwrap_err();
-    assert!(error.to_string().contains("this system has no mkfs.btrfs"), "{error}");
+    assert!(
+        error.to_string().contains("this system has no mkfs.btrfs"),
+        "{error}"
+    );
     assert_eq!(
         std::fs::metadata(run.image.path())
             .map(|data| std::os::unix::fs::MetadataExt::blocks(&data))

@@ -164,10 +164,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
             table(&[("@", "/"), ("x", "/home/../etc")]),
             "no directory to mount on",
         ),
-        (
-            table(&[("@", "/"), ("x", "/a b")]),
-            "no directory to mount on",
-        ),
+        (table(&[("@", "/"), ("x", "/a b")]), "no directory to mount on"),
         (table(&[("@", "/"), ("a/b", "/home")]), "no name of a subvolume"),
         (table(&[("@", "/"), ("a,b", "/home")]), "no name of a subvolume"),
     ] {

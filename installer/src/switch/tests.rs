@@ -32,6 +32,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         swap_file: crate::apply::Identity::new([0; 16]).swap_file(),
         home: None,
         bios_boot: None,
+        prepared: Vec::new(),
     };
     let parts = Parts {
         install: &medium.install,

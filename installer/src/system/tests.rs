@@ -35,6 +35,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
         swap_file: Identity::new([0; 16]).swap_file(),
         home: None,
         bios_boot: Some(1 << 20),
+        prepared: Vec::new(),
     };
     assemble(
         unpacked,
@@ -88,11 +89,19 @@ fn a_root_of_btrfs_is_mounted_and_read_by_its_subvolume() {
     assert!(early.contains("set prefix=($root)/@/boot/grub"), "{early}");
     // The core image for BIOS has the module, which makes it larger; ext4's is what it was.
     let (with, without) = (system.core.unwrap(), plain.core.unwrap());
-    assert!(with.len() > without.len() + 10_000, "{} {}", with.len(), without.len());
+    assert!(
+        with.len() > without.len() + 10_000,
+        "{} {}",
+        with.len(),
+        without.len()
+    );
     // GRUB reads /boot apart instead, and needs no module for the root.
     let apart = made(&fixture, lines, Some("b")).unwrap();
     let menu = text(apart.boot.as_ref().unwrap(), "grub/grub.cfg");
-    assert!(menu.contains(&format!("--set=root b\n    linux /vmlinuz-{KERNEL} root=UUID=r")), "{menu}");
+    assert!(
+        menu.contains(&format!("--set=root b\n    linux /vmlinuz-{KERNEL} root=UUID=r")),
+        "{menu}"
+    );
     assert!(apart.core.unwrap().len() < with.len());
 }
 

@@ -80,7 +80,10 @@ impl Tools for FakeTools {
         program: &str,
         arguments: &[String],
     ) -> Result<(), ToolError> {
-        let top = self.mounted.as_ref().map(|folder| folder.path().display().to_string());
+        let top = self
+            .mounted
+            .as_ref()
+            .map(|folder| folder.path().display().to_string());
         let shown: Vec<String> = arguments
             .iter()
             .map(|word| match &top {
@@ -90,7 +93,9 @@ impl Tools for FakeTools {
             .collect();
         self.call(format!("{program} {}", shown.join(" ")))?;
         if program == "btrfs" {
-            let [verb, create, directory] = arguments else { panic!() };
+            let [verb, create, directory] = arguments else {
+                panic!()
+            };
             assert_eq!((verb.as_str(), create.as_str()), ("subvolume", "create"));
             fs::create_dir(directory).unwrap();
             return Ok(());

@@ -69,6 +69,7 @@ fn places(folder: &Path) -> Vec<Place> {
             Place {
                 mount_point: mount_point.to_owned(),
                 directory,
+                kept: false,
             }
         })
         .to_vec()
@@ -145,13 +146,9 @@ fn everything_is_as_the_tree_has_it() {
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     assert_eq!(inode(root.join("usr/bin/doas")), inode(root.join("usr/bin/sudo")));
     // What would be a link across file systems is a file of its own.
-    assert_ne!(
-        inode(root.join("usr/bin/doas")),
-        inode(home.join("tester/doas"))
-    );
+    assert_ne!(inode(root.join("usr/bin/doas")), inode(home.join("tester/doas")));
     let mut value = [0; 16];
-    let length =
-        rustix::fs::lgetxattr(home.join("tester/.profile"), "user.lycia", &mut value[..]).unwrap();
+    let length = rustix::fs::lgetxattr(home.join("tester/.profile"), "user.lycia", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"value");
 }
 
@@ -160,11 +157,7 @@ fn a_reserved_file_has_its_size_and_all_its_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let mut tree = Tree::new(metadata(0o755));
     let id = tree
-        .insert(
-            b"swapfile",
-            metadata(0o600),
-            Node::Regular(vec![7; 4096].into()),
-        )
+        .insert(b"swapfile", metadata(0o600), Node::Regular(vec![7; 4096].into()))
         .unwrap();
     let places = places(folder.path());
     let reserved = Reserved {
@@ -198,4 +191,29 @@ fn a_place_is_a_whole_directory() {
     assert_eq!(inside(b"/home", b"/home"), Some(&b""[..]));
     assert_eq!(inside(b"/homes", b"/home"), None);
     assert_eq!(inside(b"/x", b"/"), Some(&b"/x"[..]));
+}
+
+#[test]
+fn what_is_kept_is_left_alone_and_what_leads_there_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    // As if something were mounted on /home/tester of the root.
+    let (root, kept) = (folder.path().join("root"), folder.path().join("root/home/tester"));
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join("precious"), "mine").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o711)).unwrap();
+    let place = |mount_point: &str, directory: &Path, kept| Place {
+        mount_point: mount_point.to_owned(),
+        directory: directory.to_owned(),
+        kept,
+    };
+    let places = [place("/", &root, false), place("/home/tester", &kept, true)];
+    unfold(&tree(), &places, None, &mut |_, _| ()).unwrap();
+    let names: Vec<String> = fs::read_dir(&kept)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["precious"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&kept), mode(&root.join("home"))), (0o711, 0o750));
+    assert!(root.join("usr/bin/doas").exists());
 }
