@@ -48,6 +48,8 @@ pub const TEST: &[Need] = &[
     need("mkfs.xfs", "xfsprogs", "making file systems to be read"),
     need("mkfs.btrfs", "btrfs-progs", "making file systems to be read"),
     need("mkfs.f2fs", "f2fs-tools", "making file systems to be read"),
+    need("xfs_repair", "xfsprogs", "checking XFS"),
+    need("btrfs", "btrfs-progs", "checking Btrfs"),
     need("mkfs.ntfs", "ntfs-3g", "making file systems to be read"),
     need("qemu-system-aarch64", "qemu-system-arm", "booting test guests"),
     need(

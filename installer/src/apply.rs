@@ -524,12 +524,14 @@ impl Runner<'_, '_> {
             places.push(Place {
                 mount_point: subvolume.mount_point.clone(),
                 directory,
+                kept: false,
             });
         }
         if places.is_empty() {
             places.push(Place {
                 mount_point: "/".to_owned(),
                 directory: top,
+                kept: false,
             });
         }
         let reserved = self.contents.swap_file.map(|(id, size)| Reserved {

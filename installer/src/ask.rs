@@ -12,12 +12,14 @@ use lycia_installer::apply::ApplyError;
 use lycia_installer::encryption::Passphrase;
 use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
+use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
 use lycia_installer::ui::full::{Action, Full, Leave};
 use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
 use zeroize::Zeroizing;
 
 use crate::cli::{ViewArgs, WhatArgs};
+use crate::directory;
 use crate::full_screen::FullScreen;
 use crate::verbs::{Failure, carry_out, install, interrupted, prepared, read_answers, views};
 
@@ -281,7 +283,7 @@ fn on_the_screen(
                 screen.draw(&full)?;
                 match plan(&full.session.file, machine, what, save) {
                     Ok(made) => {
-                        full.planned(&made.plan.text(), made.plan.short_name(), made.wants_passphrase());
+                        full.planned(&made.text(), &made.name(), made.wants_passphrase());
                         ready = Some(made);
                     }
                     Err(error) => full.refused(&error.to_string()),
@@ -305,33 +307,65 @@ fn on_the_screen(
     }
 }
 
+/// A plan that can be carried out.
+enum Ready {
+    Disk(Box<Prepared>),
+    Directory(Box<mounted::Prepared>),
+}
+
+impl Ready {
+    fn text(&self) -> String {
+        match self {
+            Ready::Disk(prepared) => prepared.plan.text(),
+            Ready::Directory(prepared) => prepared.text(),
+        }
+    }
+
+    /// What is typed to agree.
+    fn name(&self) -> String {
+        match self {
+            Ready::Disk(prepared) => prepared.plan.short_name().to_owned(),
+            Ready::Directory(prepared) => prepared.ground.directory.display().to_string(),
+        }
+    }
+
+    fn wants_passphrase(&self) -> bool {
+        matches!(self, Ready::Disk(prepared) if prepared.wants_passphrase())
+    }
+}
+
 /// Saves the answers and makes the plan.
-fn plan(file: &AnswersFile, machine: &Machine, what: &WhatArgs, save: &Path) -> Result<Prepared, Failure> {
+fn plan(file: &AnswersFile, machine: &Machine, what: &WhatArgs, save: &Path) -> Result<Ready, Failure> {
     save_to(file, save)?;
+    let answers = (file.clone(), save.to_owned());
+    if directory::asked(file) {
+        let prepared = directory::prepared(what, machine, &answers)?;
+        return Ok(Ready::Directory(Box::new(prepared)));
+    }
     if interrupted(machine, file, &what.views)?.is_some() {
         return Err(EngineError::Apply(ApplyError::Interrupted).into());
     }
-    prepared(
-        what,
-        machine,
-        &(file.clone(), save.to_owned()),
-        Secrets::Read,
-        None,
-    )
+    let prepared = prepared(what, machine, &answers, Secrets::Read, None)?;
+    Ok(Ready::Disk(Box::new(prepared)))
 }
 
 fn installed(
     screen: &mut FullScreen,
     full: &mut Full,
-    prepared: &mut Prepared,
+    ready: &mut Ready,
     machine: &Machine,
     what: &WhatArgs,
 ) -> Result<Vec<String>, Failure> {
-    prepared.confirm(&Consent {
+    let consent = Consent {
         hash: None,
-        typed: Some(prepared.plan.short_name().to_owned()),
-    })?;
-    if let Some(typed) = full.passphrase.take() {
+        // The screen has let nobody by who typed anything else.
+        typed: Some(ready.name()),
+    };
+    match ready {
+        Ready::Disk(prepared) => prepared.confirm(&consent)?,
+        Ready::Directory(prepared) => prepared.confirm(&consent)?,
+    }
+    if let (Ready::Disk(prepared), Some(typed)) = (&mut *ready, full.passphrase.take()) {
         let passphrase = Passphrase::new(typed.as_bytes().to_vec().into()).map_err(Failure::Refused)?;
         prepared.set_passphrase(passphrase);
     }
@@ -339,7 +373,7 @@ fn installed(
     let stop = std::sync::Arc::clone(&screen.stop);
     let mut drawn = Instant::now();
     let mut broken = None;
-    let result = carry_out(what, machine, prepared, &file, None, &stop, &mut |event| {
+    let mut heard = |event| {
         let fresh = full.progress.event(event);
         if !fresh && drawn.elapsed() < Duration::from_millis(200) {
             return;
@@ -357,7 +391,11 @@ fn installed(
         if let Err(error) = asked {
             broken = Some(error);
         }
-    });
+    };
+    let result = match ready {
+        Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stop, &mut heard),
+        Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, &mut heard),
+    };
     stop.store(false, Ordering::SeqCst);
     let mut warnings = result?;
     if let Some(error) = broken {

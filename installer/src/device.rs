@@ -87,6 +87,14 @@ impl Disk {
         Disk::of(file, sector)
     }
 
+    /// Opens for writing a disk whose partitions may be mounted: for what lies outside of them.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_beside(path: &Path, sector: u32) -> io::Result<Disk> {
+        Disk::of(File::options().read(true).write(true).open(path)?, sector)
+    }
+
     fn of(file: File, sector: u32) -> io::Result<Disk> {
         let size = (&file).seek(SeekFrom::End(0))?;
         Ok(Disk { file, size, sector })

@@ -192,37 +192,8 @@ fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn describe(
-    prepared_world: &[String],
-    chosen: &[Chosen],
-    repositories: &Repositories,
-    medium: &Medium,
-    answers: &Answers,
-    consoles: &[String],
-    plan: &Plan,
-    uefi: bool,
-) -> Result<PlannedSystem, MediumError> {
-    let login = |name: &str, groups: Vec<String>, shell: &str, login: &crate::answers::Login| PlannedUser {
-        name: name.to_owned(),
-        groups,
-        shell: shell.to_owned(),
-        password: login.password.is_some(),
-        ssh_keys: login.ssh_keys.len(),
-    };
-    let mut users = vec![login("root", Vec::new(), "/bin/sh", &answers.root)];
-    for user in &answers.users {
-        let mut groups = user.groups.clone();
-        if user.admin {
-            groups.push("wheel".to_owned());
-        }
-        users.push(login(
-            &user.name,
-            groups,
-            user.shell.as_deref().unwrap_or("/bin/sh"),
-            &user.login,
-        ));
-    }
+/// Mounts and boot entries of a plan for a disk.
+fn of_disk(plan: &Plan, medium: &Medium, answers: &Answers, uefi: bool) -> Described {
     let encrypted = plan.region(Action::LuksHeader).is_some();
     let root = if encrypted {
         "root (LUKS2, aes-xts-plain64)"
@@ -289,13 +260,71 @@ fn describe(
     if plan.region(Action::Swap).is_some() {
         mounts.push("swap".to_owned());
     }
+    mounts.extend(swap_lines(answers));
+    Described {
+        mounts,
+        commands: commands.into_iter().collect(),
+        boot,
+        encrypted,
+    }
+}
+
+/// Swap that needs no partition.
+pub(crate) fn swap_lines(answers: &Answers) -> Vec<String> {
+    let mut lines = Vec::new();
     if let Some(size) = answers.disk.swap_file {
-        mounts.push(format!("/{}  swap  {}", crate::swap::FILE, show::size(size)));
+        lines.push(format!("/{}  swap  {}", crate::swap::FILE, show::size(size)));
     }
     if let Some(size) = answers.disk.zram {
-        mounts.push(format!(
+        lines.push(format!(
             "/dev/zram0  swap  {} in memory, compressed",
             show::size(size)
+        ));
+    }
+    lines
+}
+
+/// What only the layout knows of a system that is planned.
+pub(crate) struct Described {
+    pub mounts: Vec<String>,
+    pub commands: Vec<String>,
+    pub boot: Vec<String>,
+    pub encrypted: bool,
+}
+
+pub(crate) fn describe(
+    prepared_world: &[String],
+    chosen: &[Chosen],
+    repositories: &Repositories,
+    medium: &Medium,
+    answers: &Answers,
+    consoles: &[String],
+    described: Described,
+) -> Result<PlannedSystem, MediumError> {
+    let Described {
+        mounts,
+        commands,
+        boot,
+        encrypted,
+    } = described;
+    let login = |name: &str, groups: Vec<String>, shell: &str, login: &crate::answers::Login| PlannedUser {
+        name: name.to_owned(),
+        groups,
+        shell: shell.to_owned(),
+        password: login.password.is_some(),
+        ssh_keys: login.ssh_keys.len(),
+    };
+    let mut users = vec![login("root", Vec::new(), "/bin/sh", &answers.root)];
+    for user in &answers.users {
+        let mut groups = user.groups.clone();
+        if user.admin {
+            groups.push("wheel".to_owned());
+        }
+        users.push(login(
+            &user.name,
+            groups,
+            user.shell.as_deref().unwrap_or("/bin/sh"),
+            &user.login,
         ));
     }
     let mut packages: Vec<String> = chosen
@@ -370,7 +399,7 @@ fn describe(
             .cloned()
             .collect(),
         mounts,
-        commands: commands.into_iter().collect(),
+        commands,
         boot,
         arguments: arguments.join(" "),
         files: files.into_iter().map(str::to_owned).collect(),
@@ -490,8 +519,12 @@ pub fn prepare(
         medium,
         answers,
         &consoles,
-        &plan,
-        matches!(machine.firmware, Firmware::Uefi { .. }),
+        of_disk(
+            &plan,
+            medium,
+            answers,
+            matches!(machine.firmware, Firmware::Uefi { .. }),
+        ),
     )?;
     // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
     let needed = system.installed_size / 4 * 5
@@ -749,12 +782,17 @@ impl Prepared {
         if self.plan.region(Action::Fat32).is_none() && self.plan.region(Action::FatInsert).is_none() {
             return Ok(None);
         }
-        let Some((_, path)) = efi_image_path(&self.medium) else {
-            return Ok(None);
-        };
-        let image = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
-        Ok(Some(image))
+        efi_image(&self.medium)
     }
+}
+
+/// The medium's image of GRUB for UEFI, if it has one.
+pub(crate) fn efi_image(medium: &Medium) -> Result<Option<Vec<u8>>, EngineError> {
+    let Some((_, path)) = efi_image_path(medium) else {
+        return Ok(None);
+    };
+    let image = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
+    Ok(Some(image))
 }
 
 /// What erasing a disk would write where, for both kinds of firmware, before anything else is decided.
@@ -779,6 +817,8 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         swap_file: None,
         zram: None,
         file_system: FileSystem::default(),
+        keep: Vec::new(),
+        swap_partitions: Vec::new(),
     };
     Ok(lay_out(
         disk,

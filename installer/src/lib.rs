@@ -6,6 +6,7 @@
 //! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
 //! * [`plan`] computes what is written where, down to the byte; [`engine`] joins all of these.
 //! * [`file_system`] says what the file systems of a root need, [`tools`] makes those that this program does not write, [`unfold`] fills them.
+//! * [`mounted`] installs into a directory in which file systems are mounted.
 //! * [`apply`] writes a plan to a [`device`], [`journal`] makes that resumable and undoable.
 //! * [`ui`] asks for answers on a terminal; [`advice`] says what a choice of packages comes to, [`stop`] lets people stop.
 //! * [`rescue`] finds installed systems, mounts and checks them.
@@ -30,6 +31,7 @@ pub mod found;
 pub mod journal;
 pub mod kernel;
 pub mod medium;
+pub mod mounted;
 pub mod nvram;
 pub mod obtain;
 pub mod plan;

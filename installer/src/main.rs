@@ -2,6 +2,7 @@
 
 mod ask;
 mod cli;
+mod directory;
 mod full_screen;
 mod repair;
 mod unattended;

@@ -93,6 +93,32 @@ pub struct Places {
     pub new_home: Option<String>,
     /// First byte of the BIOS boot partition.
     pub bios_boot: Option<u64>,
+    /// What is mounted beside the root and the EFI system partition where somebody has prepared the file systems.
+    pub prepared: Vec<PreparedMount>,
+}
+
+/// A line of fstab for a file system that somebody has prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedMount {
+    /// UUID.
+    pub uuid: String,
+    /// The directory; `none` for swap.
+    pub mount_point: String,
+    /// Type.
+    pub kind: String,
+    /// Options.
+    pub options: String,
+    /// Pass of checks at a start.
+    pub pass: u8,
+    /// Whether nothing of it was touched.
+    pub kept: bool,
+}
+
+impl Places {
+    /// What is prepared for a directory.
+    pub(crate) fn prepared_at(&self, mount_point: &str) -> Option<&PreparedMount> {
+        self.prepared.iter().find(|one| one.mount_point == mount_point)
+    }
 }
 
 impl Places {
@@ -126,6 +152,7 @@ impl Places {
             home,
             new_home: plan.region(Action::HomeExt4).map(|_| identity.home().to_string()),
             bios_boot: plan.region(Action::BootLoader).map(|region| region.span.start),
+            prepared: Vec::new(),
         }
     }
 }
@@ -416,7 +443,13 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     let root_folder = file_system.grub_folder();
     let early = menu::early_in(root_uuid, &root_folder, boot_uuid);
     // GRUB reads ext4 always; the root only where `/boot` is in it.
-    let module = file_system.grub_module().filter(|_| boot_uuid.is_none());
+    let module = match (boot_uuid, parts.places.prepared_at("/boot")) {
+        (None, _) => file_system.grub_module(),
+        (Some(_), Some(apart)) => Kind::named(&apart.kind)
+            .filter(|kind| *kind != Kind::Ext4)
+            .map(Kind::name),
+        (Some(_), None) => None,
+    };
     let text = menu::text(&menu::Installed {
         title: &parts.install.name,
         root_uuid,

@@ -18,8 +18,10 @@ const MIB: u64 = 1 << 20;
 pub struct Place {
     /// The directory of the tree: `/`, or `/home` with everything below.
     pub mount_point: String,
-    /// The directory that becomes it. It must be there and empty.
+    /// The directory that becomes it. It must be there and empty, but for what others are mounted on.
     pub directory: PathBuf,
+    /// Whether nothing of it is touched, and what the tree has there is left out.
+    pub kept: bool,
 }
 
 /// A file that is longer than its content, in blocks that are all its own: a swap file.
@@ -117,7 +119,7 @@ pub fn unfold(
             set_times(&directory, metadata.mtime, &path)?;
         }
     }
-    for place in places {
+    for place in places.iter().filter(|place| !place.kept) {
         let synced = File::open(&place.directory).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
         synced.map_err(failed("writing out", place.mount_point.as_bytes()))?;
     }
@@ -138,11 +140,11 @@ impl Writer<'_> {
         Some((number, directory.join(OsStr::from_bytes(rest))))
     }
 
-    /// Makes a directory; where another place begins, both the directory to mount on and the one that is mounted.
+    /// Makes a directory; where another place begins, both the directory to mount on and the one that is mounted. Those that get a mode and times.
     fn directory(&self, entry: &Entry<'_>) -> Result<Vec<PathBuf>, UnfoldError> {
         let mut made = Vec::new();
         for place in self.places {
-            if place.mount_point.as_bytes() == entry.path.as_slice() {
+            if place.mount_point.as_bytes() == entry.path.as_slice() && !place.kept {
                 made.push(place.directory.clone());
             }
         }
@@ -153,18 +155,38 @@ impl Writer<'_> {
             } else {
                 &entry.path[..parent]
             };
-            if let Some((_, folder)) = self.place(parent) {
+            if let Some((number, folder)) = self.place(parent)
+                && !self.places[number].kept
+            {
                 let path = folder.join(OsStr::from_bytes(entry.name()));
-                rustix::fs::mkdirat(CWD, &path, Mode::RWXU)
-                    .map_err(failed("making the directory", &entry.path))?;
-                made.push(path);
+                let mounted = self.places.iter().any(|place| place.directory == path);
+                match rustix::fs::mkdirat(CWD, &path, Mode::RWXU) {
+                    // It is what the other place is mounted on, and hidden by that.
+                    Err(rustix::io::Errno::EXIST) if mounted => {}
+                    Err(rustix::io::Errno::EXIST) if self.leads_to_a_place(&entry.path) => made.push(path),
+                    result => {
+                        result.map_err(failed("making the directory", &entry.path))?;
+                        made.push(path);
+                    }
+                }
             }
         }
         Ok(made)
     }
 
+    /// Whether something is mounted below a directory, which is therefore there already.
+    fn leads_to_a_place(&self, path: &[u8]) -> bool {
+        self.places.iter().any(|place| {
+            let rest = place.mount_point.as_bytes().strip_prefix(path);
+            rest.is_some_and(|rest| rest.starts_with(b"/"))
+        })
+    }
+
     fn node(&mut self, entry: &Entry<'_>, node: &Node) -> Result<(), UnfoldError> {
-        let Some((number, path)) = self.place(&entry.path) else {
+        let Some((number, path)) = self
+            .place(&entry.path)
+            .filter(|(number, _)| !self.places[*number].kept)
+        else {
             return Ok(());
         };
         let metadata = &entry.inode.metadata;

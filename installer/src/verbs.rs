@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lycia_installer::allocator;
 use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
-use lycia_installer::answers::{FILE_MAX, Layout, Problems, Secrets};
+use lycia_installer::answers::{FILE_MAX, Problems, Secrets};
 use lycia_installer::apply::{self, ApplyError};
 use lycia_installer::device::Disk;
 use lycia_installer::engine::{self, Consent, EngineError, Event};
@@ -184,6 +184,14 @@ fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
         return Ok(if json { plan.json()? + "\n" } else { plan.text() });
     }
     let answers = answers_of(what, &machine)?;
+    if crate::directory::asked(&answers.0) {
+        let prepared = crate::directory::prepared(what, &machine, &answers)?;
+        return Ok(if json {
+            prepared.json()? + "\n"
+        } else {
+            prepared.text()
+        });
+    }
     let prepared = prepared(what, &machine, &answers, Secrets::Read, None)?;
     Ok(if json {
         prepared.plan.json()? + "\n"
@@ -203,12 +211,6 @@ pub(crate) fn prepared(
         file: path.clone(),
         problems,
     })?;
-    if let Layout::Directory(_) = answers.disk.layout {
-        return Err(EngineError::Unsupported(
-            "the layout `directory` is not written yet: use another one".to_owned(),
-        )
-        .into());
-    }
     let medium = Medium::open(&what.medium).map_err(EngineError::Medium)?;
     let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_read(disk, &what.views)?;
@@ -219,14 +221,14 @@ pub(crate) fn prepared(
 }
 
 /// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
-struct Reporter {
+pub(crate) struct Reporter {
     terminal: bool,
     progress: Progress,
     drawn: Instant,
 }
 
 impl Reporter {
-    fn new() -> Reporter {
+    pub(crate) fn new() -> Reporter {
         Reporter {
             terminal: std::io::stderr().is_terminal(),
             progress: Progress::default(),
@@ -234,7 +236,7 @@ impl Reporter {
         }
     }
 
-    fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         let fresh = self.progress.event(event);
         let progress = &self.progress;
         if !self.terminal {
@@ -265,7 +267,7 @@ impl Reporter {
         eprint!("\r{line:<79}");
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.terminal && !self.progress.stage.is_empty() {
             eprintln!();
         }
@@ -292,6 +294,15 @@ pub(crate) fn install(
     let machine = probe(&views(&what.views))?;
     let answers = answers_of(what, &machine)?;
     let file = &answers.0;
+    if crate::directory::asked(file) {
+        if resume {
+            return Err(Failure::Refused(
+                "an installation into a directory has no journal: remove what it wrote, and `install` again"
+                    .to_owned(),
+            ));
+        }
+        return crate::directory::install(what, &machine, &answers, confirm, dry_run);
+    }
     let journal = interrupted(&machine, file, &what.views)?;
     match (&journal, resume) {
         (Some(_), false) => return Err(EngineError::Apply(ApplyError::Interrupted).into()),
@@ -450,7 +461,7 @@ pub(crate) fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
     Ok(rescue::systems(&machine, Path::new("/dev")))
 }
 
-fn print_text(text: &str) -> Result<(), Failure> {
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

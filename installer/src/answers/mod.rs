@@ -101,6 +101,10 @@ pub struct Disk {
     pub zram: Option<u64>,
     /// The file system of the root.
     pub file_system: FileSystem,
+    /// What is mounted in a directory and kept.
+    pub keep: Vec<String>,
+    /// Devices that are swap already and are used, with a directory.
+    pub swap_partitions: Vec<String>,
 }
 
 /// How the root is encrypted: LUKS2.
@@ -218,6 +222,8 @@ pub struct Answers {
     pub timeout: u32,
     /// Whether the firmware's menu gets an entry.
     pub nvram: bool,
+    /// The disk that gets GRUB for BIOS, with a directory.
+    pub bios_disk: Option<String>,
     /// Serial console.
     pub serial: Serial,
     /// Words for the kernel.
@@ -535,6 +541,7 @@ impl Resolver {
         if boot_size.is_some_and(|size| !(64 * MIB..=16384 * MIB).contains(&size)) {
             self.wrong("disk.boot-size", "between 64 MiB and 16 GiB");
         }
+        self.only_with_directory(file, &layout);
         let encryption = self.encryption(disk, &layout);
         let wanted = file_system::Typed {
             name: disk.filesystem.as_deref(),
@@ -558,6 +565,39 @@ impl Resolver {
             swap_file: self.swap("disk.swap-file-size", disk.swap_file_size.as_deref()),
             zram: self.swap("disk.zram-size", disk.zram_size.as_deref()),
             file_system,
+            keep: disk.keep.clone(),
+            swap_partitions: disk.swap_partitions.clone(),
+        }
+    }
+
+    /// What means something with a directory alone, or nothing there.
+    fn only_with_directory(&mut self, file: &AnswersFile, layout: &Layout) {
+        let disk = &file.disk;
+        let directory = matches!(layout, Layout::Directory(_));
+        for (key, there, with) in [
+            ("disk.keep", !disk.keep.is_empty(), true),
+            ("disk.swap-partitions", !disk.swap_partitions.is_empty(), true),
+            ("boot.bios-disk", file.boot.bios_disk.is_some(), true),
+            ("disk.swap-size", disk.swap_size.is_some(), false),
+            ("disk.boot-size", disk.boot_size.is_some(), false),
+            ("disk.root-size", disk.root_size.is_some(), false),
+            ("disk.esp-size", disk.esp_size.is_some(), false),
+        ] {
+            if there && with != directory {
+                let what = match with {
+                    true => "it means nothing unless layout is `directory`",
+                    false => "nothing is partitioned where layout is `directory`",
+                };
+                self.wrong(key, what);
+            }
+        }
+        for (at, keep) in disk.keep.iter().enumerate() {
+            if !keep.starts_with('/') || keep.ends_with('/') {
+                self.wrong(
+                    format!("disk.keep[{at}]"),
+                    "give its place in the new root, as in `/home`",
+                );
+            }
         }
     }
 
@@ -856,6 +896,7 @@ impl AnswersFile {
             services: self.services.enable.clone(),
             timeout,
             nvram: self.boot.nvram.unwrap_or(true),
+            bios_disk: self.boot.bios_disk.clone(),
             serial,
             arguments,
             confirm_serial: self.confirm.serial.clone(),

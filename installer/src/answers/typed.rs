@@ -74,6 +74,12 @@ pub struct DiskTable {
     /// With `directory`: where the new root is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
+    /// With `directory`: what is mounted there and left as it is, by its place in the new root (`/home`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    /// With `directory`: devices that are swap already and are used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub swap_partitions: Vec<String>,
     /// Number of a partition whose file system is kept and becomes `/home`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home: Option<u32>,
@@ -280,6 +286,9 @@ pub struct BootTable {
     /// Whether the firmware's menu (UEFI) gets an entry, before all others; `true` if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nvram: Option<bool>,
+    /// With `disk.layout = "directory"`: the disk whose BIOS boot partition and first sector get GRUB; left out, BIOS does not start the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bios_disk: Option<String>,
     /// `ttyS0,115200`, beside the screen; `none` for no serial console. Left out: what the running system has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,

@@ -6,6 +6,8 @@
 pub mod layout;
 mod show;
 
+pub(crate) use show::system as system_text;
+
 use std::collections::BTreeMap;
 
 use lycia_media::partition::{Guid, gpt};

@@ -233,7 +233,8 @@ fn kept(out: &mut String, plan: &Draft) {
     }
 }
 
-fn system(out: &mut String, system: &System) {
+/// The system that is installed, for people.
+pub(crate) fn system(out: &mut String, system: &System) {
     let _ = writeln!(
         out,
         "\n{}: {} packages, {}",

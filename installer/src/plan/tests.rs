@@ -52,6 +52,8 @@ pub(crate) fn wanted(layout: Layout) -> answers::Disk {
         swap_file: None,
         zram: None,
         file_system: crate::file_system::FileSystem::default(),
+        keep: Vec::new(),
+        swap_partitions: Vec::new(),
     }
 }
 

@@ -33,6 +33,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         home: None,
         new_home: None,
         bios_boot: None,
+        prepared: Vec::new(),
     };
     let parts = Parts {
         install: &medium.install,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lycia_init::accounts::{Accounts, NewUser};
 use lycia_tree::{Content, Follow, Metadata, Node, Timestamp, Tree, TreeError};
 
-use super::Parts;
+use super::{Parts, PreparedMount};
 use crate::answers::{Login, Network};
 use crate::file_system::check_pass;
 use crate::toml_file::nearest;
@@ -139,7 +139,20 @@ fn fstab(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
             places.root_uuid, places.root_type
         );
     }
-    if let Some(uuid) = &places.boot_uuid {
+    for one in &places.prepared {
+        if one.mount_point.starts_with('/') {
+            writer
+                .tree
+                .make_directories(one.mount_point.as_bytes(), Metadata::new(0o755, writer.time))?;
+        }
+        let _ = writeln!(
+            text,
+            "UUID={}  {}  {}  {}  0  {}",
+            one.uuid, one.mount_point, one.kind, one.options, one.pass
+        );
+    }
+    let apart = places.boot_uuid.as_ref();
+    if let Some(uuid) = apart.filter(|_| places.prepared_at("/boot").is_none()) {
         let _ = writeln!(text, "UUID={uuid}  /boot  ext4  rw,relatime,nodev,nosuid  0  2");
     }
     if let Some(uuid) = &places.volume_uuid {
@@ -356,7 +369,8 @@ fn accounts(writer: &mut Writer<'_>, parts: &Parts<'_>) -> Configured {
     ssh_keys(writer, "root", 0, 0, &answers.root)?;
     for (made, login) in homes {
         let home = made.home.trim_start_matches('/').to_owned();
-        if parts.places.home.is_some() {
+        let kept = |one: &PreparedMount| one.kept && one.mount_point == "/home";
+        if parts.places.home.is_some() || parts.places.prepared.iter().any(kept) {
             writer.warnings.push(format!(
                 "/{home} is on the partition that is kept: it must belong to number {} there",
                 made.uid

@@ -36,6 +36,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
         home: None,
         new_home: None,
         bios_boot: Some(1 << 20),
+        prepared: Vec::new(),
     };
     assemble(
         unpacked,

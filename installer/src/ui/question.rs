@@ -36,6 +36,8 @@ pub enum Question {
     Select,
     Layout,
     Directory,
+    Keep,
+    SwapPartitions,
     Replace,
     Roles,
     Table,
@@ -80,6 +82,7 @@ pub enum Question {
     Serial,
     Timeout,
     Nvram,
+    BiosDisk,
     Arguments,
 }
 
@@ -94,6 +97,8 @@ impl Question {
             Q::Select => "disk.select",
             Q::Layout => "disk.layout",
             Q::Directory => "disk.directory",
+            Q::Keep => "disk.keep",
+            Q::SwapPartitions => "disk.swap-partitions",
             Q::Replace => "disk.replace",
             Q::Roles => "disk.partitions",
             Q::Table => "disk.partition",
@@ -138,6 +143,7 @@ impl Question {
             Q::Serial => "boot.serial",
             Q::Timeout => "boot.timeout",
             Q::Nvram => "boot.nvram",
+            Q::BiosDisk => "boot.bios-disk",
             Q::Arguments => "boot.arguments",
         };
         fixed.to_owned()
@@ -163,6 +169,8 @@ impl Question {
             Q::Select
             | Q::Layout
             | Q::Directory
+            | Q::Keep
+            | Q::SwapPartitions
             | Q::Replace
             | Q::Roles
             | Q::Table
@@ -200,7 +208,7 @@ impl Question {
             | Q::UserShell(_)
             | Q::UserKeys(_)
             | Q::MoreUsers => Section::Accounts,
-            Q::Serial | Q::Timeout | Q::Nvram | Q::Arguments => Section::Boot,
+            Q::Serial | Q::Timeout | Q::Nvram | Q::BiosDisk | Q::Arguments => Section::Boot,
         }
     }
 
@@ -209,7 +217,10 @@ impl Question {
     pub fn asked(self) -> bool {
         !matches!(
             self,
-            Q::Home
+            Q::Keep
+                | Q::SwapPartitions
+                | Q::BiosDisk
+                | Q::Home
                 | Q::Subvolumes
                 | Q::Compression
                 | Q::EspSize
@@ -236,6 +247,8 @@ impl Question {
             Q::Select => "Disk",
             Q::Layout => "Layout",
             Q::Directory => "Directory",
+            Q::Keep => "Kept",
+            Q::SwapPartitions => "Swap devices",
             Q::Replace => "Replaced",
             Q::Roles => "Partitions",
             Q::Table => "Table",
@@ -280,6 +293,7 @@ impl Question {
             Q::Serial => "Serial console",
             Q::Timeout => "Menu waits",
             Q::Nvram => "Firmware entry",
+            Q::BiosDisk => "BIOS disk",
             Q::Arguments => "Kernel words",
         }
     }

@@ -101,6 +101,8 @@ impl Session<'_> {
                 .directory
                 .as_ref()
                 .map_or_else(|| "/mnt".to_owned(), |path| path.display().to_string()),
+            Q::Keep => words(&file.disk.keep, " "),
+            Q::SwapPartitions => words(&file.disk.swap_partitions, " "),
             Q::Replace => file
                 .disk
                 .replace
@@ -191,6 +193,7 @@ impl Session<'_> {
             Q::Serial => word(file.boot.serial.as_ref(), "as now"),
             Q::Timeout => number(file.boot.timeout, "3"),
             Q::Nvram => yes(file.boot.nvram.unwrap_or(true)),
+            Q::BiosDisk => word(file.boot.bios_disk.as_ref(), "none"),
             Q::Arguments => word(file.boot.arguments.as_ref(), "none"),
         }
     }
@@ -208,6 +211,16 @@ impl Session<'_> {
                 "Directory",
                 Kind::Text,
                 "Where are the new root's file systems mounted?",
+            ),
+            Q::Keep => (
+                "What is kept",
+                Kind::Words,
+                "Places in the new root whose file systems stay as they are, such as `/home`, with spaces between them, or `none`.",
+            ),
+            Q::SwapPartitions => (
+                "Swap devices",
+                Kind::Words,
+                "Devices that are swap already and are used, with spaces between them, or `none`.",
             ),
             Q::Replace => (
                 "Partitions to replace",
@@ -384,6 +397,11 @@ impl Session<'_> {
                 "Entry of the firmware's menu",
                 Kind::Choice,
                 "Does UEFI start this system before all others?",
+            ),
+            Q::BiosDisk => (
+                "Disk that a PC BIOS starts",
+                Kind::Text,
+                "Its name below /dev/disk/by-id, serial number or device node; it has a BIOS boot partition. Or `none`.",
             ),
             Q::Arguments => (
                 "Words for the kernel",

@@ -165,6 +165,8 @@ impl<'a> Session<'a> {
         put(Q::Select, layout != "directory");
         put(Q::Layout, true);
         put(Q::Directory, layout == "directory");
+        put(Q::Keep, layout == "directory");
+        put(Q::SwapPartitions, layout == "directory");
         put(Q::Replace, layout == "replace");
         put(Q::Roles, layout == "partitions");
         put(Q::Table, layout == "table");
@@ -221,6 +223,7 @@ impl<'a> Session<'a> {
         put(Q::Serial, true);
         put(Q::Timeout, true);
         put(Q::Nvram, matches!(self.machine.firmware, Firmware::Uefi { .. }));
+        put(Q::BiosDisk, layout == "directory");
         put(Q::Arguments, true);
         list
     }
@@ -402,6 +405,9 @@ impl<'a> Session<'a> {
                 }
                 if value != "directory" {
                     disk.directory = None;
+                    disk.keep.clear();
+                    disk.swap_partitions.clear();
+                    file.boot.bios_disk = None;
                 }
                 if value == "erase" {
                     (disk.esp, disk.home) = (None, None);
@@ -409,6 +415,9 @@ impl<'a> Session<'a> {
                 disk.layout = Some(value.to_owned());
             }
             Q::Directory => file.disk.directory = Some(value.into()),
+            Q::Keep => file.disk.keep = words(),
+            Q::SwapPartitions => file.disk.swap_partitions = words(),
+            Q::BiosDisk => file.boot.bios_disk = none(),
             Q::Replace => {
                 let numbers: Result<Vec<u32>, _> = value.split_whitespace().map(str::parse).collect();
                 file.disk.replace = numbers.map_err(|_| "write numbers, such as `3 4`".to_owned())?;

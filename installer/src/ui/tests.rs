@@ -250,6 +250,8 @@ const EVERY: &[Question] = &[
     Q::Select,
     Q::Layout,
     Q::Directory,
+    Q::Keep,
+    Q::SwapPartitions,
     Q::Replace,
     Q::Roles,
     Q::Table,
@@ -294,6 +296,7 @@ const EVERY: &[Question] = &[
     Q::Serial,
     Q::Timeout,
     Q::Nvram,
+    Q::BiosDisk,
     Q::Arguments,
 ];
 

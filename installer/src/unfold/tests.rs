@@ -69,6 +69,7 @@ fn places(folder: &Path) -> Vec<Place> {
             Place {
                 mount_point: mount_point.to_owned(),
                 directory,
+                kept: false,
             }
         })
         .to_vec()
@@ -190,4 +191,29 @@ fn a_place_is_a_whole_directory() {
     assert_eq!(inside(b"/home", b"/home"), Some(&b""[..]));
     assert_eq!(inside(b"/homes", b"/home"), None);
     assert_eq!(inside(b"/x", b"/"), Some(&b"/x"[..]));
+}
+
+#[test]
+fn what_is_kept_is_left_alone_and_what_leads_there_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    // As if something were mounted on /home/tester of the root.
+    let (root, kept) = (folder.path().join("root"), folder.path().join("root/home/tester"));
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join("precious"), "mine").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o711)).unwrap();
+    let place = |mount_point: &str, directory: &Path, kept| Place {
+        mount_point: mount_point.to_owned(),
+        directory: directory.to_owned(),
+        kept,
+    };
+    let places = [place("/", &root, false), place("/home/tester", &kept, true)];
+    unfold(&tree(), &places, None, &mut |_, _| ()).unwrap();
+    let names: Vec<String> = fs::read_dir(&kept)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["precious"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&kept), mode(&root.join("home"))), (0o711, 0o750));
+    assert!(root.join("usr/bin/doas").exists());
 }

@@ -108,6 +108,13 @@ impl Planner<'_> {
                 Place::New { .. } => None,
             })
             .collect();
+        let uses = edited
+            .used
+            .iter()
+            .filter(|(_, place)| matches!(place, Place::There(_)));
+        if uses.count() != there.len() || !there.is_disjoint(&edited.delete) {
+            return Err(self.unfit("a partition is used twice, or used and deleted"));
+        }
         for number in edited.delete.iter().chain(&there) {
             if !self.found.partitions.iter().any(|old| old.number == *number) {
                 return Err(self.unfit(format!("there is no partition {number}")));

@@ -1,0 +1,265 @@
+use super::*;
+use crate::answers::Secrets;
+use crate::device::fake::Fake;
+use crate::fixture::{Fixture, KERNEL};
+use crate::plan::tests::disk;
+use crate::probe::SCHEMA;
+
+const ROOT: &str = "01234567-89ab-cdef-0123-456789abcdef";
+const HOME: &str = "11111111-89ab-cdef-0123-456789abcdef";
+
+/// Stands for mounts: folders, and the text that would say that they are mounts.
+struct Fakes {
+    folder: tempfile::TempDir,
+    mountinfo: String,
+}
+
+impl Fakes {
+    /// Mount point, type, device, subvolume, options.
+    fn new(mounts: &[(&str, &str, &str, &str, &str)]) -> Fakes {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mountinfo = "22 1 0:20 / /proc rw - proc proc rw\n".to_owned();
+        for (at, (place, kind, device, root, options)) in mounts.iter().enumerate() {
+            let path = folder.path().join(place.trim_start_matches('/'));
+            fs::create_dir_all(&path).unwrap();
+            let shown = path.display().to_string();
+            let shown = shown.trim_end_matches('/');
+            mountinfo.push_str(&format!(
+                "{} 22 254:{at} {root} {shown} rw,relatime shared:1 - {kind} {device} {options}\n",
+                30 + at
+            ));
+        }
+        Fakes { folder, mountinfo }
+    }
+
+    fn answers(&self, disk: &str, boot: &str) -> (AnswersFile, Answers) {
+        let text = format!(
+            "schema = 1\n[disk]\nlayout = \"directory\"\ndirectory = \"{}\"\n{disk}\n[root]\npassword-hash = \"$6$a$b\"\n[boot]\n{boot}\n",
+            self.folder.path().display()
+        );
+        let file = AnswersFile::parse(&text, "a").unwrap();
+        let answers = file.resolve(Secrets::Read).unwrap();
+        (file, answers)
+    }
+
+    fn look(&self, disk: &str) -> Result<Ground, EngineError> {
+        Ground::look(&self.answers(disk, "").1, &self.mountinfo, &known)
+    }
+
+    fn put(&self, path: &str) {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "here before").unwrap();
+    }
+}
+
+fn known(device: &str) -> Vec<Superblock> {
+    let (kind, uuid) = match device {
+        "/dev/vda1" => ("vfat", "ABCD-1234"),
+        "/dev/vda2" => ("btrfs", ROOT),
+        "/dev/vda3" => ("xfs", HOME),
+        "/dev/vda4" => ("ext4", ROOT),
+        "/dev/vda5" => ("swap", "5a5a5a5a-89ab-cdef-0123-456789abcdef"),
+        _ => return Vec::new(),
+    };
+    vec![Superblock {
+        kind,
+        label: None,
+        other_label: None,
+        uuid: Some(uuid.to_owned()),
+    }]
+}
+
+fn machine() -> Machine {
+    Machine {
+        schema: SCHEMA,
+        firmware: Firmware::Bios,
+        memory: None,
+        disks: vec![disk(2 << 30, 512)],
+    }
+}
+
+const WHOLE: [(&str, &str, &str, &str, &str); 4] = [
+    ("/", "btrfs", "/dev/vda2", "/@", "rw,compress=zstd:3,subvol=/@"),
+    ("/boot/efi", "vfat", "/dev/vda1", "/", "rw"),
+    ("/home", "xfs", "/dev/vda3", "/", "rw"),
+    (
+        "/srv",
+        "btrfs",
+        "/dev/vda2",
+        "/@srv",
+        "rw,compress=zstd:3,subvol=/@srv",
+    ),
+];
+
+#[test]
+fn what_is_mounted_is_planned_and_written() {
+    let fakes = Fakes::new(&WHOLE);
+    fakes.put("home/ann/precious");
+    fakes.put("boot/efi/EFI/Other/other.efi");
+    let (file, answers) = fakes.answers(
+        "keep = [\"/home\"]\nswap-partitions = [\"/dev/vda5\"]",
+        "bios-disk = \"S1\"",
+    );
+    let mut ground = Ground::look(&answers, &fakes.mountinfo, &known).unwrap();
+    let mut device = Fake::new(2 << 30, 512);
+    device.write_at(0, &[0x11; 512]).unwrap();
+    ground.bios = Some(BiosDisk {
+        path: "/dev/sda".to_owned(),
+        serial: None,
+        span: Span {
+            start: 1 << 20,
+            size: 1 << 20,
+        },
+        sector: 512,
+    });
+    let fixture = Fixture::new();
+    let prepared = prepare(&fixture.medium(), &machine(), &answers, "", ground).unwrap();
+    let text = prepared.text();
+    for line in [
+        "/dev/vda2  /  btrfs  rw,relatime,compress=zstd:3,subvol=/@",
+        "/dev/vda3  /home  xfs  rw,relatime  UUID=11111111-89ab-cdef-0123-456789abcdef  (kept)",
+        "/dev/vda1  /boot/efi  vfat",
+        "/dev/vda5  swap",
+        "BIOS: boot sector of /dev/sda",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(prepared.confirm(&Consent::default()).is_err());
+    let typed = |path: &Path| Consent {
+        hash: None,
+        typed: Some(path.display().to_string()),
+    };
+    assert!(prepared.confirm(&typed(Path::new("/mnt"))).is_err());
+    prepared.confirm(&typed(fakes.folder.path())).unwrap();
+    // Owners cannot be given by others than root.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    prepared
+        .execute(&file, Some(&mut device), scratch.path(), &mut |_| ())
+        .unwrap();
+    let read = |path: &str| {
+        fs::read_to_string(fakes.folder.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let fstab = read("etc/fstab");
+    let lines: Vec<&str> = fstab.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("UUID={ROOT}  /  btrfs  rw,relatime,compress=zstd:3,subvol=/@  0  0"),
+            format!("UUID={HOME}  /home  xfs  rw,relatime  0  0"),
+            format!("UUID={ROOT}  /srv  btrfs  rw,relatime,compress=zstd:3,subvol=/@srv  0  0"),
+            "UUID=5a5a5a5a-89ab-cdef-0123-456789abcdef  none  swap  sw  0  0".to_owned(),
+            "UUID=ABCD-1234  /boot/efi  vfat  rw,umask=0077,noauto,nofail  0  2".to_owned(),
+        ]
+    );
+    assert!(read("boot/grub/grub.cfg").contains(&format!("linux /@/boot/vmlinuz-{KERNEL}")));
+    assert!(read("boot/efi/EFI/BOOT/grub.cfg").contains("/@/boot/grub"));
+    // What others have there stays.
+    for path in ["home/ann/precious", "boot/efi/EFI/Other/other.efi"] {
+        assert_eq!(read(path), "here before");
+    }
+    // The code is written, the table of the first sector stays; the core image lies in its partition.
+    let first = device.bytes(0, 512);
+    assert!(first[..CODE_LEN].iter().any(|&byte| byte != 0x11));
+    assert!(first[CODE_LEN..].iter().all(|&byte| byte == 0x11));
+    assert!(device.bytes(1 << 20, 512).iter().any(|&byte| byte != 0));
+    assert!(
+        device
+            .content()
+            .keys()
+            .all(|&at| at == 0 || ((1 << 20)..(2 << 20)).contains(&at))
+    );
+    // A second time there is something in the way.
+    let error = fakes.look("keep = [\"/home\"]").unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
+}
+
+#[test]
+fn what_is_no_place_for_a_root_is_refused() {
+    let said = |mounts: &[(&str, &str, &str, &str, &str)], disk: &str| {
+        Fakes::new(mounts).look(disk).unwrap_err().to_string()
+    };
+    let root = ("/", "ext4", "/dev/vda4", "/", "rw");
+    for (mounts, disk, expected) in [
+        (vec![], "", "nothing is mounted on"),
+        (
+            vec![("/home", "xfs", "/dev/vda3", "/", "rw")],
+            "",
+            "nothing is mounted on",
+        ),
+        (vec![("/", "tmpfs", "tmpfs", "/", "rw")], "", "unmount it"),
+        (vec![root, ("/proc", "proc", "proc", "/", "rw")], "", "unmount it"),
+        (
+            vec![("/", "vfat", "/dev/vda1", "/", "rw")],
+            "",
+            "a root cannot be vfat",
+        ),
+        (vec![root], "keep = [\"/home\"]", "nothing is mounted on /home"),
+        (
+            vec![root, ("/boot/efi", "xfs", "/dev/vda3", "/", "rw")],
+            "",
+            "is xfs and not FAT",
+        ),
+        (
+            vec![root, ("/boot", "btrfs", "/dev/vda2", "/@boot", "rw")],
+            "",
+            "GRUB sees Btrfs from its top",
+        ),
+        (
+            vec![root],
+            "swap-partitions = [\"/dev/vda3\"]",
+            "no swap with a UUID",
+        ),
+    ] {
+        let error = said(&mounts, disk);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let fakes = Fakes::new(&WHOLE);
+    fakes.put("etc/passwd");
+    let error = fakes.look("").unwrap_err().to_string();
+    assert!(
+        error.contains("is not empty") && error.contains("/etc"),
+        "{error}"
+    );
+    // What is mounted elsewhere must be empty, too, unless it is kept; folders that lead to mounts are not in the way.
+    let fakes = Fakes::new(&WHOLE);
+    fakes.put("home/ann/x");
+    assert!(fakes.look("").unwrap_err().to_string().contains("home/ann"));
+    fakes.look("keep = [\"/home\"]").unwrap();
+    fs::create_dir(fakes.folder.path().join("lost+found")).unwrap();
+    fakes.look("keep = [\"/home\"]").unwrap();
+    fakes.put("boot/vmlinuz");
+    assert!(
+        fakes
+            .look("keep = [\"/home\"]")
+            .unwrap_err()
+            .to_string()
+            .contains("boot/vmlinuz")
+    );
+    // Nothing would start it.
+    let fakes = Fakes::new(&[root]);
+    let (_, answers) = fakes.answers("", "");
+    let ground = Ground::look(&answers, &fakes.mountinfo, &known).unwrap();
+    let fixture = Fixture::new();
+    let Err(error) = prepare(&fixture.medium(), &machine(), &answers, "", ground) else {
+        panic!("nothing starts it")
+    };
+    assert!(error.to_string().contains("boot.bios-disk"), "{error}");
+}
+
+#[test]
+fn swap_is_recognised() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let uuid = Identity::new([3; 16]).swap();
+    fs::write(file.path(), crate::swap::header(1 << 20, uuid)).unwrap();
+    let found = identify(file.path().to_str().unwrap());
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].kind, found[0].uuid.clone()),
+        ("swap", Some(uuid.to_string()))
+    );
+    assert!(identify("/no/such/device").is_empty());
+}
