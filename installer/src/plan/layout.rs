@@ -82,6 +82,25 @@ fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     out
 }
 
+/// Bytes of the journal that saves these ranges.
+fn journal_size(saved: &[Span]) -> u64 {
+    (JOURNAL_HEAD + saved.iter().map(|span| span.size).sum::<u64>()).next_multiple_of(MIB)
+}
+
+/// The last place in a range, from `lowest` on, where the journal lies on nothing that it saves.
+fn journal_place(within: Span, lowest: u64, saved: &[Span]) -> Option<Span> {
+    let size = journal_size(saved);
+    let mut start = down(within.end().saturating_sub(MIB + size));
+    while start >= lowest.max(within.start) {
+        let journal = Span { start, size };
+        if within.contains(journal) && !saved.iter().any(|saved| saved.overlaps(journal)) {
+            return Some(journal);
+        }
+        start = start.checked_sub(MIB)?;
+    }
+    None
+}
+
 struct Planner<'a> {
     disk: &'a Disk,
     found: &'a Found,
@@ -237,18 +256,8 @@ impl Planner<'_> {
     /// The root with the journal behind its file system, in the last part of `span` that holds nothing to be saved; `beyond`
     /// is free space behind the root, where the journal goes if it fits.
     fn root(&mut self, number: u32, span: Span, beyond: Span, saved: &[Span]) -> Result<(), PlanError> {
-        let size = (JOURNAL_HEAD + saved.iter().map(|span| span.size).sum::<u64>()).next_multiple_of(MIB);
-        let place = |within: Span, lowest: u64| {
-            let mut start = down(within.end().saturating_sub(MIB + size));
-            while start >= lowest.max(within.start) {
-                let journal = Span { start, size };
-                if within.contains(journal) && !saved.iter().any(|saved| saved.overlaps(journal)) {
-                    return Some(journal);
-                }
-                start = start.checked_sub(MIB)?;
-            }
-            None
-        };
+        let size = journal_size(saved);
+        let place = |within: Span, lowest: u64| journal_place(within, lowest, saved);
         if let Some(journal) = place(beyond, 0) {
             self.formatted(number, span.start, span.end());
             self.put(journal.start, journal.end(), "journal", Action::Journal, None);
@@ -307,7 +316,7 @@ impl Planner<'_> {
         }
         let before: u64 = sizes.iter().map(|(_, size, _)| *size).sum();
         let saved = self.saved(true);
-        let journal = (JOURNAL_HEAD + saved.iter().map(|span| span.size).sum::<u64>()).next_multiple_of(MIB);
+        let journal = journal_size(&saved);
         let least = wanted
             .root_size
             .unwrap_or(0)

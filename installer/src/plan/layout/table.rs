@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{ENTRIES, MIB, Planner, aligned, check_home, down, free, refuse_used};
+use super::{
+    ENTRIES, MIB, Planner, aligned, check_home, down, free, journal_place, journal_size, refuse_used,
+};
 use crate::answers;
 use crate::answers::table::{Edited, Place, Use};
 use crate::device::Span;
@@ -143,8 +145,10 @@ impl Planner<'_> {
                 size: end.saturating_sub(ALIGNMENT),
             })],
         };
-        let placed = self.placed(edited, &mut extents)?;
+        // An interrupted run is found again below places that the old table knows, and the disk's end: where free space ends.
+        let ends: BTreeSet<u64> = extents.iter().map(|extent| extent.end()).collect();
         let saved = self.saved(true);
+        let placed = self.placed(edited, &mut extents, journal_size(&saved) + 4 * MIB)?;
         let mut root = None;
         for one in placed {
             self.partitions.push(Partition {
@@ -191,7 +195,16 @@ impl Planner<'_> {
             start: span.end(),
             size: 0,
         };
-        self.root(number, span, nothing, &saved)?;
+        let beyond = extents
+            .iter()
+            .find(|extent| ends.contains(&extent.end()) && journal_place(**extent, 0, &saved).is_some());
+        if beyond.is_none() && !there.contains(&number) && !ends.contains(&span.end()) {
+            return Err(self.unfit(format!(
+                "there is no place for the journal, without which an interrupted installation could not be finished: leave {} MiB free, or let the root end where the free space ends",
+                (journal_size(&saved) + 4 * MIB) / MIB
+            )));
+        }
+        self.root(number, span, beyond.copied().unwrap_or(nothing), &saved)?;
         self.tables(entry_sectors, edited.fresh.then_some(end));
         let change = if edited.fresh {
             TableChange::New
@@ -202,7 +215,14 @@ impl Planner<'_> {
     }
 
     /// Gives every partition its number and place: those with a start first, then those with a size in their order, last what takes the rest.
-    fn placed(&self, edited: &Edited, extents: &mut Vec<Span>) -> Result<Vec<Placed>, PlanError> {
+    ///
+    /// What takes the rest, and is not the root, leaves `reserve` bytes for the journal.
+    fn placed(
+        &self,
+        edited: &Edited,
+        extents: &mut Vec<Span>,
+        reserve: u64,
+    ) -> Result<Vec<Placed>, PlanError> {
         let mut numbers: BTreeSet<u32> = match edited.fresh {
             true => BTreeSet::new(),
             false => self
@@ -234,6 +254,13 @@ impl Planner<'_> {
                         .iter()
                         .map(|extent| format!("{} MiB from byte {}", extent.size / MIB, extent.start))
                         .collect();
+                    let size = match (size, start) {
+                        (None, None) if *wanted != Use::Root => {
+                            let largest = extents.iter().map(|extent| extent.size).max().unwrap_or(0);
+                            Some(largest.saturating_sub(reserve))
+                        }
+                        _ => size,
+                    };
                     let Some(span) = take(extents, size, start) else {
                         let room = if room.is_empty() {
                             "none".to_owned()
