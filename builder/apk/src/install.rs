@@ -377,8 +377,10 @@ impl<'t> Installation<'t> {
             .directories
             .iter()
             .filter_map(|(path, directory)| directory.owner.map(|(slot, at)| (path.clone(), slot, at)))
-            .filter(|(path, _, _)| path.len() > 1)
             .collect();
+        for directory in self.directories.values_mut() {
+            (directory.seen, directory.ours) = (true, true);
+        }
         for (path, slot, at) in owners {
             let there = self.tree.find(&path, Follow::Parents).ok().flatten();
             let Some(id) = there.filter(|id| self.tree.inode(*id).is_directory()) else {

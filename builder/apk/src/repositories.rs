@@ -243,7 +243,9 @@ impl Repositories {
         });
         let url = self.expand(word)?;
         let url = url.trim_end_matches('/');
-        if url.is_empty() || (keywords && !is_url(url)) {
+        // Nothing is left of the root directory.
+        let root = url.is_empty() && word.starts_with('/') && layout != Layout::Index;
+        if !root && (url.is_empty() || (keywords && !is_url(url))) {
             return Err(Problem::Url(url.into()));
         }
         if rest.is_empty() {
@@ -251,7 +253,8 @@ impl Repositories {
         }
         let components = self.expand(rest)?;
         for component in components.split(' ').filter(|component| !component.is_empty()) {
-            self.add(layout, &format!("{url}/{component}"), tag.clone())?;
+            let slash = if root { "" } else { "/" };
+            self.add(layout, &format!("{url}{slash}{component}"), tag.clone())?;
         }
         Ok(())
     }

@@ -4,9 +4,7 @@
 //! escape a newline and paths are followed in a root file system. Here readers and writers both check.
 
 use super::Damage;
-use crate::limits::{
-    DEPENDENCY_NAME_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX, SCRIPT_MAX, TEXT_MAX, XATTR_MAX,
-};
+use crate::limits::{DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, DEPENDENCY_NAME_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX, SCRIPT_MAX, TEXT_MAX, XATTR_MAX,};
 use crate::metadata::{Acl, Dependency, FileEntry, FileKind, Match, Package, PackageInfo, ScriptKind};
 use crate::version;
 use std::collections::{HashMap, HashSet};
@@ -249,6 +247,13 @@ fn entry(file: &FileEntry) -> Result<(), Damage> {
             "a regular file needs a hash of 20, 32 or 64 bytes, {} are there",
             hash.len()
         ))),
+        FileKind::CharDevice { major, minor } | FileKind::BlockDevice { major, minor }
+            if *major > DEVICE_MAJOR_MAX || *minor > DEVICE_MINOR_MAX =>
+        {
+            Err(Damage::new(format!(
+                "a device {major}:{minor}, the limit is {DEVICE_MAJOR_MAX}:{DEVICE_MINOR_MAX}"
+            )))
+        }
         FileKind::Symlink { target } => {
             if target.is_empty() {
                 return Err(Damage::new("a symbolic link without a target"));
