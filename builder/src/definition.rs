@@ -121,7 +121,11 @@ pub struct Repository {
 impl Repository {
     /// Its line of `/etc/apk/repositories`, for the location of the definition: mirrors are this machine's matter.
     pub fn line(&self) -> String {
-        let tag = self.tag.as_ref().map(|tag| format!("@{tag} ")).unwrap_or_default();
+        let tag = self
+            .tag
+            .as_ref()
+            .map(|tag| format!("@{tag} "))
+            .unwrap_or_default();
         // A plain URL has the layout of v2, and is all that apk before version 3 understands.
         let layout = match self.layout {
             typed::LayoutName::V2 => "",

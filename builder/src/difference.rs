@@ -216,14 +216,22 @@ impl Difference {
             these.iter().filter(|one| !those.contains(one)).cloned().collect()
         };
         let mut packages = changes(&old.package, &new.package);
-        packages.extend(changes(&old.initramfs, &new.initramfs).into_iter().map(|change| Change {
-            initramfs: true,
-            ..change
-        }));
-        packages.extend(changes(&old.offered, &new.offered).into_iter().map(|change| Change {
-            offered: true,
-            ..change
-        }));
+        packages.extend(
+            changes(&old.initramfs, &new.initramfs)
+                .into_iter()
+                .map(|change| Change {
+                    initramfs: true,
+                    ..change
+                }),
+        );
+        packages.extend(
+            changes(&old.offered, &new.offered)
+                .into_iter()
+                .map(|change| Change {
+                    offered: true,
+                    ..change
+                }),
+        );
         // What the root has and the medium offers is one file.
         let shared = |lock: &Lock, identity: &str| lock.package.iter().any(|one| one.identity == identity);
         let size = |lock: &Lock| {
@@ -494,7 +502,13 @@ mod tests {
              1 added, 1 upgraded; 9 B to fetch, +2 B in all\n"
         );
         let json = serde_json::to_value(&difference).unwrap();
-        assert_eq!((&json["packages"][0]["offered"], json["packages"][0].get("initramfs")), (&true.into(), None));
+        assert_eq!(
+            (
+                &json["packages"][0]["offered"],
+                json["packages"][0].get("initramfs")
+            ),
+            (&true.into(), None)
+        );
     }
 
     #[test]

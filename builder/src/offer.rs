@@ -112,7 +112,11 @@ pub fn files(
     progress: &Progress,
     jobs: usize,
 ) -> Result<Vec<(String, Content)>> {
-    let Some(install) = image.install.as_ref().filter(|_| image.outputs.contains(&Output::Iso)) else {
+    let Some(install) = image
+        .install
+        .as_ref()
+        .filter(|_| image.outputs.contains(&Output::Iso))
+    else {
         return Ok(Vec::new());
     };
     let mut numbers: Vec<usize> = chosen.iter().filter_map(|one| one.repository).collect();

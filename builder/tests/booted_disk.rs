@@ -51,7 +51,14 @@ fn with_a_late_trigger(checkout: &Path, folder: &Path) {
     for part in ["configs", "overlays"] {
         said(Command::new("cp").arg("-r").arg(checkout.join(part)).arg(folder));
     }
-    let key = said(Command::new("openssl").args(["genpkey", "-quiet", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]));
+    let key = said(Command::new("openssl").args([
+        "genpkey",
+        "-quiet",
+        "-algorithm",
+        "EC",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]));
     let key = SigningKey::from_pem("late.pub", key.as_bytes()).unwrap();
     let keys = std::slice::from_ref(&key);
     let mut package = PackageBuilder::new(PackageInfo {
@@ -62,14 +69,20 @@ fn with_a_late_trigger(checkout: &Path, folder: &Path) {
         build_time: 1_700_000_000,
         ..PackageInfo::default()
     });
-    let script = format!(
-        "#!/bin/sh\necho \"$0|$*|$APK_PACKAGE|$APK_SCRIPT|$(id -u)|$(pwd)|$(cat)\" >>{TRIGGERED}\n"
-    );
+    let script =
+        format!("#!/bin/sh\necho \"$0|$*|$APK_PACKAGE|$APK_SCRIPT|$(id -u)|$(pwd)|$(cat)\" >>{TRIGGERED}\n");
     package
-        .file(b"usr/share/late/data", Acl::root(0o644), 1_700_000_000, b"data\n".to_vec())
+        .file(
+            b"usr/share/late/data",
+            Acl::root(0o644),
+            1_700_000_000,
+            b"data\n".to_vec(),
+        )
         .unwrap();
     package.directory(b"var/lib/late", Acl::root(0o755)).unwrap();
-    package.script(ScriptKind::Trigger, script).trigger("/usr/share/late");
+    package
+        .script(ScriptKind::Trigger, script)
+        .trigger("/usr/share/late");
     let mut bytes = Vec::new();
     package
         .finish()

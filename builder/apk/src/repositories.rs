@@ -420,6 +420,8 @@ mod tests {
         for (text, urls) in [
             ("", &[][..]),
             ("# x\n\n", &[]),
+            ("v3 /", &["/x86_64/Packages.adb"]),
+            ("//", &["/x86_64/APKINDEX.tar.gz"]),
             ("/a", &["/a/x86_64/APKINDEX.tar.gz"]),
             ("v2 /a/", &["/a/x86_64/APKINDEX.tar.gz"]),
             ("v3 /a//", &["/a/x86_64/Packages.adb"]),
@@ -468,7 +470,7 @@ mod tests {
             ("v3 @ /a", |p| *p == Problem::Syntax),
             ("v4 /a", |p| *p == Problem::Keyword("v4".into())),
             ("v3 a", |p| *p == Problem::Url("a".into())),
-            ("v3 ///", |p| *p == Problem::Url(String::new())),
+            ("ndx ///", |p| *p == Problem::Url(String::new())),
             ("v3 /${X}", |p| *p == Problem::UndefinedVariable("X".into())),
             ("v3 /${X", |p| matches!(p, Problem::Reference(_))),
             ("v3 /${APK_ARCH:x}", |p| matches!(p, Problem::Reference(_))),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 #[path = "../examples/conformance/cases.rs"]
+#[allow(dead_code)] // one kind of comparison of several
 mod cases;
 #[path = "../examples/conformance/packages.rs"]
 mod conformance;

@@ -250,10 +250,16 @@ fn a_lock_holds_what_a_medium_offers_too() {
     refused(
         &mut lycia(&small, &["lock", "small", "--check"]),
         Kind::Verification,
-        &["added      extra 1-r0 (offered)", "upgraded   right 1-r0 -> 2-r0 (offered)"],
+        &[
+            "added      extra 1-r0 (offered)",
+            "upgraded   right 1-r0 -> 2-r0 (offered)",
+        ],
     );
     succeed(&mut lycia(&small, &["lock", "small"]));
-    assert_eq!(offered(&lock_of(&small)), ["base", "extra", "kernel", "left", "right"]);
+    assert_eq!(
+        offered(&lock_of(&small)),
+        ["base", "extra", "kernel", "left", "right"]
+    );
     succeed(&mut locked);
     // An image of the same packages that is no medium has nothing to offer.
     let definition = text(&read(&small.path("configs/images/small.toml")));
@@ -262,7 +268,10 @@ fn a_lock_holds_what_a_medium_offers_too() {
     refused(
         &mut locked,
         Kind::Verification,
-        &["right: locked to be offered is 2-r0", "no installation wants it any more"],
+        &[
+            "right: locked to be offered is 2-r0",
+            "no installation wants it any more",
+        ],
     );
     // Another build of the same version is another package.
     small.write("configs/images/small.toml", &definition);
@@ -271,7 +280,10 @@ fn a_lock_holds_what_a_medium_offers_too() {
     refused(
         &mut locked,
         Kind::Verification,
-        &["left: locked to be offered is 1-r0 (", "an installation would take 1-r0 ("],
+        &[
+            "left: locked to be offered is 1-r0 (",
+            "an installation would take 1-r0 (",
+        ],
     );
 }
 

@@ -42,7 +42,10 @@ pub fn files(path: &Path, extensions: &[&str]) -> Vec<PathBuf> {
             // Links are not followed: a folder of cases may lie beside anything.
             if path.is_dir() && !path.is_symlink() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|found| extensions.iter().any(|one| found == *one)) {
+            } else if path
+                .extension()
+                .is_some_and(|found| extensions.iter().any(|one| found == *one))
+            {
                 found.push(path);
             }
         }
@@ -60,7 +63,10 @@ fn values(file: &Path) -> Result<Vec<Value>, String> {
             one => vec![one],
         });
     }
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
             serde_json::from_str(line).map_err(|error| format!("{}:{}: {error}", file.display(), number + 1))

@@ -25,10 +25,17 @@ const KINDS: &str = "versions, solver, packages, roots, repositories, upstream";
 
 fn main() -> ExitCode {
     let mut paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let is_kind = |path: &PathBuf| path.to_str().is_some_and(|word| KINDS.split(", ").any(|kind| kind == word));
+    let is_kind = |path: &PathBuf| {
+        path.to_str()
+            .is_some_and(|word| KINDS.split(", ").any(|kind| kind == word))
+    };
     // Usually the first; a folder may have the name of a kind, too.
     let kind = paths.iter().position(is_kind).map(|at| paths.remove(at));
-    let Some(kind) = kind.as_deref().and_then(Path::to_str).filter(|_| !paths.is_empty()) else {
+    let Some(kind) = kind
+        .as_deref()
+        .and_then(Path::to_str)
+        .filter(|_| !paths.is_empty())
+    else {
         eprintln!("usage: conformance KIND PATH…   with KIND one of {KINDS}");
         return ExitCode::from(2);
     };

@@ -96,11 +96,9 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
     }
     // An error ends a file and nothing else, so it shows in the list.
     if let Some(file) = replaced {
-        let text = files
-            .get(file.trim_start_matches('/'))
-            .copied()
-            .unwrap_or_default();
-        let _ = repositories.add_file(file, text);
+        // A file of the machine that apk ran on, and not of the root.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let _ = repositories.add_file(file, &text);
     } else {
         let file = "etc/apk/repositories";
         let _ = repositories.add_file(file, files.get(file).copied().unwrap_or_default());

@@ -101,10 +101,16 @@ fn solve_case(case: &Value) -> Result<(u64, Value), String> {
     let world = parse_world(&words.join("\n")).map_err(|e| wrong(&e))?;
     let words: Vec<&str> = array(case, "cmd")?.iter().filter_map(Value::as_str).collect();
     // apk numbers a virtual package without a version by the clock.
-    let changes = case["expect"]["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let changes = case["expect"]["changes"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let set = |name: &str| {
         let change = changes.iter().find(|change| change["name"] == name)?;
-        change["version"].as_str().or(change["to"].as_str()).map(str::to_owned)
+        change["version"]
+            .as_str()
+            .or(change["to"].as_str())
+            .map(str::to_owned)
     };
     let Some(request) = request(&words, world, &mut builder, &set)? else {
         // A dependency that cannot be parsed: apk fails without having started.

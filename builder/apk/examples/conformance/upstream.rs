@@ -191,7 +191,8 @@ fn changes(case: &Case) -> Result<Vec<String>, String> {
             Some(request) => request,
             None => return Ok(Vec::new()),
         },
-        false => crate::solver::request(&words, world, &mut builder, &|_| None)?.ok_or("a dependency is malformed")?,
+        false => crate::solver::request(&words, world, &mut builder, &|_| None)?
+            .ok_or("a dependency is malformed")?,
     };
     let universe = builder.finish().map_err(|error| wrong(&error))?;
     let solution = solve(&universe, &request).map_err(|error| wrong(&error))?;

@@ -4,7 +4,10 @@
 //! escape a newline and paths are followed in a root file system. Here readers and writers both check.
 
 use super::Damage;
-use crate::limits::{DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, DEPENDENCY_NAME_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX, SCRIPT_MAX, TEXT_MAX, XATTR_MAX,};
+use crate::limits::{
+    DEPENDENCY_NAME_MAX, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX,
+    SCRIPT_MAX, TEXT_MAX, XATTR_MAX,
+};
 use crate::metadata::{Acl, Dependency, FileEntry, FileKind, Match, Package, PackageInfo, ScriptKind};
 use crate::version;
 use std::collections::{HashMap, HashSet};

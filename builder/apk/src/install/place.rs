@@ -152,13 +152,14 @@ impl Installation<'_> {
             None => Some(owner),
         };
         let holder = |(slot, at): (usize, usize)| &self.slots[slot].directories[at].holder;
+        let fits = before.is_some_and(|before| holder(before).fits(&self.tree.inode(id).metadata));
+        let follows = ours || (!seen && fits && !self.options.stale_directories);
         let apply = match before {
             _ if made => true,
-            Some(before) => won.is_some() && ours && !holder(before).agrees(holder(owner)),
+            Some(before) => won.is_some() && follows && !holder(before).agrees(holder(owner)),
             // One that no package had keeps its owner and mode.
             None => false,
         };
-        let fits = before.is_some_and(|before| holder(before).fits(&self.tree.inode(id).metadata));
         if apply {
             let differs = self.give(id, owner.0, owner.1);
             if differs && !made {

@@ -30,7 +30,7 @@ impl Installation<'_> {
                 }
                 self.files.remove(&file.canonical);
             }
-            self.unclaim(&directory.canonical, (slot, at), cause);
+            self.unclaim(&directory.canonical, (slot, at), &directory.holder, cause);
         }
         self.slots[slot].directories = directories;
     }
@@ -43,7 +43,7 @@ impl Installation<'_> {
         }
     }
 
-    fn unclaim(&mut self, canonical: &[u8], claim: (usize, usize), cause: &str) {
+    fn unclaim(&mut self, canonical: &[u8], claim: (usize, usize), holder: &Holder, cause: &str) {
         let Some(mut directory) = self.directories.remove(canonical) else {
             return;
         };
@@ -57,7 +57,9 @@ impl Installation<'_> {
             }
             directory.owner = owner;
             if let (Some((slot, at)), Ok(Some(id))) = (owner, self.tree.find(canonical, Follow::Parents)) {
-                if directory.ours && self.give(id, slot, at) {
+                let fits = !self.options.stale_directories && holder.fits(&self.tree.inode(id).metadata);
+                if (directory.ours || fits) && self.give(id, slot, at) {
+                    directory.ours = true;
                     self.note(canonical, cause, ChangeKind::SetDirectory);
                 }
             }

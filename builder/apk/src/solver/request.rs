@@ -284,7 +284,10 @@ fn delete(
     // Depth first. Each package is looked at once, for whichever of the doomed comes to it first: if it does not need
     // that one, it stays, though it may need another (as apk has it).
     let mut seen: std::collections::BTreeSet<PackageId> = std::collections::BTreeSet::new();
-    let mut path = vec![(installed, doom(universe, world, flags, installed, dependants).into_iter())];
+    let mut path = vec![(
+        installed,
+        doom(universe, world, flags, installed, dependants).into_iter(),
+    )];
     while let Some((by, others)) = path.last_mut() {
         let by = universe.info(*by);
         let needs = |id: PackageId| {

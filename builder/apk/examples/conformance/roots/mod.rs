@@ -34,7 +34,10 @@ pub fn run(paths: &[PathBuf]) -> Count {
     for path in paths {
         let scenarios = scenarios(path);
         if scenarios.is_empty() {
-            count.wrong(&format!("{}: no scenario (a folder with log.json)", path.display()));
+            count.wrong(&format!(
+                "{}: no scenario (a folder with log.json)",
+                path.display()
+            ));
         }
         for scenario in scenarios {
             let name = name(&scenario);

@@ -464,8 +464,8 @@ fn attempt(setting: &Setting<'_>, line: &Line, start: &Root, rules: &[String]) -
             .find(|package| package.info.name == name)
             .map(|package| package.info.version)
     };
-    let request = crate::solver::request(&words, world, &mut builder, &recorded)?
-        .ok_or("a dependency is malformed")?;
+    let request =
+        crate::solver::request(&words, world, &mut builder, &recorded)?.ok_or("a dependency is malformed")?;
     let universe = builder.finish().map_err(|error| wrong(&error))?;
     let solution = solve(&universe, &request).map_err(|error| wrong(&error))?;
     let supply = Supply {
@@ -486,6 +486,7 @@ fn attempt(setting: &Setting<'_>, line: &Line, start: &Root, rules: &[String]) -
         purge: line.purge,
         no_apk_new: line.no_apk_new,
         overwrite: line.overwrite,
+        stale_directories: true,
         protected,
         ..Options::new(Timestamp::from_seconds(0))
     };
