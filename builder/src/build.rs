@@ -151,11 +151,15 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     let assembling = progress.stage("assemble", 1, Unit::Items);
     let mut root = root::assemble(&image, &open.root, unpacked, lock.epoch, options.strict)?;
     root.beside = root::beside(&root, beside)?;
-    let offered = if image.outputs.contains(&Output::Iso) {
-        offer::files(&image, &open, store, &client, progress, options.jobs)?
-    } else {
-        Vec::new()
-    };
+    let offered = offer::files(
+        &image,
+        &open,
+        &chosen.offered,
+        store,
+        &client,
+        progress,
+        options.jobs,
+    )?;
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),

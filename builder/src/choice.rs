@@ -12,6 +12,7 @@ use crate::definition::{Image, Project, Repository};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::fetch::Client;
 use crate::lock::{Lock, LockedPackage, identity};
+use crate::offer;
 use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
 
@@ -48,6 +49,8 @@ pub struct Choice {
     pub root: Vec<Chosen>,
     /// Those that only the initramfs takes files from.
     pub initramfs: Vec<Chosen>,
+    /// Those that a medium carries for installations, by name.
+    pub offered: Vec<Chosen>,
 }
 
 /// Whether there is to be a lock.
@@ -112,6 +115,7 @@ pub fn solve(image: &Image, open: &Open) -> Result<Choice> {
     Ok(Choice {
         root: select(image, universe)?,
         initramfs: newest(image, &open.initramfs)?,
+        offered: offer::choose(image, open)?,
     })
 }
 
@@ -182,7 +186,13 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
     for one in &mut initramfs {
         keep(one, &lock.initramfs, &open.initramfs, upgrade);
     }
-    Ok(Choice { root, initramfs })
+    // An installation chooses from the whole index that the medium carries: what is newest there, not what was kept.
+    let offered = offer::choose(image, open)?;
+    Ok(Choice {
+        root,
+        initramfs,
+        offered,
+    })
 }
 
 /// Puts what is locked in the place of something newer.

@@ -114,6 +114,25 @@ pub struct Repository {
     pub guests: Vec<PathBuf>,
     /// Whether it may come without a signature.
     pub unsigned: bool,
+    /// Whether roots name it in `/etc/apk/repositories`.
+    pub in_root: bool,
+}
+
+impl Repository {
+    /// Its line of `/etc/apk/repositories`, for the location of the definition: mirrors are this machine's matter.
+    pub fn line(&self) -> String {
+        let tag = self
+            .tag
+            .as_ref()
+            .map(|tag| format!("@{tag} "))
+            .unwrap_or_default();
+        // A plain URL has the layout of v2, and is all that apk before version 3 understands.
+        let layout = match self.layout {
+            typed::LayoutName::V2 => "",
+            typed::LayoutName::V3 => "v3 ",
+        };
+        format!("{layout}{tag}{}", self.canonical)
+    }
 }
 
 /// What a live system is set up with.

@@ -157,6 +157,9 @@ pub struct Change {
     /// Whether it is one of the initramfs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub initramfs: bool,
+    /// Whether it is one that a medium carries for installations.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub offered: bool,
     /// Before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<Side>,
@@ -212,16 +215,38 @@ impl Difference {
         let without = |these: &[String], those: &[String]| -> Vec<String> {
             these.iter().filter(|one| !those.contains(one)).cloned().collect()
         };
-        let mut packages = changes(&old.package, &new.package, false);
-        packages.extend(changes(&old.initramfs, &new.initramfs, true));
+        let mut packages = changes(&old.package, &new.package);
+        packages.extend(
+            changes(&old.initramfs, &new.initramfs)
+                .into_iter()
+                .map(|change| Change {
+                    initramfs: true,
+                    ..change
+                }),
+        );
+        packages.extend(
+            changes(&old.offered, &new.offered)
+                .into_iter()
+                .map(|change| Change {
+                    offered: true,
+                    ..change
+                }),
+        );
+        // What the root has and the medium offers is one file.
+        let shared = |lock: &Lock, identity: &str| lock.package.iter().any(|one| one.identity == identity);
         let size = |lock: &Lock| {
-            lock.package
-                .iter()
-                .chain(&lock.initramfs)
-                .map(|one| one.size)
-                .sum()
+            let offered = lock.offered.iter().filter(|one| !shared(lock, &one.identity));
+            let every = lock.package.iter().chain(&lock.initramfs).chain(offered);
+            every.map(|one| one.size).sum()
         };
-        let fetched = packages.iter().filter(|change| change.what != What::Moved);
+        let fetched = packages.iter().filter(|change| {
+            let again = change.offered
+                && change
+                    .new
+                    .as_ref()
+                    .is_some_and(|side| shared(new, &side.identity) || shared(old, &side.identity));
+            change.what != What::Moved && !again
+        });
         Difference {
             values,
             world_added: without(&new.world, &old.world),
@@ -281,7 +306,11 @@ impl Difference {
                 (Some(old), Some(new)) => format!("{old} -> {new}"),
                 (old, new) => old.or(new).unwrap_or_default(),
             };
-            let place = if change.initramfs { " (initramfs)" } else { "" };
+            let place = match (change.initramfs, change.offered) {
+                (true, _) => " (initramfs)",
+                (_, true) => " (offered)",
+                _ => "",
+            };
             let _ = writeln!(
                 text,
                 "{:<10} {:<width$} {versions}{place}, {}",
@@ -312,11 +341,12 @@ impl Difference {
     }
 }
 
-fn changes(old: &[LockedPackage], new: &[LockedPackage], initramfs: bool) -> Vec<Change> {
-    let mut sides: BTreeMap<&str, [Option<&LockedPackage>; 2]> = BTreeMap::new();
+fn changes(old: &[LockedPackage], new: &[LockedPackage]) -> Vec<Change> {
+    // Choices that exclude each other can offer a package in several versions.
+    let mut sides: BTreeMap<&str, [Vec<&LockedPackage>; 2]> = BTreeMap::new();
     for (at, packages) in [old, new].into_iter().enumerate() {
         for package in packages {
-            sides.entry(&package.name).or_default()[at] = Some(package);
+            sides.entry(&package.name).or_default()[at].push(package);
         }
     }
     let side = |package: &LockedPackage| Side {
@@ -325,29 +355,43 @@ fn changes(old: &[LockedPackage], new: &[LockedPackage], initramfs: bool) -> Vec
         repository: package.repository.clone(),
         size: package.size,
     };
-    let changed = sides.into_iter().filter_map(|(name, [old, new])| {
-        let what = match (old, new) {
-            (None, _) => What::Added,
-            (_, None) => What::Removed,
-            (Some(old), Some(new)) => match version::compare(&new.version, &old.version) {
-                std::cmp::Ordering::Greater => What::Upgraded,
-                std::cmp::Ordering::Less => What::Downgraded,
-                std::cmp::Ordering::Equal if old.identity != new.identity && !is_virtual(&new.repository) => {
-                    What::Rebuilt
-                }
-                std::cmp::Ordering::Equal if old.repository != new.repository => What::Moved,
-                std::cmp::Ordering::Equal => return None,
-            },
-        };
-        Some(Change {
-            name: name.to_owned(),
-            what,
-            initramfs,
-            old: old.map(side),
-            new: new.map(side),
-        })
-    });
-    changed.collect()
+    let mut changed = Vec::new();
+    for (name, [mut old, mut new]) in sides {
+        old.retain(|one| match new.iter().position(|other| other == one) {
+            Some(at) => {
+                new.remove(at);
+                false
+            }
+            None => true,
+        });
+        for at in 0..old.len().max(new.len()) {
+            let (old, new) = (old.get(at).copied(), new.get(at).copied());
+            let what = match (old, new) {
+                (None, _) => What::Added,
+                (_, None) => What::Removed,
+                (Some(old), Some(new)) => match version::compare(&new.version, &old.version) {
+                    std::cmp::Ordering::Greater => What::Upgraded,
+                    std::cmp::Ordering::Less => What::Downgraded,
+                    std::cmp::Ordering::Equal
+                        if old.identity != new.identity && !is_virtual(&new.repository) =>
+                    {
+                        What::Rebuilt
+                    }
+                    std::cmp::Ordering::Equal if old.repository != new.repository => What::Moved,
+                    std::cmp::Ordering::Equal => continue,
+                },
+            };
+            changed.push(Change {
+                name: name.to_owned(),
+                what,
+                initramfs: false,
+                offered: false,
+                old: old.map(side),
+                new: new.map(side),
+            });
+        }
+    }
+    changed
 }
 
 /// Bytes for people.
@@ -386,6 +430,7 @@ mod tests {
             repository: Vec::new(),
             package: packages.iter().map(package).collect(),
             initramfs: Vec::new(),
+            offered: Vec::new(),
         }
     }
 
@@ -429,6 +474,41 @@ mod tests {
         assert_eq!(json["packages"][0]["what"], "rebuilt");
         assert_eq!(json["packages"][4]["new"]["version"], "1.10-r0");
         assert_eq!(json["fetched"], (3 << 20) + 1500 + 10 + 8 + 5);
+    }
+
+    #[test]
+    fn what_a_medium_offers_is_compared_by_itself_and_counted_once() {
+        let both = &[("shared", "1-r0", "a", 100), ("libc", "1-r0", "b", 10)][..];
+        let mut old = lock(both);
+        let mut new = lock(both);
+        old.offered = lock(&[
+            ("shared", "1-r0", "a", 100),
+            ("kernel", "6.1-r0", "k1", 7),
+            ("kernel", "6.6-r0", "k2", 8),
+        ])
+        .package;
+        new.offered = lock(&[
+            ("shared", "1-r0", "a", 100),
+            ("libc", "1-r0", "b", 10),
+            ("kernel", "6.6-r0", "k2", 8),
+            ("kernel", "6.12-r0", "k3", 9),
+        ])
+        .package;
+        let difference = Difference::new(&old, &new);
+        assert_eq!(
+            difference.text(),
+            "upgraded   kernel 6.1-r0 -> 6.12-r0 (offered), +2 B\n\
+             added      libc   1-r0 (offered), +10 B\n\
+             1 added, 1 upgraded; 9 B to fetch, +2 B in all\n"
+        );
+        let json = serde_json::to_value(&difference).unwrap();
+        assert_eq!(
+            (
+                &json["packages"][0]["offered"],
+                json["packages"][0].get("initramfs")
+            ),
+            (&true.into(), None)
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::choice::{Choice, Open};
 use crate::definition::Image;
 use crate::definition::typed;
 use crate::error::{Error, Kind, Result};
+use crate::offer;
 use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
 
@@ -36,6 +37,9 @@ pub struct Lock {
     /// Packages that only the initramfs takes files from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initramfs: Vec<LockedPackage>,
+    /// Packages that a medium carries for installations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offered: Vec<LockedPackage>,
 }
 
 /// A repository of a lock.
@@ -87,6 +91,7 @@ impl Lock {
             repository,
             package: locked(&choice.root, &open.root),
             initramfs: locked(&choice.initramfs, &open.initramfs),
+            offered: locked(&choice.offered, &open.root),
         }
     }
 
@@ -164,9 +169,18 @@ impl Lock {
             }
             chosen
         };
+        let (root, initramfs) = (
+            find(&self.package, &open.root),
+            find(&self.initramfs, &open.initramfs),
+        );
+        // What a medium offers is chosen on the installed machine, from the index that the medium carries: it is what
+        // the lock says, or something else would be installed.
+        let offered = offer::choose(image, open)?;
+        differences.extend(offered_otherwise(&self.offered, &locked(&offered, &open.root)));
         let choice = Choice {
-            root: find(&self.package, &open.root),
-            initramfs: find(&self.initramfs, &open.initramfs),
+            root,
+            initramfs,
+            offered,
         };
         if differences.is_empty() {
             return Ok(choice);
@@ -242,6 +256,43 @@ impl Lock {
 enum Found {
     Indexed(Chosen),
     Stored(Chosen),
+}
+
+/// How what a medium would offer now differs from what is locked, in words.
+fn offered_otherwise(locked: &[LockedPackage], now: &[LockedPackage]) -> Vec<String> {
+    let shown = |one: &LockedPackage| format!("{} ({})", one.version, short(&one.identity));
+    let mut said = Vec::new();
+    let mut come: Vec<&LockedPackage> = now.iter().filter(|one| !locked.contains(one)).collect();
+    for gone in locked.iter().filter(|one| !now.contains(one)) {
+        match come.iter().position(|one| one.name == gone.name) {
+            Some(at) => {
+                let instead = come.remove(at);
+                let from = match instead.repository == gone.repository {
+                    true => String::new(),
+                    false => format!(" of {}", instead.repository),
+                };
+                said.push(format!(
+                    "{}: locked to be offered is {}, an installation would take {}{from}",
+                    gone.name,
+                    shown(gone),
+                    shown(instead)
+                ));
+            }
+            None => said.push(format!(
+                "{}: locked to be offered is {}, and no installation wants it any more",
+                gone.name,
+                shown(gone)
+            )),
+        }
+    }
+    said.extend(come.iter().map(|one| {
+        format!(
+            "{}: an installation would take {}, which is not locked",
+            one.name,
+            shown(one)
+        )
+    }));
+    said
 }
 
 fn locked(chosen: &[Chosen], repositories: &[OpenRepository]) -> Vec<LockedPackage> {

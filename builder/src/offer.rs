@@ -7,7 +7,7 @@ use lycia_tree::Content;
 use serde::Deserialize;
 
 use crate::choice::{self, Open};
-use crate::definition::{Image, Project, typed};
+use crate::definition::{Image, Output, Project, typed};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::fetch::Client;
 use crate::packages::{self, Chosen};
@@ -100,21 +100,26 @@ fn wishes(install: &toml::Table) -> Result<Wishes> {
 }
 
 /// The files of the medium that an installation needs, by path; none where nothing is to be installed from it.
+/// `chosen` are the packages that [`choose`] gave.
 ///
 /// # Errors
-/// When what the definition offers cannot be had, or comes from more than one repository.
+/// When a package cannot be had, or they come from more than one repository.
 pub fn files(
     image: &Image,
     open: &Open,
+    chosen: &[Chosen],
     store: &Store,
     client: &Client,
     progress: &Progress,
     jobs: usize,
 ) -> Result<Vec<(String, Content)>> {
-    let Some(install) = &image.install else {
+    let Some(install) = image
+        .install
+        .as_ref()
+        .filter(|_| image.outputs.contains(&Output::Iso))
+    else {
         return Ok(Vec::new());
     };
-    let chosen = choose(image, install, open).context(|| "what the medium installs".to_owned())?;
     let mut numbers: Vec<usize> = chosen.iter().filter_map(|one| one.repository).collect();
     numbers.dedup();
     let [number] = numbers[..] else {
@@ -125,7 +130,7 @@ pub fn files(
         .context("what the medium installs"));
     };
     // Verified as all packages are, and from then on in the store.
-    packages::unpack(&chosen, &open.root, store, client, progress, jobs)?;
+    packages::unpack(chosen, &open.root, store, client, progress, jobs)?;
     let repository = &open.root[number];
     let mut files = vec![(
         "live/install.toml".to_owned(),
@@ -138,7 +143,7 @@ pub fn files(
         format!("{FOLDER}/{}/{}", image.arch, packages::INDEX),
         Content::from(repository.index.clone()),
     ));
-    for one in &chosen {
+    for one in chosen {
         if let Some((path, content)) = packages::file(one, &open.root, store)? {
             files.push((format!("{FOLDER}/{path}"), content));
         }
@@ -146,8 +151,24 @@ pub fn files(
     Ok(files)
 }
 
-/// The packages of every installation that is offered: each choice on its own, since some exclude others.
-fn choose(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen>> {
+/// The packages of every installation that a medium offers, by name: each choice on its own, since some exclude
+/// others. None where the image is no medium or offers nothing.
+///
+/// An installation solves for itself, over the whole index that the medium carries, so that only what the solver
+/// chooses from the index of now is of use to it.
+///
+/// # Errors
+/// When something that is offered cannot be had.
+pub fn choose(image: &Image, open: &Open) -> Result<Vec<Chosen>> {
+    match &image.install {
+        Some(install) if image.outputs.contains(&Output::Iso) => {
+            every(image, install, open).context(|| "what the medium installs".to_owned())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen>> {
     let wishes = wishes(install)?;
     let kernels = wishes.kernel.iter().map(|kernel| Packages {
         name: kernel.package.clone(),
@@ -166,6 +187,7 @@ fn choose(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chose
         let mut one = image.clone();
         one.initramfs.packages.clear();
         one.virtuals.clear();
+        one.install = None;
         one.packages = wishes.packages.iter().chain(&offer.packages).cloned().collect();
         let choice = choice::solve(&one, open).context(|| format!("with {}", offer.name))?;
         for chosen in choice.root {

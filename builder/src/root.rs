@@ -82,11 +82,16 @@ pub fn assemble(
         .iter()
         .flat_map(|repository| repository.key_files.iter().cloned())
         .collect();
+    let lines: Vec<String> = repositories
+        .iter()
+        .filter(|repository| repository.definition.in_root)
+        .map(|repository| repository.definition.line())
+        .collect();
     let records = assembly::Records {
         world: &choice::world(image)?,
         arch: &image.arch,
         keys: &keys,
-        repositories: &[],
+        repositories: &lines,
     };
     installed
         .record(&mut tree, &records)

@@ -1,5 +1,5 @@
-//! The embedded seed's disk boots to a login with BIOS and UEFI and grows to the disk that it is written to; the kit for the network
-//! boots from the network.
+//! The embedded seed's disk boots to a login with BIOS and UEFI and grows to the disk that it is written to; a trigger that could not
+//! run while it was made runs at its first boot and at no other; the kit for the network boots from the network.
 //!
 //! One test, one guest after another: guests under emulation take all the machine has.
 
@@ -10,6 +10,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use lycia_apk::index::{self, Index, IndexHash};
+use lycia_apk::keys::{KeyRing, SigningKey};
+use lycia_apk::metadata::{Acl, PackageInfo, ScriptKind};
+use lycia_apk::package::{PackageBuilder, Trust};
 use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium, Network};
 
 /// For each stage, on a machine that has other work.
@@ -36,6 +40,93 @@ fn ask(guest: &Guest, command: &str) -> String {
         .run(command, LIMIT)
         .and_then(lycia_qemu::Output::successful)
         .unwrap()
+}
+
+/// What the trigger of the test's package leaves, one line for each time.
+const TRIGGERED: &str = "/var/lib/late/ran";
+
+/// A project with the definitions of the checkout, and the image `disk` with one more package, of which the trigger has no
+/// native implementation.
+fn with_a_late_trigger(checkout: &Path, folder: &Path) {
+    for part in ["configs", "overlays"] {
+        said(Command::new("cp").arg("-r").arg(checkout.join(part)).arg(folder));
+    }
+    let key = said(Command::new("openssl").args([
+        "genpkey",
+        "-quiet",
+        "-algorithm",
+        "EC",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]));
+    let key = SigningKey::from_pem("late.pub", key.as_bytes()).unwrap();
+    let keys = std::slice::from_ref(&key);
+    let mut package = PackageBuilder::new(PackageInfo {
+        name: "late".to_owned(),
+        version: "1.2-r3".to_owned(),
+        arch: "x86_64".to_owned(),
+        license: "MIT".to_owned(),
+        build_time: 1_700_000_000,
+        ..PackageInfo::default()
+    });
+    let script =
+        format!("#!/bin/sh\necho \"$0|$*|$APK_PACKAGE|$APK_SCRIPT|$(id -u)|$(pwd)|$(cat)\" >>{TRIGGERED}\n");
+    package
+        .file(
+            b"usr/share/late/data",
+            Acl::root(0o644),
+            1_700_000_000,
+            b"data\n".to_vec(),
+        )
+        .unwrap();
+    package.directory(b"var/lib/late", Acl::root(0o755)).unwrap();
+    package
+        .script(ScriptKind::Trigger, script)
+        .trigger("/usr/share/late");
+    let mut bytes = Vec::new();
+    package
+        .finish()
+        .unwrap()
+        .write(Default::default(), keys, &mut bytes)
+        .unwrap();
+    let repository = folder.join("late/x86_64");
+    std::fs::create_dir_all(&repository).unwrap();
+    std::fs::write(repository.join("late-1.2-r3.apk"), &bytes).unwrap();
+    let entry = index::entry(&bytes, &KeyRing::new(), Trust::AllowUntrusted, IndexHash::Sha256).unwrap();
+    let index = Index {
+        packages: vec![entry],
+        ..Index::default()
+    };
+    let bytes = index.write(&Default::default(), keys).unwrap();
+    std::fs::write(repository.join("Packages.adb"), bytes).unwrap();
+    std::fs::write(folder.join("configs/late.pub"), key.public_pem().unwrap()).unwrap();
+    std::fs::write(
+        folder.join("configs/repositories/late.toml"),
+        format!(
+            "[[repository]]\nlocation = \"{}\"\nkeys = [\"late.pub\"]\n",
+            folder.join("late").display()
+        ),
+    )
+    .unwrap();
+    std::fs::write(
+        folder.join("configs/images/late.toml"),
+        "include = [\"disk\"]\nrepositories = [\"late\"]\npackages = [\"late\"]\n",
+    )
+    .unwrap();
+}
+
+/// Waits for the service of the first boot to be gone, and gives what the trigger left.
+fn triggered(guest: &Guest) -> String {
+    ask(
+        guest,
+        "n=0; while [ -e /usr/lib/lycia/first-boot ] && [ $n -lt 120 ]; do sleep 1; n=$((n + 1)); done",
+    );
+    let left = ask(
+        guest,
+        "ls -d /usr/lib/lycia/first-boot* /etc/dinit.d/lycia-first-boot /etc/dinit.d/boot.d/lycia-first-boot /usr/lib/apk/exec 2>/dev/null | cat",
+    );
+    assert_eq!(left.trim(), "");
+    ask(guest, &format!("cat {TRIGGERED}")).replace('\r', "")
 }
 
 /// Boots a disk that is larger than the image on it.
@@ -66,6 +157,20 @@ fn grows(image: &Path, folder: &Path) {
     let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kibibytes * 1024 > DISK / 10 * 9, "{line}");
     assert!(ask(&guest, "hostname").contains("lycia"));
+    let ran = "lib/apk/exec/late-1.2-r3.trigger|/usr/share/late|late|trigger|0|/|\n";
+    assert_eq!(triggered(&guest), ran);
+    guest.serial.send_line("poweroff").unwrap();
+    assert!(guest.wait_exit(LIMIT).unwrap().success());
+    drop(guest);
+    // The second boot, by the other firmware.
+    machine.firmware = Firmware::Uefi;
+    let guest = machine.start().unwrap();
+    guest.stage("the second boot of the larger disk");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "chimera", LIMIT).unwrap();
+    assert_eq!(triggered(&guest), ran);
+    let log = ask(&guest, "dmesg | grep lycia-init: | tr -d '\\r'");
+    assert!(!log.contains("grew"), "{log}");
     guest.serial.send_line("poweroff").unwrap();
     assert!(guest.wait_exit(LIMIT).unwrap().success());
     drop(guest);
@@ -124,12 +229,14 @@ fn boots_from_the_network(kit: &Path) {
 
 #[test]
 fn the_disk_boots_and_grows_and_the_kit_boots_from_the_network() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let project = tempfile::tempdir().unwrap();
+    with_a_late_trigger(checkout, project.path());
     let output = tempfile::tempdir().unwrap();
     let lycia = |arguments: &[&str]| {
         let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
             .arg("--project")
-            .arg(project)
+            .arg(project.path())
             .args(arguments)
             .current_dir(output.path())
             .status()
@@ -140,11 +247,11 @@ fn the_disk_boots_and_grows_and_the_kit_boots_from_the_network() {
             arguments.join(" ")
         );
     };
-    lycia(&["build", "disk", "--output", "."]);
+    lycia(&["build", "late", "--output", "."]);
     lycia(&["build", "netboot", "--output", "."]);
-    grows(&output.path().join("disk-x86_64.img"), output.path());
+    grows(&output.path().join("late-x86_64.img"), output.path());
     // The other form, larger, too, with the other firmware: everything is as the manifest says.
-    let qcow2 = output.path().join("disk-x86_64.qcow2");
+    let qcow2 = output.path().join("late-x86_64.qcow2");
     said(
         Command::new("qemu-img")
             .args(["resize", "-q"])
@@ -153,7 +260,7 @@ fn the_disk_boots_and_grows_and_the_kit_boots_from_the_network() {
     );
     lycia(&[
         "test",
-        "disk-x86_64.qcow2",
+        "late-x86_64.qcow2",
         "--cell",
         "uefi-disk",
         "--limit",

@@ -13,6 +13,8 @@
 //! - The setgid bit and the attributes of directories are applied.
 //! - A file may become a directory and a directory a file in one upgrade, as long as nothing of others is
 //!   in it.
+//! - A directory that is as its owner would have it follows a new version or a stronger claim, which apk forgets
+//!   where that is the first look at the directory in a transaction ([`Options::stale_directories`]).
 //!
 //! # Over an existing root
 //!
@@ -123,6 +125,9 @@ pub struct Options<'a> {
     pub purge: bool,
     /// Let a package have a file of another that it does not replace (`--force-overwrite`) instead of failing.
     pub overwrite: bool,
+    /// Leave a directory as it is when a new version of its owner or a stronger claim comes before anything else of
+    /// the transaction has looked at it, as apk 3.0 does: for comparing with it.
+    pub stale_directories: bool,
 }
 
 impl Options<'_> {
@@ -136,6 +141,7 @@ impl Options<'_> {
             no_apk_new: false,
             purge: false,
             overwrite: false,
+            stale_directories: false,
         }
     }
 }
@@ -377,8 +383,10 @@ impl<'t> Installation<'t> {
             .directories
             .iter()
             .filter_map(|(path, directory)| directory.owner.map(|(slot, at)| (path.clone(), slot, at)))
-            .filter(|(path, _, _)| path.len() > 1)
             .collect();
+        for directory in self.directories.values_mut() {
+            (directory.seen, directory.ours) = (true, true);
+        }
         for (path, slot, at) in owners {
             let there = self.tree.find(&path, Follow::Parents).ok().flatten();
             let Some(id) = there.filter(|id| self.tree.inode(*id).is_directory()) else {

@@ -20,6 +20,10 @@ pub const OWNER_MAX: usize = 255;
 pub const XATTR_MAX: usize = (64 << 10) + 256;
 /// Longest script, in bytes.
 pub const SCRIPT_MAX: usize = 1 << 20;
+/// Greatest major number of a device, as Linux has it in 12 bits.
+pub const DEVICE_MAJOR_MAX: u32 = 0xfff;
+/// Greatest minor number of a device, as Linux has it in 20 bits.
+pub const DEVICE_MINOR_MAX: u32 = 0xf_ffff;
 /// Most slots in an object (arrays have no such bound of their own, they use up [`Limits::entries`]).
 pub const SLOTS_MAX: usize = 256;
 

@@ -243,7 +243,9 @@ impl Repositories {
         });
         let url = self.expand(word)?;
         let url = url.trim_end_matches('/');
-        if url.is_empty() || (keywords && !is_url(url)) {
+        // Nothing is left of the root directory.
+        let root = url.is_empty() && word.starts_with('/') && layout != Layout::Index;
+        if !root && (url.is_empty() || (keywords && !is_url(url))) {
             return Err(Problem::Url(url.into()));
         }
         if rest.is_empty() {
@@ -251,7 +253,8 @@ impl Repositories {
         }
         let components = self.expand(rest)?;
         for component in components.split(' ').filter(|component| !component.is_empty()) {
-            self.add(layout, &format!("{url}/{component}"), tag.clone())?;
+            let slash = if root { "" } else { "/" };
+            self.add(layout, &format!("{url}{slash}{component}"), tag.clone())?;
         }
         Ok(())
     }
@@ -417,6 +420,8 @@ mod tests {
         for (text, urls) in [
             ("", &[][..]),
             ("# x\n\n", &[]),
+            ("v3 /", &["/x86_64/Packages.adb"]),
+            ("//", &["/x86_64/APKINDEX.tar.gz"]),
             ("/a", &["/a/x86_64/APKINDEX.tar.gz"]),
             ("v2 /a/", &["/a/x86_64/APKINDEX.tar.gz"]),
             ("v3 /a//", &["/a/x86_64/Packages.adb"]),
@@ -465,7 +470,7 @@ mod tests {
             ("v3 @ /a", |p| *p == Problem::Syntax),
             ("v4 /a", |p| *p == Problem::Keyword("v4".into())),
             ("v3 a", |p| *p == Problem::Url("a".into())),
-            ("v3 ///", |p| *p == Problem::Url(String::new())),
+            ("ndx ///", |p| *p == Problem::Url(String::new())),
             ("v3 /${X}", |p| *p == Problem::UndefinedVariable("X".into())),
             ("v3 /${X", |p| matches!(p, Problem::Reference(_))),
             ("v3 /${APK_ARCH:x}", |p| matches!(p, Problem::Reference(_))),

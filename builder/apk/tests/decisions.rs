@@ -16,12 +16,14 @@ mod versions;
 
 use std::path::PathBuf;
 
+use cases::Count;
+
 /// Compares a part of the corpus; every disagreement has been printed.
-fn check(part: &str, run: fn(&[PathBuf]) -> (usize, usize)) {
+fn check(part: &str, run: fn(&[PathBuf]) -> Count) {
     let Some(corpus) = corpus::corpus() else { return };
     let path = corpus.join("expected").join(part);
     assert!(path.exists(), "{} is missing", path.display());
-    let (agree, disagree) = run(&[path]);
+    let Count { agree, disagree } = run(&[path]);
     assert_eq!(disagree, 0, "{part}: {agree} agree, {disagree} disagree");
     assert!(agree > 0, "{part}: nothing was compared");
 }
@@ -53,7 +55,7 @@ fn upstream_solver_cases() {
         println!("LYCIA_APK_TOOLS names no checkout of apk-tools: nothing was compared");
         return;
     };
-    let (agree, disagree) = upstream::run(&[checkout.join("test/solver")]);
+    let Count { agree, disagree } = upstream::run(&[checkout.join("test/solver")]);
     println!("upstream: {agree} agree, {disagree} disagree");
     assert_eq!(disagree, 0);
     assert!(agree > 100, "{} has {agree} cases", checkout.display());

@@ -394,6 +394,56 @@ fn files_and_virtual_packages_come_from_nowhere() {
 }
 
 #[test]
+fn of_a_virtual_packages_dependencies_on_one_name_the_last_counts() {
+    let mut builder = UniverseBuilder::new(["x86_64"]);
+    let packages = ["a 1", "a 2", "b 1"].map(package);
+    builder.repository([None], packages).unwrap();
+    let id = builder
+        .virtual_package(".set", "1", parse_list("a=1 b a").unwrap())
+        .unwrap();
+    let universe = builder.finish().unwrap();
+    assert_eq!(universe.info(id).depends, parse_list("a b").unwrap());
+    let chosen = select(&universe, &world(".set")).unwrap();
+    let versions: Vec<_> = chosen
+        .iter()
+        .map(|chosen| universe.info(chosen.package).version.as_str())
+        .collect();
+    assert_eq!(versions, ["2", "1", "1"]);
+}
+
+/// `del -r` looks at each package once: one that met a doomed package which it does not need stays, though it needs
+/// another.
+#[test]
+fn dependants_go_depth_first_and_are_asked_once() {
+    let request = |installed: &[&str], entries: &str, name: &str| -> Result<Vec<Dependency>, ()> {
+        let universe = universe(installed, &[(None, installed)]);
+        let request = Request {
+            world: world(entries),
+            command: Command::Delete {
+                names: vec![name.into()],
+                dependants: true,
+            },
+            drop_unmet: false,
+        };
+        solve(&universe, &request)
+            .map(|solution| solution.world)
+            .map_err(|_| ())
+    };
+    assert_eq!(request(&["a 1", "b 1|a", "c 1|b"], "c", "a"), Ok(world("")));
+    assert_eq!(request(&["a 1", "b 1|a", "c 1"], "b c", "a"), Ok(world("c")));
+    // One speaks of a without needing the a that there is, and needs the other, which needs a. Which of them is met
+    // first depends on their names.
+    let results = [("x", "y"), ("y", "x")].map(|(asks, needs)| {
+        let (first, second) = (format!("{asks} 1|a>5 {needs}"), format!("{needs} 1|a"));
+        request(&["a 1", &first, &second], asks, "a")
+    });
+    assert!(
+        results.contains(&Ok(world(""))) && results.contains(&Err(())),
+        "{results:?}"
+    );
+}
+
+#[test]
 fn foreign_packages_are_not_chosen() {
     let mut builder = UniverseBuilder::new(["x86_64"]);
     let foreign = PackageInfo {
@@ -433,7 +483,11 @@ fn too_many_repositories_and_tags() {
 
 /// Random universes of few names, which is where rules meet.
 mod random {
+    use lycia_apk::index::Index;
+    use lycia_apk::keys::KeyRing;
+    use lycia_apk::package::Trust;
     use proptest::prelude::*;
+    use sha2::Digest as _;
 
     use super::*;
 
@@ -497,6 +551,36 @@ mod random {
             }
             let again = super::universe(&[], &[(None, first), (None, second)]);
             prop_assert_eq!(select(&again, &entries).unwrap(), chosen);
+        }
+
+        /// What an index was told in another order is chosen from alike.
+        #[test]
+        fn the_order_of_an_index_does_not_matter(
+            (told, shuffled) in prop::collection::vec(record(), 1..12)
+                .prop_flat_map(|records| (Just(records.clone()), Just(records).prop_shuffle())),
+            entries in prop::collection::vec(dependency(), 1..4),
+        ) {
+            let entries = world(&entries.join(" "));
+            let results = [told, shuffled].map(|records| {
+                let packages = records.iter().map(|text| PackageInfo {
+                    hashes: Some(Digest(sha2::Sha256::digest(text).to_vec())),
+                    ..package(text)
+                });
+                let index = Index { packages: packages.collect(), ..Index::default() };
+                let bytes = index.write(&Default::default(), &[]).unwrap();
+                let index = Index::read(&bytes, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+                let mut builder = UniverseBuilder::new(["x86_64"]);
+                builder.repository([None], index.packages).unwrap();
+                let universe = builder.finish().unwrap();
+                match select(&universe, &entries) {
+                    Ok(chosen) => Ok(chosen
+                        .iter()
+                        .map(|chosen| universe.info(chosen.package).clone())
+                        .collect::<Vec<_>>()),
+                    Err(error) => Err(error.to_string()),
+                }
+            });
+            prop_assert_eq!(&results[0], &results[1]);
         }
     }
 }

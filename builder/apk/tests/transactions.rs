@@ -567,6 +567,139 @@ fn directories_get_what_the_strongest_claim_says_unless_they_were_changed() {
     assert_eq!(mode(&local), 0o1777);
 }
 
+/// As apk 3.0 has it, to compare with it: a directory follows only if this transaction made it, or looked at it before
+/// and found it as its owner would have it.
+#[test]
+fn stale_directories_are_those_of_apk() {
+    let with = |head: &str, mode, priority| {
+        let mut package = package(head, &[("var/spool", Directory(mode))]);
+        package.package.replaces_priority = priority;
+        package
+    };
+    let carry = |tree: &mut Tree, database: Database, add: &[Unpacked], remove: &[&str]| {
+        let options = Options {
+            stale_directories: true,
+            ..Options::new(T0)
+        };
+        let mut installation = Installation::over(tree, database, options);
+        installation.leaving(
+            remove
+                .iter()
+                .copied()
+                .chain(add.iter().map(|new| new.entry.name.as_str())),
+        );
+        for name in remove {
+            installation.remove(name).unwrap();
+        }
+        for new in add {
+            installation.add(new.clone()).unwrap();
+        }
+        installation.finish(&Names::default());
+        tree.inode(tree.resolve(b"var/spool", Follow::All).unwrap())
+            .metadata
+            .mode
+    };
+    let (tree, database) = root(&[with("a 1", 0o700, 0), with("strong 1", 0o2770, 9)]);
+    let after = |add: &[Unpacked], remove: &[&str]| carry(&mut tree.clone(), database.clone(), add, remove);
+    assert_eq!(after(&[], &["strong"]), 0o2770);
+    assert_eq!(after(&[with("strong 2", 0o1777, 9)], &[]), 0o2770);
+    let (weak, before) = root(&[with("a 1", 0o700, 0)]);
+    let after = |tree: &Tree, add: &[Unpacked]| carry(&mut tree.clone(), before.clone(), add, &[]);
+    assert_eq!(after(&weak, &[with("strong 1", 0o2770, 9)]), 0o700);
+    let both = [with("a 2", 0o700, 0), with("strong 1", 0o2770, 9)];
+    assert_eq!(after(&weak, &both), 0o2770);
+    let mut local = weak.clone();
+    let id = local.resolve(b"var/spool", Follow::All).unwrap();
+    local.metadata_mut(id).mode = 0o711;
+    assert_eq!(after(&local, &both), 0o711);
+}
+
+/// The directory that everything is in.
+#[test]
+fn the_root_counts_for_the_files_in_it() {
+    let listing = |head: &str, items: &[(&str, Item)], mode| {
+        let mut package = package(head, items);
+        if package
+            .package
+            .paths
+            .first()
+            .is_none_or(|entry| !entry.path.is_empty())
+        {
+            let entry = DirEntry {
+                path: Vec::new(),
+                acl: acl(mode),
+                files: Vec::new(),
+            };
+            package.package.paths.insert(0, entry);
+        }
+        package.package.triggers = vec!["+/*".into()];
+        package
+            .package
+            .scripts
+            .push((ScriptKind::Trigger, b"#!/bin/sh\n".to_vec()));
+        package
+    };
+    let arguments = |done: &Installed| {
+        let calls = done.triggers.iter().map(|call| {
+            let arguments: Vec<_> = call
+                .arguments
+                .iter()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .collect();
+            format!("{}: {}", call.package, arguments.join(" "))
+        });
+        calls.collect::<Vec<_>>()
+    };
+    let (mut tree, database) = root(&[]);
+    let a = listing("a 1", &[("usr/x", File("1"))], 0o700);
+    let done = change(&mut tree, database, &[], &[a]).unwrap();
+    // Its mode is nobody's to set, it has no record, and nothing happened in it.
+    assert_eq!(tree.inode(tree.root()).metadata.mode, 0o755);
+    let folders = |done: &Installed, package: usize| {
+        let directories = done.database.packages[package].directories.iter();
+        directories
+            .map(|directory| String::from_utf8_lossy(&directory.path).into_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(folders(&done, 0), ["usr"]);
+    assert_eq!(arguments(&done), ["a: /usr"]);
+    let b = listing("b 1", &[("f", File("b"))], 0o700);
+    let done = change(&mut tree, done.database, &[], &[b]).unwrap();
+    assert_eq!(folders(&done, 1), [""]);
+    assert_eq!(arguments(&done), ["b: /"]);
+    assert_eq!(tree.inode(tree.root()).metadata.mode, 0o755);
+    // A record stays, though another package has its only file.
+    let mut c = listing("c 1", &[("f", File("c"))], 0o755);
+    c.package.info.replaces = dependency::parse_list("b").unwrap();
+    c.entry.replaces.clone_from(&c.package.info.replaces);
+    let done = change(&mut tree, done.database, &[], &[c]).unwrap();
+    assert_eq!(
+        (folders(&done, 1), folders(&done, 2)),
+        (vec![String::new()], vec![String::new()])
+    );
+    assert!(done.database.packages[1].directories[0].files.is_empty());
+}
+
+/// A directory that no package has any more counts as changed, though something of others keeps it.
+#[test]
+fn what_is_left_behind_starts_triggers() {
+    let mut listener = package("a 1", &[("usr/x", File("1"))]);
+    listener.package.triggers = vec!["/srv/*".into()];
+    listener
+        .package
+        .scripts
+        .push((ScriptKind::Trigger, b"#!/bin/sh\n".to_vec()));
+    let b = package("b 1", &[("srv/d/e/f", File("1"))]);
+    let (mut tree, database) = root(&[listener, b]);
+    edit(&mut tree, "srv/d/mine", "kept");
+    let mut installation = Installation::over(&mut tree, database, Options::new(T0));
+    installation.remove("b").unwrap();
+    installation.keep("a", None).unwrap();
+    let done = installation.finish(&Names::default());
+    assert!(has(&tree, "srv/d/mine") && !has(&tree, "srv/d/e"));
+    assert_eq!(done.triggers[0].arguments, [b"/srv/d".to_vec()]);
+}
+
 #[test]
 fn scripts_and_triggers_are_told_with_their_arguments() {
     let scripts = |head: &str, items: &[(&str, Item)]| {

@@ -41,6 +41,11 @@ fn one(project: &Project, name: String, table: &RepositoryTable, arch: &str) -> 
             "`{canonical}`: only a local folder may be unsigned"
         )));
     }
+    if table.in_root && !(canonical.starts_with("https://") || canonical.starts_with("http://")) {
+        return Err(wrong(format!(
+            "`{canonical}`: `in-root` is for URLs of servers, which a running root can reach"
+        )));
+    }
     let mut keys = Vec::new();
     for key in table.keys.iter().filter(|key| *key != "seed:") {
         keys.extend(key_files(&project.configs(), &key.replace("${arch}", arch))?);
@@ -62,6 +67,7 @@ fn one(project: &Project, name: String, table: &RepositoryTable, arch: &str) -> 
             Vec::new()
         },
         unsigned: table.unsigned,
+        in_root: table.in_root,
     })
 }
 

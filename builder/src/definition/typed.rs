@@ -189,6 +189,9 @@ pub struct RepositoryTable {
     /// Accept it without any signature. For local paths only.
     #[serde(default)]
     pub unsigned: bool,
+    /// Name it in `/etc/apk/repositories` of roots: for distributions whose packages bring no list.
+    #[serde(default)]
+    pub in_root: bool,
 }
 
 /// Layouts of repositories.

@@ -132,7 +132,7 @@ fn what_a_medium_offers_is_the_repository_and_counts() {
     let install = text(&read(&files.join("live/install.toml")));
     assert!(install.contains("arch = \"x86_64\""), "{install}");
 
-    // A package that the root does not have is no part of the lock, and still of the medium.
+    // A package that the root does not have is a part of the medium.
     assert!(build(&small, "out", &[]).contains("unchanged"));
     small.package("right", "2-r0", &[], |package| {
         let content = b"newer\n".to_vec();

@@ -452,6 +452,12 @@ fn a_repository_of_the_second_version_makes_tarballs_and_containers() {
         of(&tarball, "etc/apk/world"),
         "alpine-baselayout\nalpine-keys\napk-tools\nbusybox-binsh\nlibc-utils\ns6\n"
     );
+    // Where the definition has them, whatever mirror was asked.
+    assert_eq!(
+        of(&tarball, "etc/apk/repositories"),
+        "https://dl-cdn.alpinelinux.org/alpine/latest-stable/main\n\
+         https://dl-cdn.alpinelinux.org/alpine/latest-stable/community\n"
+    );
     let image = alpine.path("alpine-s6/alpine-s6-x86_64.oci.tar");
     let mut inspect = tool("skopeo", "skopeo");
     inspect

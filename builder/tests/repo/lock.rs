@@ -208,6 +208,86 @@ fn a_locked_build_outlives_the_repository_by_its_store() {
 }
 
 #[test]
+fn a_lock_holds_what_a_medium_offers_too() {
+    let small = Small::new(0);
+    small.write(
+        "configs/install/small.toml",
+        "schema = 1\nname = \"Small\"\npackages = [\"base\"]\n\
+         [[kernel]]\npackage = \"kernel\"\n\
+         [[set]]\nname = \"one\"\npackages = [\"left\"]\n[[set]]\nname = \"other\"\npackages = [\"right\"]\n",
+    );
+    small.define("[install]\ndefinition = \"small\"\n");
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    let first = lock_of(&small);
+    let offered = |lock: &str| -> Vec<String> {
+        let parts = lock.split("[[offered]]\n").skip(1);
+        let name = |part: &str| part.split('"').nth(1).unwrap().to_owned();
+        parts.map(name).collect()
+    };
+    // Those that exclude each other, too.
+    assert_eq!(offered(&first), ["base", "kernel", "left", "right"]);
+    let mut locked = small.build();
+    locked.arg("--locked").arg("--output").arg(small.path("first"));
+    succeed(&mut locked);
+    assert_eq!(text(&read(&small.path("first/small-x86_64.lock"))), first);
+
+    // A package of the medium alone moves on: nothing is taken in its place silently.
+    small.package("right", "2-r0", &["extra"], file_of_its_own("right"));
+    small.package("extra", "1-r0", &[], file_of_its_own("extra"));
+    small.index();
+    refused(
+        &mut locked,
+        Kind::Verification,
+        &[
+            "the lock is not obeyed",
+            "right: locked to be offered is 1-r0",
+            "an installation would take 2-r0",
+            "extra: an installation would take 1-r0",
+            "which is not locked",
+            "hint: `lycia lock small`",
+        ],
+    );
+    refused(
+        &mut lycia(&small, &["lock", "small", "--check"]),
+        Kind::Verification,
+        &[
+            "added      extra 1-r0 (offered)",
+            "upgraded   right 1-r0 -> 2-r0 (offered)",
+        ],
+    );
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    assert_eq!(
+        offered(&lock_of(&small)),
+        ["base", "extra", "kernel", "left", "right"]
+    );
+    succeed(&mut locked);
+    // An image of the same packages that is no medium has nothing to offer.
+    let definition = text(&read(&small.path("configs/images/small.toml")));
+    let root_only = definition.replace("outputs = [\"iso\"]", "outputs = [\"tar\"]");
+    small.write("configs/images/small.toml", &root_only);
+    refused(
+        &mut locked,
+        Kind::Verification,
+        &[
+            "right: locked to be offered is 2-r0",
+            "no installation wants it any more",
+        ],
+    );
+    // Another build of the same version is another package.
+    small.write("configs/images/small.toml", &definition);
+    small.package("left", "1-r0", &["!right", "base"], file_of_its_own("left"));
+    small.index();
+    refused(
+        &mut locked,
+        Kind::Verification,
+        &[
+            "left: locked to be offered is 1-r0 (",
+            "an installation would take 1-r0 (",
+        ],
+    );
+}
+
+#[test]
 fn why_tells_the_chain_of_needs() {
     let small = Small::new(0);
     small.package("shell", "3-r1", &["base", "kernel>=1"], file_of_its_own("shell"));

@@ -4,11 +4,11 @@
 //! conformance KIND PATH…
 //! ```
 //!
-//! KIND is one of versions, solver, packages, roots and repositories, with files or folders of the corpus as
-//! PATHs; or upstream, with `test/solver` of an apk-tools checkout. Every disagreement is printed, then `KIND: A agree, D disagree`. The exit status is 0 only if
+//! KIND is one of versions, solver, packages, roots and repositories, with files of the corpus, or folders above
+//! them, as PATHs; or upstream, with `test/solver` of an apk-tools checkout. Every disagreement is printed, then `KIND: A agree, D disagree`. The exit status is 0 only if
 //! something was compared and nothing disagreed; 2 means that the call was wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod cases;
@@ -19,17 +19,27 @@ mod solver;
 mod upstream;
 mod versions;
 
+use cases::Count;
+
 const KINDS: &str = "versions, solver, packages, roots, repositories, upstream";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    let kind = arguments.next().unwrap_or_default();
-    let paths: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    let Some(kind) = kind.to_str().filter(|_| !paths.is_empty()) else {
+    let mut paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let is_kind = |path: &PathBuf| {
+        path.to_str()
+            .is_some_and(|word| KINDS.split(", ").any(|kind| kind == word))
+    };
+    // Usually the first; a folder may have the name of a kind, too.
+    let kind = paths.iter().position(is_kind).map(|at| paths.remove(at));
+    let Some(kind) = kind
+        .as_deref()
+        .and_then(Path::to_str)
+        .filter(|_| !paths.is_empty())
+    else {
         eprintln!("usage: conformance KIND PATH…   with KIND one of {KINDS}");
         return ExitCode::from(2);
     };
-    let (agree, disagree) = match kind {
+    let Count { agree, disagree } = match kind {
         "versions" => versions::run(&paths),
         "solver" => solver::run(&paths),
         "repositories" => repositories::run(&paths),

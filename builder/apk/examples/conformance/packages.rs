@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cases::Count;
+
 const ARCH: &str = "x86_64";
 
 /// One thing to compare.
@@ -33,28 +35,28 @@ enum Case {
 ///
 /// A path is a corpus, a folder with `results*.jsonl`, a part of such a folder, one results file, or
 /// packages and indexes (single or in folders) that must be good.
-pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    let (mut agree, mut disagree) = (0, 0);
+pub fn run(paths: &[PathBuf]) -> Count {
+    let mut count = Count::default();
     for path in paths {
-        let cases = match gather(path) {
-            Ok(cases) => cases,
-            Err(problem) => {
-                println!("{}: {problem}", path.display());
-                disagree += 1;
-                continue;
-            }
-        };
-        for case in cases {
-            match judge(&case) {
-                Ok(judged) => agree += usize::from(judged),
-                Err(problem) => {
-                    println!("{problem}");
-                    disagree += 1;
+        match gather(path) {
+            Ok(cases) => {
+                for case in cases {
+                    count.one(case.name(), || judge(&case));
                 }
             }
+            Err(problem) => count.wrong(&format!("{}: {problem}", path.display())),
         }
     }
-    (agree, disagree)
+    count
+}
+
+impl Case {
+    fn name(&self) -> &str {
+        match self {
+            Case::Verdict { name, .. } => name,
+            Case::Good(path) => path.to_str().unwrap_or("a package"),
+        }
+    }
 }
 
 fn gather(path: &Path) -> Result<Vec<Case>, String> {

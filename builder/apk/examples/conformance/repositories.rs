@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use lycia_apk::repositories::{Repositories, configuration_files};
 use serde_json::{Value, json};
 
-pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    super::cases::compare(paths, "json", check)
+use crate::cases::Count;
+
+pub fn run(paths: &[PathBuf]) -> Count {
+    super::cases::compare(paths, &["files", "args", "indexes_opened"], check)
 }
 
 /// Architectures that a recorded case may have been made with: the records do not say, it shows in the
@@ -48,10 +50,19 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
             (path, text.as_str().unwrap_or_default())
         })
         .collect();
-    let arch = match files.get("etc/apk/arch").and_then(|text| text.lines().next()) {
-        Some(arch) => arch,
-        None => architecture(case),
-    };
+    let named = case["args"].as_array().and_then(|words| {
+        let mut words = words.iter().filter_map(Value::as_str);
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some(("--arch", arch)) => return Some(arch),
+                _ if word == "--arch" => return words.next(),
+                _ => {}
+            }
+        }
+        None
+    });
+    let recorded = files.get("etc/apk/arch").and_then(|text| text.lines().next());
+    let arch = named.or(recorded).unwrap_or_else(|| architecture(case));
     let mut repositories = Repositories::new(arch);
     let mut configuration = Vec::new();
     let mut replaced = None;
@@ -76,10 +87,7 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
             "-X" | "--repository" => drop(repositories.add_argument(value()?)),
             "--repository-config" => configuration.push(value()?),
             "--repositories-file" => replaced = Some(value()?),
-            "--arch" => {
-                let arch = value()?;
-                repositories = Repositories::new(arch);
-            }
+            "--arch" => drop(value()?),
             _ => return Err(format!("option {word} is not known here")),
         }
     }
@@ -88,11 +96,9 @@ fn opened(case: &Value) -> Result<Vec<String>, String> {
     }
     // An error ends a file and nothing else, so it shows in the list.
     if let Some(file) = replaced {
-        let text = files
-            .get(file.trim_start_matches('/'))
-            .copied()
-            .unwrap_or_default();
-        let _ = repositories.add_file(file, text);
+        // A file of the machine that apk ran on, and not of the root.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let _ = repositories.add_file(file, &text);
     } else {
         let file = "etc/apk/repositories";
         let _ = repositories.add_file(file, files.get(file).copied().unwrap_or_default());

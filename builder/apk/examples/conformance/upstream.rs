@@ -12,8 +12,10 @@ use lycia_apk::metadata::{Dependency, Digest, PackageInfo};
 use lycia_apk::solver::{Command, Operation, Request, UniverseBuilder, solve};
 use lycia_apk::version;
 
-pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    let (mut agree, mut disagree) = (0, 0);
+use crate::cases::Count;
+
+pub fn run(paths: &[PathBuf]) -> Count {
+    let mut count = Count::default();
     for path in paths {
         let mut cases = vec![path.clone()];
         if path.is_dir() {
@@ -24,16 +26,15 @@ pub fn run(paths: &[PathBuf]) -> (usize, usize) {
             cases.sort();
         }
         for case in cases {
-            match check(&case) {
-                Ok(()) => agree += 1,
-                Err(difference) => {
-                    disagree += 1;
-                    println!("{}: {difference}", case.display());
-                }
-            }
+            let name = case.display().to_string();
+            count.one(&name, || {
+                check(&case)
+                    .map(|()| true)
+                    .map_err(|difference| format!("{name}: {difference}"))
+            });
         }
     }
-    (agree, disagree)
+    count
 }
 
 #[derive(Default)]
@@ -190,7 +191,8 @@ fn changes(case: &Case) -> Result<Vec<String>, String> {
             Some(request) => request,
             None => return Ok(Vec::new()),
         },
-        false => crate::solver::request(&words, world, &mut builder)?.ok_or("a dependency is malformed")?,
+        false => crate::solver::request(&words, world, &mut builder, &|_| None)?
+            .ok_or("a dependency is malformed")?,
     };
     let universe = builder.finish().map_err(|error| wrong(&error))?;
     let solution = solve(&universe, &request).map_err(|error| wrong(&error))?;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use lycia_apk::version;
 use serde_json::Value;
 
-pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    super::cases::compare(paths, "jsonl", check)
+use crate::cases::Count;
+
+pub fn run(paths: &[PathBuf]) -> Count {
+    super::cases::compare(paths, &["a", "b", "cmp"], check)
 }
 
 fn check(pair: &Value) -> Result<(), String> {

@@ -5,7 +5,8 @@
 
 use super::Damage;
 use crate::limits::{
-    DEPENDENCY_NAME_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX, SCRIPT_MAX, TEXT_MAX, XATTR_MAX,
+    DEPENDENCY_NAME_MAX, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, NAME_MAX, OWNER_MAX, PACKAGE_NAME_MAX, PATH_MAX,
+    SCRIPT_MAX, TEXT_MAX, XATTR_MAX,
 };
 use crate::metadata::{Acl, Dependency, FileEntry, FileKind, Match, Package, PackageInfo, ScriptKind};
 use crate::version;
@@ -249,6 +250,13 @@ fn entry(file: &FileEntry) -> Result<(), Damage> {
             "a regular file needs a hash of 20, 32 or 64 bytes, {} are there",
             hash.len()
         ))),
+        FileKind::CharDevice { major, minor } | FileKind::BlockDevice { major, minor }
+            if *major > DEVICE_MAJOR_MAX || *minor > DEVICE_MINOR_MAX =>
+        {
+            Err(Damage::new(format!(
+                "a device {major}:{minor}, the limit is {DEVICE_MAJOR_MAX}:{DEVICE_MINOR_MAX}"
+            )))
+        }
         FileKind::Symlink { target } => {
             if target.is_empty() {
                 return Err(Damage::new("a symbolic link without a target"));

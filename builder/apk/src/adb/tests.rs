@@ -338,8 +338,8 @@ fn some_package() -> Package {
                     file(
                         "disk",
                         FileKind::BlockDevice {
-                            major: 0xffff_ffff,
-                            minor: 0xffff_ff01,
+                            major: 0xfff,
+                            minor: 0xf_ffff,
                         },
                     ),
                     file("empty", FileKind::Regular { hash: vec![7; 32] }),

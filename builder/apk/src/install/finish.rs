@@ -74,7 +74,8 @@ impl Installation<'_> {
         let mut database = Database::default();
         for slot in self.slots.into_iter().filter(|slot| !slot.gone) {
             let mut record = slot.record;
-            let directories = slot.directories.into_iter().map(|directory| InstalledDirectory {
+            let counting = slot.directories.into_iter().filter(|directory| directory.counts);
+            let directories = counting.map(|directory| InstalledDirectory {
                 owner: recorded(&directory.holder),
                 files: directory
                     .files
@@ -88,10 +89,7 @@ impl Installation<'_> {
                     .collect(),
                 path: directory.path,
             });
-            // The root directory is recorded only for the files in it.
-            record.directories = directories
-                .filter(|directory| !directory.path.is_empty() || !directory.files.is_empty())
-                .collect();
+            record.directories = directories.collect();
             database.packages.push(record);
         }
         database.sort();

@@ -122,42 +122,53 @@ impl Installation<'_> {
         let canonical = self.tree.directory_path(id);
         let holder = self.holder(slot, &entry.path, &entry.acl, arrival.names);
         self.know(&entry.path);
-        self.modified.insert(entry.path.clone());
+        let counts = !entry.path.is_empty() || !entry.files.is_empty();
+        if counts {
+            self.modified.insert(entry.path.clone());
+        }
         let at = self.slots[slot].directories.len();
         self.slots[slot].directories.push(DirectoryRecord {
             path: entry.path.clone(),
             canonical: canonical.clone(),
             holder,
             files: Vec::new(),
+            counts,
         });
+        if entry.path.is_empty() {
+            // The root's own mode and owner are nobody's to set.
+            return Ok(());
+        }
         let won = self.claim(&canonical, slot, at);
         let owner = self
             .directories
             .get(&canonical)
             .and_then(|directory| directory.owner)
             .unwrap_or((slot, at));
-        let implied = self.implied.remove(&canonical);
-        let apply = match won {
-            _ if made || implied => true,
+        let made = self.implied.remove(&canonical) || made;
+        let state = self.directories.get(&canonical);
+        let (seen, ours) = state.map_or((false, false), |directory| (directory.seen, directory.ours));
+        let before = match won {
+            Some(before) => before,
+            None => Some(owner),
+        };
+        let holder = |(slot, at): (usize, usize)| &self.slots[slot].directories[at].holder;
+        let fits = before.is_some_and(|before| holder(before).fits(&self.tree.inode(id).metadata));
+        let follows = ours || (!seen && fits && !self.options.stale_directories);
+        let apply = match before {
+            _ if made => true,
+            Some(before) => won.is_some() && follows && !holder(before).agrees(holder(owner)),
             // One that no package had keeps its owner and mode.
-            Some(None) | None => false,
-            Some(Some((before, before_at))) => {
-                let applied = self
-                    .directories
-                    .get(&canonical)
-                    .is_some_and(|directory| directory.applied);
-                let holder = &self.slots[before].directories[before_at].holder;
-                applied || holder.fits(&self.tree.inode(id).metadata)
-            }
+            None => false,
         };
         if apply {
             let differs = self.give(id, owner.0, owner.1);
-            if let Some(directory) = self.directories.get_mut(&canonical) {
-                directory.applied = true;
-            }
             if differs && !made {
                 self.note(&canonical, &arrival.name, ChangeKind::SetDirectory);
             }
+        }
+        if let Some(directory) = self.directories.get_mut(&canonical) {
+            directory.ours = made || if seen { ours } else { fits };
+            directory.seen = true;
         }
         Ok(())
     }

@@ -16,7 +16,9 @@ impl Installation<'_> {
         let directories = std::mem::take(&mut self.slots[slot].directories);
         for (at, directory) in directories.iter().enumerate() {
             let protected = self.options.protected.covers(&directory.path);
-            self.modified.insert(directory.path.clone());
+            if directory.counts {
+                self.modified.insert(directory.path.clone());
+            }
             for file in directory.files.iter().filter(|file| !file.lost) {
                 let all = self.options.purge || !protected;
                 if all || !self.changed(&file.canonical, file.digest, kind) {
@@ -55,9 +57,9 @@ impl Installation<'_> {
             }
             directory.owner = owner;
             if let (Some((slot, at)), Ok(Some(id))) = (owner, self.tree.find(canonical, Follow::Parents)) {
-                let untouched = directory.applied || holder.fits(&self.tree.inode(id).metadata);
-                if untouched && self.give(id, slot, at) {
-                    directory.applied = true;
+                let fits = !self.options.stale_directories && holder.fits(&self.tree.inode(id).metadata);
+                if (directory.ours || fits) && self.give(id, slot, at) {
+                    directory.ours = true;
                     self.note(canonical, cause, ChangeKind::SetDirectory);
                 }
             }
@@ -83,14 +85,13 @@ impl Installation<'_> {
             if claimed {
                 return;
             }
-            // One that is not there, or is something else by now, is no reason to keep those above it.
-            if there.is_some_and(|id| self.tree.inode(id).is_directory()) {
-                if self.tree.remove(&path).is_err() {
-                    return;
-                }
+            // One that is not there, is something else by now, or has something of others in it: those above are
+            // looked at all the same, and stay if they are not empty.
+            if there.is_some_and(|id| self.tree.inode(id).is_directory()) && self.tree.remove(&path).is_ok() {
                 self.note(&path, cause, ChangeKind::RemoveDirectory);
-                self.modified.insert(path[1..].to_vec());
             }
+            // Gone or not, no package has it any more.
+            self.modified.insert(path[1..].to_vec());
             let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             path.truncate(end);
         }

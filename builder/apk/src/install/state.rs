@@ -99,6 +99,15 @@ impl Holder {
         }
     }
 
+    /// Whether another record says the same.
+    pub fn agrees(&self, other: &Holder) -> bool {
+        let names = |holder: &Holder| {
+            let names = holder.names.as_ref()?;
+            Some((names.user.clone(), names.group.clone(), names.ids))
+        };
+        self.ids == other.ids && names(self) == names(other)
+    }
+
     /// Whether a directory is as this record has it.
     pub fn fits(&self, metadata: &Metadata) -> bool {
         (self.ids.mode, self.ids.uid, self.ids.gid) == (metadata.mode & 0o7777, metadata.uid, metadata.gid)
@@ -121,6 +130,8 @@ pub(super) struct DirectoryRecord {
     pub canonical: Vec<u8>,
     pub holder: Holder,
     pub files: Vec<FileRecord>,
+    /// The root directory counts only where it has files of the package.
+    pub counts: bool,
 }
 
 /// One package before, in or after the transaction.
@@ -184,8 +195,11 @@ pub(super) struct Directory {
     pub claims: Vec<(usize, usize)>,
     /// Whose idea of it counts.
     pub owner: Option<(usize, usize)>,
-    /// The tree has that idea, because this transaction saw to it.
-    pub applied: bool,
+    /// It was looked at in this transaction.
+    pub seen: bool,
+    /// It was made in this transaction, or found as its owner would have it then: only such a directory follows a
+    /// new owner.
+    pub ours: bool,
 }
 
 /// Who an entry belongs to until the users of the root are known.
@@ -214,6 +228,7 @@ impl Installation<'_> {
                 lost: false,
             });
             directories.push(DirectoryRecord {
+                counts: true,
                 files: files.collect(),
                 path: directory.path,
                 canonical,
@@ -238,7 +253,9 @@ impl Installation<'_> {
             }
             let (canonical, path) = (directory.canonical.clone(), directory.path.clone());
             self.know(&path);
-            self.claim(&canonical, slot, at);
+            if !path.is_empty() {
+                self.claim(&canonical, slot, at);
+            }
         }
     }
 

@@ -448,6 +448,13 @@ fn the_builder_refuses_bad_paths() {
             path.escape_ascii()
         );
     }
+    for (major, minor) in [(4096, 0), (0, 1 << 20)] {
+        let mut builder = PackageBuilder::new(info("x"));
+        let device = FileKind::BlockDevice { major, minor };
+        builder.node(b"dev", Acl::root(0o600), 0, device).unwrap();
+        let error = builder.finish().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("the limit is 4095:1048575"), "{error}");
+    }
     let mut builder = PackageBuilder::new(info("x"));
     builder.file(b"a", Acl::root(0o644), 0, Vec::new()).unwrap();
     assert!(builder.file(b"/a", Acl::root(0o644), 0, Vec::new()).is_err());
@@ -633,9 +640,9 @@ mod properties {
         let entry = prop_oneof![
             (prop::collection::vec(any::<u8>(), 0..3000), 0u16..0o10000).prop_map(|(c, m)| Entry::File(c, m)),
             prop::collection::vec(0x20u8..0x7f, 1..40).prop_map(Entry::Symlink),
-            (any::<u32>(), any::<u32>())
+            (0..=0xfffu32, 0..=0xf_ffffu32)
                 .prop_map(|(major, minor)| Entry::Node(FileKind::CharDevice { major, minor })),
-            (any::<u32>(), any::<u32>())
+            (0..=0xfffu32, 0..=0xf_ffffu32)
                 .prop_map(|(major, minor)| Entry::Node(FileKind::BlockDevice { major, minor })),
             Just(Entry::Node(FileKind::Fifo)),
             (0u16..0o10000).prop_map(Entry::Directory),

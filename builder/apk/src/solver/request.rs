@@ -281,29 +281,67 @@ fn delete(
         world.retain(|entry| entry.name != name);
         return;
     };
-    let mut doomed = vec![installed];
-    let mut seen: std::collections::BTreeSet<PackageId> = doomed.iter().copied().collect();
-    while let Some(id) = doomed.pop() {
-        let info = universe.info(id);
-        world.retain(|entry| entry.name != info.name);
-        flags.push((universe.package(id).name, Flags::REMOVE, Flags::default()));
-        if !dependants {
-            continue;
-        }
-        let mut provided: Vec<&str> = info.provides.iter().map(|entry| entry.name.as_str()).collect();
-        provided.sort_unstable();
-        world.retain(|entry| provided.binary_search(&entry.name.as_str()).is_err());
-        provided.push(&info.name);
-        provided.sort_unstable();
-        for other in &universe.installed {
-            let needs = universe.info(*other).depends.iter().any(|wanted| {
-                provided.binary_search(&wanted.name.as_str()).is_ok() && dependency::is_met_by(wanted, info)
-            });
-            if needs && seen.insert(*other) {
-                doomed.push(*other);
+    // Depth first. Each package is looked at once, for whichever of the doomed comes to it first: if it does not need
+    // that one, it stays, though it may need another (as apk has it).
+    let mut seen: std::collections::BTreeSet<PackageId> = std::collections::BTreeSet::new();
+    let mut path = vec![(
+        installed,
+        doom(universe, world, flags, installed, dependants).into_iter(),
+    )];
+    while let Some((by, others)) = path.last_mut() {
+        let by = universe.info(*by);
+        let needs = |id: PackageId| {
+            let mut depends = universe.info(id).depends.iter();
+            let named = |wanted: &Dependency| {
+                wanted.name == by.name || by.provides.iter().any(|entry| entry.name == wanted.name)
+            };
+            depends.any(|wanted| named(wanted) && dependency::is_met_by(wanted, by))
+        };
+        match others.find(|id| seen.insert(*id) && needs(*id)) {
+            Some(next) => {
+                let after = doom(universe, world, flags, next, dependants);
+                path.push((next, after.into_iter()));
+            }
+            None => {
+                path.pop();
             }
         }
     }
+}
+
+/// Takes an installed package out of world; gives the installed packages that may depend on it, in apk's order.
+fn doom(
+    universe: &Universe,
+    world: &mut Vec<Dependency>,
+    flags: &mut Vec<(NameId, Flags, Flags)>,
+    id: PackageId,
+    dependants: bool,
+) -> Vec<PackageId> {
+    let info = universe.info(id);
+    let package = universe.package(id);
+    world.retain(|entry| entry.name != info.name);
+    flags.push((package.name, Flags::REMOVE, Flags::default()));
+    if !dependants {
+        return Vec::new();
+    }
+    let mut provided: Vec<&str> = info.provides.iter().map(|entry| entry.name.as_str()).collect();
+    provided.sort_unstable();
+    world.retain(|entry| provided.binary_search(&entry.name.as_str()).is_err());
+    let mut candidates = Vec::new();
+    let mut names: Vec<NameId> = vec![package.name];
+    names.extend(package.provides.iter().copied());
+    let mut known = std::collections::BTreeSet::new();
+    for name in names {
+        for dependant in &universe.names[name.index()].dependants {
+            let providers = universe.names[dependant.index()].providers.iter();
+            candidates.extend(
+                providers
+                    .map(|provider| provider.package)
+                    .filter(|id| universe.is_installed(*id) && known.insert(*id)),
+            );
+        }
+    }
+    candidates
 }
 
 #[cfg(test)]

@@ -217,13 +217,26 @@ impl UniverseBuilder {
         Ok(id)
     }
 
-    /// Adds a package that is in no repository and has no files, as `apk add --virtual` makes one.
+    /// Adds a package that is in no repository and has no files, as `apk add --virtual` makes one. Of several
+    /// dependencies on one name the last counts, at the place of the first, as in world.
     pub fn virtual_package(
         &mut self,
         name: &str,
         version: &str,
         depends: Vec<Dependency>,
     ) -> Result<PackageId, UniverseError> {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut each: Vec<Dependency> = Vec::with_capacity(depends.len());
+        for dependency in depends {
+            match places.get(&dependency.name) {
+                Some(&place) => each[place] = dependency,
+                None => {
+                    places.insert(dependency.name.clone(), each.len());
+                    each.push(dependency);
+                }
+            }
+        }
+        let depends = each;
         let info = PackageInfo {
             name: name.into(),
             version: version.into(),

@@ -184,9 +184,13 @@ impl<'m, 'a> Archive<'m, 'a> {
     }
 
     fn only_zeros(&mut self) -> Result<(), V2Error> {
-        let mut chunk = [0; 8 << 10];
+        // A multiple of a block.
+        let mut chunk = [0; 16 * BLOCK];
         loop {
             let count = self.member.fill(&mut chunk)?;
+            if count % BLOCK != 0 {
+                return Err(self.bad("ends inside a block"));
+            }
             if chunk[..count].iter().any(|&byte| byte != 0) {
                 return Err(self.bad("goes on after its end"));
             }
@@ -208,7 +212,6 @@ impl Header<'_> {
 
     fn octal(&self, at: usize, length: usize) -> Result<u64, String> {
         let text: &[u8] = &self.0[at..at + length];
-        let text = text.trim_ascii_start();
         let digits = text
             .iter()
             .take_while(|byte| (b'0'..=b'7').contains(byte))
@@ -238,6 +241,13 @@ impl Header<'_> {
             .sum();
         if self.octal(148, 8)? != sum {
             return Err("the check sum of a header is wrong".into());
+        }
+        if self.0[0] == 0 {
+            return Err("an entry has no name".into());
+        }
+        // Owners, mode, time and device of any kind of entry, whether they mean something there or not.
+        for (at, length) in [(100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8)] {
+            self.octal(at, length)?;
         }
         Ok(())
     }
@@ -287,7 +297,7 @@ impl Header<'_> {
                 (true, number) => number.to_string(),
             })
         };
-        let device = |at: usize| self.octal(at, 8).map(|number| number as u32);
+        let device = (self.octal(329, 8)? as u32, self.octal(337, 8)? as u32);
         Ok(Entry {
             kind,
             mode: (self.octal(100, 8)? & 0o7777) as u16,
@@ -298,7 +308,7 @@ impl Header<'_> {
             mtime: self.octal(136, 12)?,
             link,
             device: match kind {
-                EntryKind::Character | EntryKind::Block => (device(329)?, device(337)?),
+                EntryKind::Character | EntryKind::Block => device,
                 _ => (0, 0),
             },
             xattrs: pax.xattrs,

@@ -63,6 +63,27 @@ fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// A pax header with other bytes at a place.
+fn patched(at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut head = header("pax", b'x', 0o644, 0, "");
+    head[at..at + bytes.len()].copy_from_slice(bytes);
+    summed(head)
+}
+
+/// A device whose major number has more bits than Linux has for it.
+fn great_device() -> Vec<u8> {
+    let mut head = header("null", b'3', 0o644, 0, "");
+    head[329..337].copy_from_slice(b"0010000\0");
+    summed(head)
+}
+
+fn summed(mut head: Vec<u8>) -> Vec<u8> {
+    head[148..156].copy_from_slice(b"        ");
+    let sum: u32 = head.iter().map(|&byte| u32::from(byte)).sum();
+    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    head
+}
+
 fn entry(name: &str, content: &[u8]) -> Vec<u8> {
     [
         header(name, b'0', 0o644, content.len(), ""),
@@ -248,6 +269,24 @@ fn damage_is_told() {
             "no earlier file",
         ),
         ("sparse", one(&header("b", b'S', 0o644, 0, "")), "no package has"),
+        ("no name", one(&header("", b'5', 0o755, 0, "")), "has no name"),
+        ("an owner", one(&patched(116, b"00000008")), "not octal"),
+        ("a blank", one(&patched(100, b"  00644\0")), "not octal"),
+        ("a device", one(&patched(337, b"x")), "not octal"),
+        ("great device", one(&great_device()), "the limit is 4095:1048575"),
+        (
+            "half a block",
+            {
+                let data = gzip(&[0; 700]);
+                let info = format!(
+                    "pkgname = a\npkgver = 1\ndatahash = {}\n",
+                    hex(&sha2::Sha256::digest(&data))
+                );
+                let control = gzip(&entry(".PKGINFO", info.as_bytes()));
+                [signature(&control), control, data].concat()
+            },
+            "ends inside a block",
+        ),
         (
             "pax size",
             one(&[pax(&[("size", b"9")]), entry("a", b"x")].concat()),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::cases::Count;
 use recorded::{Corpus, Root};
 
 /// One entry of a scenario's log.
@@ -28,42 +29,55 @@ struct Step {
     stderr: String,
 }
 
-pub fn run(paths: &[PathBuf]) -> (usize, usize) {
-    let (mut agree, mut disagree) = (0, 0);
+pub fn run(paths: &[PathBuf]) -> Count {
+    let mut count = Count::default();
     for path in paths {
-        let mut scenarios = vec![path.clone()];
-        if !path.join("log.json").exists() {
-            scenarios = std::fs::read_dir(path)
-                .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
-                .unwrap_or_default();
-            scenarios.retain(|folder| folder.join("log.json").exists());
-            scenarios.sort();
-        }
+        let scenarios = scenarios(path);
         if scenarios.is_empty() {
-            println!("{}: no scenario (a folder with log.json)", path.display());
-            disagree += 1;
+            count.wrong(&format!(
+                "{}: no scenario (a folder with log.json)",
+                path.display()
+            ));
         }
         for scenario in scenarios {
-            match judge(&scenario) {
-                Ok(results) => {
-                    for (number, result) in results {
-                        match result {
-                            Ok(()) => agree += 1,
-                            Err(difference) => {
-                                disagree += 1;
-                                println!("{} step {number:02}: {difference}", name(&scenario));
-                            }
-                        }
-                    }
+            let name = name(&scenario);
+            let mut results = Vec::new();
+            count.one(&name, || match judge(&scenario) {
+                Ok(judged) => {
+                    results = judged;
+                    Ok(false)
                 }
-                Err(problem) => {
-                    disagree += 1;
-                    println!("{}: {problem}", name(&scenario));
-                }
+                Err(problem) => Err(format!("{name}: {problem}")),
+            });
+            for (number, result) in results {
+                count.one(&name, || {
+                    result
+                        .map(|()| true)
+                        .map_err(|difference| format!("{name} step {number:02}: {difference}"))
+                });
             }
         }
     }
-    (agree, disagree)
+    count
+}
+
+/// The scenarios that a path means: one by its folder, its log or one of its steps, or all that lie below.
+fn scenarios(path: &Path) -> Vec<PathBuf> {
+    let is_one = |folder: &Path| folder.join("log.json").is_file();
+    let Ok(whole) = std::fs::canonicalize(path) else {
+        return Vec::new();
+    };
+    if let Some(own) = whole.ancestors().take(3).find(|folder| is_one(folder)) {
+        return vec![own.to_path_buf()];
+    }
+    let logs = crate::cases::files(&whole, &["json"]);
+    let mut found: Vec<PathBuf> = logs
+        .into_iter()
+        .filter(|file| file.ends_with("log.json"))
+        .filter_map(|file| Some(file.parent()?.to_path_buf()))
+        .collect();
+    found.sort();
+    found
 }
 
 fn name(path: &Path) -> String {

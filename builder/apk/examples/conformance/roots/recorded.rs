@@ -186,6 +186,10 @@ impl Root {
                 Kind::File { size, sha256, group } => {
                     if let Some(&id) = group.as_ref().and_then(|group| groups.get(group)) {
                         tree.link(id, path).map_err(failed)?;
+                        // Times were recorded below usr only.
+                        if entry.mtime.is_some() {
+                            tree.metadata_mut(id).mtime = time(entry.mtime);
+                        }
                         continue;
                     }
                     let known = sha256.as_ref().and_then(|sha256| corpus.content(sha256));

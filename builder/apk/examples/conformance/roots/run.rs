@@ -220,6 +220,14 @@ fn mentioned(start: &mut Root, after: &Root, edits: &str) {
         .map(trimmed)
         .filter(|word| word.contains('/'))
     {
+        // What an edit took away and no command brought back.
+        if start.entries.contains_key(word.as_bytes()) && !after.entries.contains_key(word.as_bytes()) {
+            let below = format!("{word}/");
+            start
+                .entries
+                .retain(|path, _| path != word.as_bytes() && !path.starts_with(below.as_bytes()));
+            continue;
+        }
         let below = format!("{word}/");
         for (path, entry) in &after.entries {
             let meant = path == word.as_bytes() || path.starts_with(below.as_bytes());
@@ -449,7 +457,15 @@ fn attempt(setting: &Setting<'_>, line: &Line, start: &Root, rules: &[String]) -
     }
     let world = parse_world(&String::from_utf8_lossy(&start.world)).map_err(|error| wrong(&error))?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let request = crate::solver::request(&words, world, &mut builder)?.ok_or("a dependency is malformed")?;
+    let recorded = |name: &str| {
+        let database = setting.after.database().ok()?;
+        let mut packages = database.packages.into_iter();
+        packages
+            .find(|package| package.info.name == name)
+            .map(|package| package.info.version)
+    };
+    let request =
+        crate::solver::request(&words, world, &mut builder, &recorded)?.ok_or("a dependency is malformed")?;
     let universe = builder.finish().map_err(|error| wrong(&error))?;
     let solution = solve(&universe, &request).map_err(|error| wrong(&error))?;
     let supply = Supply {
@@ -470,6 +486,7 @@ fn attempt(setting: &Setting<'_>, line: &Line, start: &Root, rules: &[String]) -
         purge: line.purge,
         no_apk_new: line.no_apk_new,
         overwrite: line.overwrite,
+        stale_directories: true,
         protected,
         ..Options::new(Timestamp::from_seconds(0))
     };
