@@ -6,8 +6,8 @@
 //!
 //! Inputs are the root of the seed's live medium (`lycia setup` first) and, without `--quick`, a generated one of 600 MB in 30,000
 //! files; an EFI system partition of 64 MiB is filled with 50 MB. Both competitors work by turns on the same files with the
-//! same number of processors, each in a process of its own; ours reads the tree of the files and a pack of their contents,
-//! as a build has them, the other the folder. Of the rounds the medians are printed: seconds by the clock, seconds on
+//! same number of processors, each in a process of its own; the other reads the folder, ours has the tree of the files in
+//! memory and their contents in a pack, as a build has them, and its time begins there. Of the rounds the medians are printed: seconds by the clock, seconds on
 //! processors, size, and the highest resident memory of one process. Ratios below 1 say that ours is better; on a
 //! machine with other work those of processors tell more. `load` is the kernel's figure when the line began.
 //!
@@ -127,7 +127,7 @@ impl Bench {
 
     /// Does a work of ours in a process of its own.
     fn work(&self, work: &str, input: &Path, output: &Path, more: &str) -> Usage {
-        measure::run(
+        measure::run_telling(
             Command::new(std::env::current_exe().unwrap())
                 .args([works::WORD, work])
                 .args([input, output])
@@ -195,7 +195,7 @@ impl Bench {
                     input,
                     &format!("{name}: mksquashfs"),
                     rounds,
-                    Target::Ratio(1.0, Some(1.02)),
+                    Target(1.0, Some(1.02)),
                     ("squashfs", prepared, more),
                     &|out| {
                         let mut command = Command::new("mksquashfs");
@@ -228,7 +228,7 @@ impl Bench {
                 input,
                 "ISO 9660: xorriso",
                 self.rounds,
-                Target::Ratio(1.0, None),
+                Target(1.0, None),
                 ("iso", prepared, "-"),
                 &|out| {
                     let mut command = Command::new("xorriso");
@@ -270,7 +270,7 @@ impl Bench {
                     input,
                     &format!("initramfs {name}: cpio | {}", &pack[..pack.find(' ').unwrap()]),
                     self.rounds,
-                    Target::Ratio(1.0, None),
+                    Target(1.0, None),
                     ("cpio", prepared, more),
                     &|out| {
                         let script = format!(
@@ -297,7 +297,7 @@ impl Bench {
             input,
             "ext4: mke2fs -d",
             self.rounds,
-            Target::Ratio(0.5, None),
+            Target(0.5, None),
             ("ext4", &input.prepared, &size.to_string()),
             &|out| {
                 let mut command = system("mke2fs");
@@ -317,7 +317,7 @@ impl Bench {
                 input,
                 "qcow2: qemu-img convert",
                 self.rounds,
-                Target::Ratio(1.0, Some(1.02)),
+                Target(1.0, Some(1.02)),
                 ("qcow2", &kept, "-"),
                 &|out| {
                     let mut command = Command::new("qemu-img");
@@ -339,7 +339,7 @@ impl Bench {
             input,
             "FAT of 64 MiB: mkfs.vfat, mcopy",
             self.rounds,
-            Target::Ratio(0.5, None),
+            Target(0.5, None),
             ("fat", &input.prepared, "-"),
             &|out| {
                 let script = format!(

@@ -1,7 +1,7 @@
 //! Measuring processes, by turns, and the table.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What one process took, with those that it waited for.
@@ -24,20 +24,71 @@ pub fn run(command: &mut Command) -> Usage {
         .stdin(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", command.get_program()));
+    let mut usage = wait(&child, command);
+    usage.wall = started.elapsed().as_secs_f64();
+    usage
+}
+
+/// Waits for a process and says what it took, but for the time.
+fn wait(child: &Child, command: &Command) -> Usage {
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
     // SAFETY: both places are of this function and live as long as the call; the child is ours, and nobody else waits for it.
     let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
-    let wall = started.elapsed().as_secs_f64();
     assert!(waited > 0 && status == 0, "{command:?} ended with {status}");
     // SAFETY: zeros are a value of every field, and the call filled them in.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     Usage {
-        wall,
+        wall: 0.0,
         processors: seconds(usage.ru_utime) + seconds(usage.ru_stime),
         memory: usage.ru_maxrss as f64 / 1024.0,
         bytes: 0,
     }
+}
+
+/// Time and processors since a moment, of this process and its threads. A build has the tree in memory: what it takes to read it
+/// back here is none of the work.
+pub struct Clock(Instant, f64);
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Clock {
+        Clock(Instant::now(), own_processors())
+    }
+
+    /// Tells the process that waits for this one.
+    pub fn tell(self) {
+        let (wall, processors) = (self.0.elapsed().as_secs_f64(), own_processors() - self.1);
+        println!("{wall} {processors}");
+    }
+}
+
+fn own_processors() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the place is of this function and lives as long as the call, which writes a time into it.
+    let told = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    assert_eq!(told, 0);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// As [`run`], of a process that tells what its work took by a [`Clock`].
+pub fn run_telling(command: &mut Command) -> Usage {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", command.get_program()));
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut told).unwrap();
+    let mut usage = wait(&child, command);
+    let mut words = told.split_whitespace().map(|word| word.parse().unwrap());
+    if let (Some(wall), Some(processors)) = (words.next(), words.next()) {
+        (usage.wall, usage.processors) = (wall, processors);
+    }
+    usage
 }
 
 /// Rounds of one line of the table.
@@ -49,14 +100,9 @@ pub struct Rounds {
     pub time: Duration,
 }
 
-/// What is wanted of a line.
+/// What is wanted of a line: time and, where it matters, size, as multiples of the other's.
 #[derive(Clone, Copy)]
-pub enum Target {
-    /// Time and size as a multiple of the other's.
-    Ratio(f64, Option<f64>),
-    /// MiB at most.
-    Memory(f64),
-}
+pub struct Target(pub f64, pub Option<f64>);
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -125,17 +171,10 @@ pub fn line(
     );
     let memory = (of(&our, |usage| usage.memory), of(&their, |usage| usage.memory));
     let size = (our[0].bytes > 0 && their[0].bytes > 0).then(|| our[0].bytes as f64 / their[0].bytes as f64);
-    let verdict = match target {
-        Target::Ratio(time, most) => {
-            let slow = wall.0 / wall.1 > time;
-            let large = size.zip(most).is_some_and(|(size, most)| size > most);
-            let said = if slow || large { "MISSED" } else { "met" };
-            format!("{time:.2} {said}")
-        }
-        Target::Memory(most) => {
-            format!("{most:.0} MiB {}", if memory.0 > most { "MISSED" } else { "met" })
-        }
-    };
+    let Target(time, most) = target;
+    let slow = wall.0 / wall.1 > time;
+    let large = size.zip(most).is_some_and(|(size, most)| size > most);
+    let verdict = format!("{time:.2} {}", if slow || large { "MISSED" } else { "met" });
     println!(
         "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7.2} {:>6.3} | {:>7.2} {:>7.2} {:>6.3} | {:>6} {:>6.1} \
          {:>6.1} | {verdict}",
@@ -149,6 +188,18 @@ pub fn line(
         size.map_or("-".to_owned(), |size| format!("{size:.4}")),
         memory.0,
         memory.1,
+    );
+}
+
+/// Does a work that nobody else does, once, and prints a line: its memory counts, in MiB.
+pub fn alone(input: &str, work: &str, most: f64, ours: impl FnOnce() -> Usage) {
+    let before = load();
+    let usage = ours();
+    let verdict = if usage.memory > most { "MISSED" } else { "met" };
+    println!(
+        "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7} {:>6} | {:>7.2} {:>7} {:>6} | {:>6} {:>6.1} {:>6} | \
+         {most:.0} MiB {verdict}",
+        1, usage.wall, "-", "-", usage.processors, "-", "-", "-", usage.memory, "-"
     );
 }
 

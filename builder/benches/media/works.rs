@@ -13,6 +13,7 @@ use lycia_media::{ext4, fat, qcow2};
 use lycia_tree::Timestamp;
 
 use crate::material;
+use crate::measure::Clock;
 
 /// The first word of the command line of such a process.
 pub const WORD: &str = "--work";
@@ -70,14 +71,21 @@ pub fn run(words: &[String]) {
                 jobs,
                 ..squashfs::Options::default()
             };
-            squashfs::write(&material::tree(input), &options, &mut create(), &|_, _| {}).unwrap();
+            let tree = material::tree(input);
+            let clock = Clock::start();
+            squashfs::write(&tree, &options, &mut create(), &|_, _| {}).unwrap();
+            clock.tell();
         }
         "ext4" => {
             let tree = material::tree(input);
             let volume = volume(more.parse().unwrap());
+            let clock = Clock::start();
             ext4::write(&mut create(), 0, &tree, &volume).unwrap();
+            clock.tell();
         }
         "fat" => {
+            let tree = material::tree(input);
+            let clock = Clock::start();
             let mut out = create();
             out.set_len(ESP).unwrap();
             let volume = fat::Volume {
@@ -87,7 +95,8 @@ pub fn run(words: &[String]) {
                 width: None,
                 size: ESP,
             };
-            fat::write(&mut out, 0, &material::tree(input), &volume).unwrap();
+            fat::write(&mut out, 0, &tree, &volume).unwrap();
+            clock.tell();
         }
         "iso" => {
             let tree = material::tree(input);
@@ -104,8 +113,10 @@ pub fn run(words: &[String]) {
                 files: &tree,
                 boot: Boot::default(),
             };
+            let clock = Clock::start();
             let out = BufWriter::with_capacity(1 << 20, create());
             image.plan().unwrap().write(out, &mut |_| ()).unwrap();
+            clock.tell();
         }
         "cpio" => {
             let compression = match more.as_str() {
@@ -113,15 +124,20 @@ pub fn run(words: &[String]) {
                 level => Compression::zstd(level.parse().unwrap()),
             };
             let options = Options { xattrs: Xattrs::Drop };
+            let tree = material::tree(input);
+            let clock = Clock::start();
             let mut segments = Segments::new(BufWriter::with_capacity(1 << 20, create()));
             segments
-                .compressed(&material::tree(input), &options, &compression, jobs as u32)
+                .compressed(&tree, &options, &compression, jobs as u32)
                 .unwrap();
             segments.finish().unwrap().flush().unwrap();
+            clock.tell();
         }
         "qcow2" => {
             let size = input.metadata().unwrap().len();
+            let clock = Clock::start();
             qcow2::write(&mut File::open(input).unwrap(), size, &mut create(), &mut |_| ()).unwrap();
+            clock.tell();
         }
         other => panic!("no work is called {other}"),
     }
