@@ -4,12 +4,13 @@
 //!
 //!     LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo --test build
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{LYCIA, checkout, read, succeed, text, tool};
+use crate::program::{LYCIA, checkout, read, sha256, succeed, text, tool};
 
 fn word<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
@@ -42,7 +43,11 @@ fn lines(manifest: &Value, built: bool) -> String {
         );
     }
     for file in list("files") {
-        let path = word(&file, "path");
+        let path = match word(&file, "path") {
+            // The name of the seed's key is of the machine.
+            key if key.starts_with("/etc/apk/keys/lycia-seed-") => "/etc/apk/keys/lycia-seed",
+            path => path,
+        };
         // The database has the sizes of packages, and those the length of the run's signatures; what is installed is above.
         let from = word(&file, "from");
         let of_run = path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed");
@@ -95,6 +100,35 @@ fn menus(iso: &Path) -> String {
     entries.iter().map(line).collect()
 }
 
+/// Entries of one origin that are shown one by one.
+const SHOWN: usize = 40;
+
+/// The same with one line in place of the many entries of a package or step: how many there are, and their checksum.
+fn folded(lines: &str) -> String {
+    let origin = |line: &str| {
+        line.rsplit_once(" (")
+            .map(|(_, from)| from.trim_end_matches(')').to_owned())
+    };
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for line in lines.lines() {
+        if let Some(from) = origin(line) {
+            groups.entry(from).or_default().push(line);
+        }
+    }
+    let mut shown = String::new();
+    for line in lines.lines() {
+        let many = origin(line).filter(|from| groups[from].len() > SHOWN);
+        if many.is_none() {
+            let _ = writeln!(shown, "{line}");
+        }
+    }
+    for (from, all) in groups.iter().filter(|(_, all)| all.len() > SHOWN) {
+        let sum = sha256(all.join("\n").as_bytes());
+        let _ = writeln!(shown, "{} entries {} ({from})", all.len(), &sum[..16]);
+    }
+    shown
+}
+
 /// Holds what was built of a definition in `output` against what is committed, and names the lines that changed.
 pub fn hold(name: &str, output: &Path) {
     compare(name, output, false);
@@ -113,6 +147,9 @@ fn compare(name: &str, output: &Path, built: bool) {
         .find(|path| path.exists())
         .unwrap_or_else(|| panic!("no manifest of {stem} in {}", output.display()));
     let mut now = lines(&serde_json::from_slice(&read(&manifest)).unwrap(), built);
+    if built {
+        now = folded(&now);
+    }
     let iso = output.join(format!("{stem}.iso"));
     if iso.exists() {
         now.push_str(&menus(&iso));
