@@ -33,7 +33,7 @@ pub(super) mod spec {
 }
 
 /// Version of the interface that is spoken. The kernel takes any minor version up to its own.
-const VERSION: [u32; 3] = [4, 0, 0];
+pub(super) const VERSION: [u32; 3] = [4, 0, 0];
 pub(super) const READ_ONLY: u32 = 1 << 0;
 pub(super) const STATUS_TABLE: u32 = 1 << 4;
 pub(super) const BUFFER_FULL: u32 = 1 << 8;

@@ -1,6 +1,6 @@
 //! Requests as bytes, and their order.
 
-use super::request::{BUFFER_FULL, REQUEST_MAX, SECURE_DATA, spec};
+use super::request::{BUFFER_FULL, REQUEST_MAX, SECURE_DATA, VERSION, put_u64, spec, u32_at};
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
