@@ -7,7 +7,7 @@ use std::path::Path;
 
 use lycia_media::compress::{Compression as Stream, Encoder, Format};
 use lycia_media::tar::{self, Archive, Item, Member, Sockets, Writer};
-use lycia_tree::{InodeId, Metadata, Node, Tree};
+use lycia_tree::{Footprint, InodeId, Metadata, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::definition::Compression;
@@ -132,6 +132,7 @@ impl Base {
         let mut present = BTreeSet::new();
         let mut changed_files = BTreeSet::new();
         let mut paths = BTreeSet::new();
+        let mut footprint = Footprint::new();
         for entry in tree.walk() {
             let path = entry.relative().to_vec();
             let what = match entry.inode.node() {
@@ -144,7 +145,11 @@ impl Base {
                         first.insert(entry.id, path.clone());
                     }
                     match node {
-                        Node::Regular(content) => What::File(Sha256::digest(content.bytes()).into()),
+                        Node::Regular(content) => {
+                            let mut hash = Sha256::new();
+                            footprint.pieces(content).for_each(|piece| hash.update(piece));
+                            What::File(hash.finalize().into())
+                        }
                         Node::Symlink(target) => What::Symlink(target.clone()),
                         // The format has no sockets.
                         Node::Socket => continue,

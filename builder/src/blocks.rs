@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lycia_media::squashfs::{BlockKey, BlockStore, Known};
-use lycia_tree::{Content, Pack};
+use lycia_tree::{Content, Footprint, Pack};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Result, io};
@@ -56,6 +56,8 @@ pub struct Blocks {
     new: Mutex<New>,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Of the segments: a rebuild reads most of them.
+    footprint: Mutex<Footprint>,
 }
 
 struct New {
@@ -116,6 +118,7 @@ impl Blocks {
             folder,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            footprint: Mutex::default(),
         })
     }
 
@@ -239,7 +242,12 @@ impl BlockStore for Blocks {
                 if crc32fast::hash(packed) != place.sum {
                     return None;
                 }
-                Known::Packed(packed.to_vec())
+                let known = Known::Packed(packed.to_vec());
+                self.footprint
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .touched(&segment.bytes, place.length.into());
+                known
             };
             segment.used.store(true, Ordering::Relaxed);
             Some(known)

@@ -1,18 +1,17 @@
 //! Building an image: definition, lock, packages, root, boot files, medium.
 
 use std::borrow::Cow;
-use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use lycia_media::{fat, squashfs};
-use lycia_tree::{Content, Metadata, Pack, Timestamp, Tree};
+use lycia_media::squashfs;
+use lycia_tree::{Content, Pack};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, Base};
 use crate::blocks::Blocks;
 use crate::choice::{self, Open};
 use crate::definition::{Blocks as Packed, Compression, Image, Output, Project};
-use crate::error::{Error, Explain as _, Kind, Result, io, writing};
+use crate::error::{Error, Explain as _, Kind, Result, writing};
 use crate::fetch::Client;
 use crate::hashing::Hashing;
 use crate::lock::Lock;
@@ -22,7 +21,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, write_whole};
 use crate::unchanged::Inputs;
-use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release, verified};
+use crate::{disk, initramfs, medium, netboot, oci, offer, release};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -90,6 +89,32 @@ impl Built {
     }
 }
 
+/// What every output of one build is made from.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// The definition.
+    pub image: &'a Image,
+    /// The root.
+    pub root: &'a Root,
+    /// The packages that it is of.
+    pub lock: &'a Lock,
+    /// The store.
+    pub store: &'a Store,
+    /// How to build.
+    pub options: &'a Options,
+    /// Who is told.
+    pub progress: &'a Progress,
+}
+
+/// What the outputs of one build hand to each other.
+#[derive(Default)]
+pub struct Made {
+    /// The root as squashfs, once one of them has made it.
+    squashed: Option<Content>,
+    /// What gets its name when all that belongs to it has.
+    pub last: Vec<Aside>,
+}
+
 /// Builds an image and writes its outputs.
 ///
 /// # Errors
@@ -149,7 +174,14 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         options.jobs,
     )?;
     let assembling = progress.stage("assemble", 1, Unit::Items);
-    let mut root = root::assemble(&image, &open.root, unpacked, lock.epoch, options.strict)?;
+    let mut root = root::assemble(
+        &image,
+        &open.root,
+        unpacked,
+        lock.epoch,
+        options.strict,
+        &store.folder("scratch")?,
+    )?;
     root.beside = root::beside(&root, beside)?;
     let offered = offer::files(
         &image,
@@ -174,44 +206,23 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
             Some((path.as_path(), base, delta))
         }
     };
+    let work = Work {
+        image: &image,
+        root: &root,
+        lock: &lock,
+        store,
+        options,
+        progress,
+    };
     let mut files = Vec::new();
-    let mut squashed = None;
-    // What gets its name when all that belongs to it has.
-    let mut last = Vec::new();
+    let mut made = Made::default();
     for output in &image.outputs {
         match output {
-            Output::Iso => files.extend(iso(
-                &image,
-                &root,
-                &lock,
-                offered.clone(),
-                store,
-                options,
-                progress,
-                &mut squashed,
-                &mut last,
-            )?),
-            Output::Disk => files.extend(disk::build(
-                &image, &root, &lock, store, options, progress, &mut last,
-            )?),
-            Output::Netboot => files.push(netboot(
-                &image,
-                &root,
-                &lock,
-                store,
-                options,
-                progress,
-                &mut squashed,
-            )?),
-            Output::Tar => files.push(tarball(
-                &image,
-                &root,
-                base.as_ref(),
-                options,
-                progress,
-                &mut warnings,
-            )?),
-            Output::Oci => files.push(container(&image, &root, base.as_ref(), store, options, progress)?),
+            Output::Iso => files.extend(medium::iso(&work, offered.clone(), &mut made)?),
+            Output::Disk => files.extend(disk::build(&work, &mut made.last)?),
+            Output::Netboot => files.push(netboot(&work, &mut made)?),
+            Output::Tar => files.push(tarball(&work, base.as_ref(), &mut warnings)?),
+            Output::Oci => files.push(container(&work, base.as_ref())?),
         }
     }
     let mut sums = Vec::new();
@@ -243,7 +254,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     }
     let beside = release::write(&lock, &root, &files, options)?;
     files.extend(beside);
-    for output in last {
+    for output in made.last {
         output.finish()?;
     }
     let built = Built {
@@ -258,14 +269,14 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
 type Over<'p> = (&'p Path, Base, archive::Delta);
 
 /// Writes the tarball of the root, or what differs from the base.
-fn tarball(
-    image: &Image,
-    root: &Root,
-    base: Option<&Over<'_>>,
-    options: &Options,
-    progress: &Progress,
-    warnings: &mut Vec<String>,
-) -> Result<Written> {
+fn tarball(work: &Work<'_>, base: Option<&Over<'_>>, warnings: &mut Vec<String>) -> Result<Written> {
+    let Work {
+        image,
+        root,
+        options,
+        progress,
+        ..
+    } = *work;
     let delta = base.map(|(_, _, delta)| delta);
     let part = if delta.is_some() { ".delta" } else { "" };
     let name = format!(
@@ -307,14 +318,15 @@ fn tarball(
 }
 
 /// Writes the container image of the root, in one layer or over the base.
-fn container(
-    image: &Image,
-    root: &Root,
-    base: Option<&Over<'_>>,
-    store: &Store,
-    options: &Options,
-    progress: &Progress,
-) -> Result<Written> {
+fn container(work: &Work<'_>, base: Option<&Over<'_>>) -> Result<Written> {
+    let Work {
+        image,
+        root,
+        store,
+        options,
+        progress,
+        ..
+    } = *work;
     let path = options
         .output
         .join(format!("{}-{}.oci.tar", image.name, image.arch));
@@ -345,184 +357,20 @@ fn small(kind: &'static str, path: PathBuf, text: &str) -> Result<Written> {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is another part of one build")]
-fn iso(
-    image: &Image,
-    root: &Root,
-    lock: &Lock,
-    offered: Vec<(String, Content)>,
-    store: &Store,
-    options: &Options,
-    progress: &Progress,
-    squashed: &mut Option<Content>,
-    last: &mut Vec<Aside>,
-) -> Result<Vec<Written>> {
-    let stem = format!("{}-{}", image.name, image.arch);
-    let kernel = root.kernel(image.kernel.as_deref())?;
-    let identity = medium::Identity::derive(image, lock, root.time);
-
-    // What boots comes first: where something is missing there, it shows before the long work.
-    let booting = progress.stage("boot", 1, Unit::Items);
-    let initramfs = initramfs::content(
+/// The root as squashfs, compressed once for all outputs that have it.
+///
+/// # Errors
+/// When the root does not fit the format, or the store refuses.
+pub fn squash(work: &Work<'_>, made: &mut Made) -> Result<Content> {
+    let Work {
         image,
         root,
-        &kernel,
-        &initramfs::Medium {
-            label: &image.live.label,
-            uuid: &identity.uuid,
-        },
-    )?;
-    let scratch = io(
-        tempfile::Builder::new()
-            .prefix("grub-")
-            .tempdir_in(store.folder("scratch")?),
-        || "making a scratch folder".to_owned(),
-    )?;
-    let mut built = Vec::new();
-    for platform in &image.boot.platforms {
-        built.extend(grub::build(platform, image, &root.tree, scratch.path())?);
-    }
-    if built.is_empty() {
-        return Err(Error::new(
-            Kind::Target,
-            "neither the root nor this machine has GRUB modules for any platform",
-        )
-        .hint("add the GRUB packages to the definition"));
-    }
-    booting.finish(&format!(
-        "{:.1} MiB of initramfs, GRUB for {}",
-        mebibytes(initramfs.len()),
-        built
-            .iter()
-            .map(|one| one.platform.platform.as_str())
-            .collect::<Vec<_>>()
-            .join(" and ")
-    ));
-
-    let squash_content = squash(image, root, lock, store, options, progress, squashed)?;
-
-    let time = root.time;
-    let hashed = verified::hash(image, &identity, &squash_content)?;
-    let manifest = Manifest::new(
         lock,
-        root,
-        Some(&kernel),
-        manifest::Medium {
-            label: image.live.label.clone(),
-            uuid: identity.uuid.clone(),
-            verity: hashed
-                .as_ref()
-                .map(|hashed| hashed.root.clone())
-                .unwrap_or_default(),
-        },
-    );
-    let mut tree = Tree::new(Metadata::new(0o755, time));
-    let mut put = |path: &str, content: Content| {
-        if let Some(at) = path.rfind('/') {
-            tree.make_directories(&path.as_bytes()[..at], Metadata::new(0o755, time))
-                .explain(Kind::Internal, || "laying out the medium".to_owned())?;
-        }
-        tree.write(path.as_bytes(), Metadata::new(0o644, time), content)
-            .map(drop)
-            .explain(Kind::Internal, || "laying out the medium".to_owned())
-    };
-    let checksum = manifest::hex(&Sha256::digest(squash_content.bytes()));
-    let mut arguments = Vec::new();
-    if let Some(hashed) = hashed {
-        put("live/filesystem.squashfs.verity", hashed.area)?;
-        arguments = hashed.arguments;
-    }
-    put("live/filesystem.squashfs", squash_content)?;
-    put(
-        "live/filesystem.squashfs.sha256",
-        format!("{checksum}  filesystem.squashfs\n").into(),
-    )?;
-    put("live/vmlinuz", root.content(&kernel.image)?)?;
-    put("live/initrd", initramfs)?;
-    put("live/packages.lock", lock.text().into())?;
-    for (path, content) in offered {
-        put(&path, content)?;
-    }
-    grub::lay(&mut tree, image, &built, &arguments, time)?;
-    let sums = verified::checksums(&tree, &built, ("live/filesystem.squashfs", &checksum));
-    tree.write(
-        verified::CHECKSUMS.as_bytes(),
-        Metadata::new(0o644, time),
-        sums.into(),
-    )
-    .explain(Kind::Internal, || "laying out the medium".to_owned())?;
-    let esp = esp(&built, time, identity.serial)?;
-
-    let path = options.output.join(format!("{stem}.iso"));
-    let writing = progress.stage("write", 0, Unit::Bytes);
-    let mut out = Aside::new(&path)?;
-    let sha256 = {
-        let mut hashing = Hashing::new(BufWriter::with_capacity(1 << 20, out.file()));
-        medium::write_iso(
-            image,
-            &identity,
-            &tree,
-            &built,
-            esp,
-            time,
-            &mut hashing,
-            &mut |done, total| {
-                writing.set(done, total);
-            },
-        )?;
-        io(hashing.flush(), || format!("writing {}", path.display()))?;
-        let (_, sha256, size) = hashing.finish();
-        (sha256, size)
-    };
-    let (sha256, size) = sha256;
-    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
-
-    // The ISO comes last of all: where it is, everything that belongs to it is.
-    let mut files = Vec::new();
-    let small = [
-        ("manifest", format!("{stem}.manifest.json"), manifest.json()),
-        ("lock", format!("{stem}.lock"), lock.text()),
-        (
-            "checksums",
-            format!("{stem}.iso.sha256"),
-            format!("{sha256}  {stem}.iso\n"),
-        ),
-    ];
-    for (kind, name, text) in small {
-        let path = options.output.join(name);
-        write_whole(&path, text.as_bytes())?;
-        let sha256 = manifest::hex(&Sha256::digest(text.as_bytes()));
-        files.push(Written {
-            kind: kind.into(),
-            path,
-            size: text.len() as u64,
-            sha256,
-        });
-    }
-    last.push(out);
-    files.insert(
-        0,
-        Written {
-            kind: "iso".into(),
-            path,
-            size,
-            sha256,
-        },
-    );
-    Ok(files)
-}
-
-/// The root as squashfs, compressed once for all outputs that have it.
-fn squash(
-    image: &Image,
-    root: &Root,
-    lock: &Lock,
-    store: &Store,
-    options: &Options,
-    progress: &Progress,
-    squashed: &mut Option<Content>,
-) -> Result<Content> {
-    if let Some(content) = squashed {
+        store,
+        options,
+        progress,
+    } = *work;
+    if let Some(content) = &made.squashed {
         return Ok(content.clone());
     }
     let squashing = progress.stage("compress", 0, Unit::Bytes);
@@ -570,50 +418,29 @@ fn squash(
     let squash_content = squash_pack
         .range(0, summary.bytes)
         .explain(Kind::Internal, || "reading the squashfs back".to_owned())?;
-    *squashed = Some(squash_content.clone());
+    made.squashed = Some(squash_content.clone());
     Ok(squash_content)
 }
 
 /// Writes the kit for booting from a network.
-fn netboot(
-    image: &Image,
-    root: &Root,
-    lock: &Lock,
-    store: &Store,
-    options: &Options,
-    progress: &Progress,
-    squashed: &mut Option<Content>,
-) -> Result<Written> {
+fn netboot(work: &Work<'_>, made: &mut Made) -> Result<Written> {
+    let Work {
+        image, root, lock, ..
+    } = *work;
     let kernel = root.kernel(image.kernel.as_deref())?;
     let identity = medium::Identity::derive(image, lock, root.time);
     let of = initramfs::Medium {
         label: &image.live.label,
         uuid: &identity.uuid,
     };
-    let initramfs = initramfs::content(image, root, &kernel, &of)?;
-    let squashfs = squash(image, root, lock, store, options, progress, squashed)?;
+    let initramfs = initramfs::content(work, &kernel, &of)?;
+    let squashfs = squash(work, made)?;
     let parts = netboot::Parts {
         kernel: root.content(&kernel.image)?,
         initramfs,
         squashfs: &squashfs,
     };
-    netboot::build(image, root, parts, options, progress)
-}
-
-fn esp(built: &[grub::Built], time: Timestamp, serial: u32) -> Result<Option<Content>> {
-    let Some(tree) = grub::esp(built, time)? else {
-        return Ok(None);
-    };
-    let volume = fat::Volume {
-        label: Some("LYCIA_EFI".to_owned()),
-        serial,
-        time,
-        width: None,
-        size: fat::fitting_size(&tree, None, 0),
-    };
-    let image = fat::image(&tree, &volume)
-        .explain(Kind::Internal, || "making the EFI system partition".to_owned())?;
-    Ok(Some(Content::from(image)))
+    netboot::build(work, parts)
 }
 
 /// The filter of xz that fits an architecture, where kernels of the time can read it.

@@ -3,6 +3,7 @@
 use lycia_boot::initramfs::{self, Recipe};
 use lycia_tree::{Content, Tree};
 
+use crate::build::Work;
 use crate::definition::{Compression, Image};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::root::{Kernel, Root};
@@ -69,19 +70,21 @@ fn config(image: &Image, medium: &Medium<'_>) -> String {
 ///
 /// # Errors
 /// When the archive cannot hold it.
-pub fn write(image: &Image, tree: &Tree) -> Result<Vec<u8>> {
+pub fn write(image: &Image, tree: &Tree, jobs: usize) -> Result<Vec<u8>> {
     use lycia_media::compress::{Branches, Compression as Stream};
     let compression = match image.initramfs.compression {
         Compression::Zstd(level) => Stream::zstd(i32::try_from(level).unwrap_or(12)),
         Compression::Xz(_) | Compression::Gzip(_) => Stream::xz_for_kernel(Branches::None),
     };
-    initramfs::archive(tree, &compression).map_err(|error| Error::new(Kind::Target, error))
+    initramfs::archive(tree, &compression, u32::try_from(jobs).unwrap_or(1))
+        .map_err(|error| Error::new(Kind::Target, error))
 }
 
 /// The initramfs as a file's content.
 ///
 /// # Errors
 /// As [`tree`] and [`write`].
-pub fn content(image: &Image, root: &Root, kernel: &Kernel, medium: &Medium<'_>) -> Result<Content> {
-    Ok(Content::from(write(image, &tree(image, root, kernel, medium)?)?))
+pub fn content(work: &Work<'_>, kernel: &Kernel, medium: &Medium<'_>) -> Result<Content> {
+    let tree = tree(work.image, work.root, kernel, medium)?;
+    Ok(Content::from(write(work.image, &tree, work.options.jobs)?))
 }

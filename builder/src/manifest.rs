@@ -1,7 +1,7 @@
 //! The manifest beside an image: every package and every entry of the root, with where it is from.
 
 use lycia_apk::metadata::Digest as Identity;
-use lycia_tree::{Kind as InodeKind, Node, display};
+use lycia_tree::{Content, Footprint, Kind as InodeKind, Node, display};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -137,6 +137,7 @@ impl Manifest {
             })
             .collect();
         let mut origins = attribution::of(root);
+        let mut footprint = Footprint::new();
         let files = root.tree.walk().map(|entry| {
             let metadata = &entry.inode.metadata;
             let mut file = File {
@@ -158,7 +159,7 @@ impl Manifest {
                 Node::Regular(content) => {
                     file.kind = "file".to_owned();
                     file.size = Some(content.len());
-                    file.sha256 = Some(hex(&Sha256::digest(content.bytes())));
+                    file.sha256 = Some(sum_with(content, &mut footprint));
                 }
                 Node::Symlink(target) => {
                     file.kind = "symlink".to_owned();
@@ -193,6 +194,18 @@ impl Manifest {
         text.push('\n');
         text
     }
+}
+
+/// SHA-256 of a content in hexadecimal.
+pub fn sum(content: &Content) -> String {
+    sum_with(content, &mut Footprint::new())
+}
+
+/// As [`sum`], of one of many contents.
+pub fn sum_with(content: &Content, footprint: &mut Footprint) -> String {
+    let mut hash = Sha256::new();
+    footprint.pieces(content).for_each(|piece| hash.update(piece));
+    hex(&hash.finalize())
 }
 
 /// Lower-case hexadecimal.

@@ -8,15 +8,13 @@ use std::io::Write as _;
 use lycia_media::cpio;
 use lycia_media::tar;
 use lycia_tree::{Content, Metadata, Tree};
-use sha2::{Digest as _, Sha256};
 
-use crate::build::{Options, Written, mebibytes};
+use crate::build::{Work, Written, mebibytes};
 use crate::definition::Image;
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::hashing::Hashing;
-use crate::manifest::hex;
-use crate::progress::{Progress, Unit};
-use crate::root::Root;
+use crate::manifest;
+use crate::progress::Unit;
 use crate::store::Aside;
 
 /// What of a live medium goes into the kit.
@@ -55,13 +53,14 @@ pub fn script(image: &Image) -> String {
 ///
 /// # Errors
 /// When the output refuses.
-pub fn build(
-    image: &Image,
-    root: &Root,
-    parts: Parts<'_>,
-    options: &Options,
-    progress: &Progress,
-) -> Result<Written> {
+pub fn build(work: &Work<'_>, parts: Parts<'_>) -> Result<Written> {
+    let Work {
+        image,
+        root,
+        options,
+        progress,
+        ..
+    } = *work;
     let stem = format!("{}-{}", image.name, image.arch);
     let path = options.output.join(format!("{stem}.netboot.tar"));
     let writing = progress.stage("netboot", 1, Unit::Items);
@@ -70,7 +69,7 @@ pub fn build(
 
     // The root where the live init looks for it.
     let mut inner = Tree::new(Metadata::new(0o755, time));
-    let sum = hex(&Sha256::digest(parts.squashfs.bytes()));
+    let sum = manifest::sum(parts.squashfs);
     let checksum = format!("{sum}  filesystem.squashfs\n");
     inner
         .make_directories(b"live", Metadata::new(0o755, time))
@@ -100,7 +99,7 @@ pub fn build(
         ("root.cpio", archive_content),
         ("vmlinuz", parts.kernel),
     ] {
-        sums.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(content.bytes()))));
+        sums.push_str(&format!("{}  {name}\n", manifest::sum(&content)));
         kit.write(name.as_bytes(), Metadata::new(0o644, time), content)
             .explain(Kind::Internal, doing)?;
     }

@@ -13,7 +13,7 @@ use crate::archive::{self, Base, Delta};
 use crate::definition::{Compression, Image};
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::hashing::Hashing;
-use crate::manifest::hex;
+use crate::manifest::{self, hex};
 use crate::store::{Aside, Store};
 
 /// Media types.
@@ -246,7 +246,7 @@ fn base_layer(
     let doing = || format!("reading the base {}", path.display());
     let size = io(path.metadata(), doing)?.len();
     let content = mapped(path, size)?;
-    let digest = hex(&Sha256::digest(content.bytes()));
+    let digest = manifest::sum(&content);
     Ok(Layer {
         content,
         digest,

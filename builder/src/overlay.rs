@@ -6,16 +6,19 @@
 //! devices, what is to go.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lycia_tree::overlay::{Item, OverlayEntry};
-use lycia_tree::{Content, Device, Node};
+use lycia_tree::{Content, Device, Node, Pack};
 use serde::Deserialize;
 
 use crate::definition::typed;
-use crate::error::{Error, Kind, Result, io};
+use crate::error::{Error, Explain as _, Kind, Result, io, writing};
+use crate::store::Aside;
 
 /// The manifest of an overlay.
 pub const MANIFEST: &str = "overlay.toml";
@@ -57,13 +60,64 @@ enum ManifestKind {
     Remove,
 }
 
-/// Reads the overlay in `folder`.
+/// The contents of an overlay, copied back to back into a file without a name: whoever owns the folder may go on writing there,
+/// and an overlay of any size takes no memory.
+struct Contents {
+    out: BufWriter<Aside>,
+    /// Path in the overlay, first byte and bytes of each file.
+    places: Vec<(Vec<u8>, u64, u64)>,
+    len: u64,
+}
+
+impl Contents {
+    fn copy(&mut self, host: &Path, path: &[u8]) -> Result<()> {
+        let mut file = io(File::open(host), || format!("reading {}", host.display()))?;
+        let mut buffer = [0; 1 << 16];
+        let offset = self.len;
+        loop {
+            let count = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return io(Err(error), || format!("reading {}", host.display())),
+            };
+            writing(self.out.write_all(&buffer[..count]), || {
+                format!("copying {} to the store", host.display())
+            })?;
+            self.len += count as u64;
+        }
+        self.places.push((path.to_vec(), offset, self.len - offset));
+        Ok(())
+    }
+
+    /// Gives the files their contents.
+    fn put(mut self, entries: &mut BTreeMap<Vec<u8>, OverlayEntry>) -> Result<()> {
+        let doing = || "copying an overlay to the store".to_owned();
+        writing(self.out.flush(), doing)?;
+        let pack = Pack::open(&self.out.get_ref().path(), self.len).explain(Kind::Host, doing)?;
+        for (path, offset, len) in self.places {
+            let content = pack.range(offset, len).explain(Kind::Internal, doing)?;
+            if let Some(entry) = entries.get_mut(&path) {
+                entry.item = Item::Node(Node::Regular(content));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the overlay in `folder`; its contents are copied to a file without a name in `scratch`.
 ///
 /// # Errors
 /// When a file cannot be read, is of a kind that an overlay folder cannot have, or the manifest is wrong.
-pub fn read(folder: &Path) -> Result<Vec<OverlayEntry>> {
+pub fn read(folder: &Path, scratch: &Path) -> Result<Vec<OverlayEntry>> {
     let mut entries = BTreeMap::new();
-    scan(folder, Path::new(""), &mut entries)?;
+    let mut contents = Contents {
+        out: BufWriter::with_capacity(1 << 17, Aside::new(&scratch.join("overlay"))?),
+        places: Vec::new(),
+        len: 0,
+    };
+    scan(folder, Path::new(""), &mut entries, &mut contents)?;
+    contents.put(&mut entries)?;
     let manifest = folder.join(MANIFEST);
     let mut ordered: Vec<OverlayEntry> = Vec::new();
     let mut last = Vec::new();
@@ -130,7 +184,12 @@ pub fn read(folder: &Path) -> Result<Vec<OverlayEntry>> {
     Ok(ordered)
 }
 
-fn scan(folder: &Path, relative: &Path, entries: &mut BTreeMap<Vec<u8>, OverlayEntry>) -> Result<()> {
+fn scan(
+    folder: &Path,
+    relative: &Path,
+    entries: &mut BTreeMap<Vec<u8>, OverlayEntry>,
+    contents: &mut Contents,
+) -> Result<()> {
     let here = folder.join(relative);
     for entry in io(std::fs::read_dir(&here), || {
         format!("reading the overlay {}", here.display())
@@ -154,10 +213,11 @@ fn scan(folder: &Path, relative: &Path, entries: &mut BTreeMap<Vec<u8>, OverlayE
                 None,
             )
         } else if kind.is_file() {
-            let bytes = io(std::fs::read(&host), || format!("reading {}", host.display()))?;
+            contents.copy(&host, relative.as_os_str().as_bytes())?;
             let executable = metadata.permissions().mode() & 0o100 != 0;
             (
-                Item::Node(Node::Regular(Content::from(bytes))),
+                // Filled in when all are copied.
+                Item::Node(Node::Regular(Content::empty())),
                 Some(if executable { 0o755 } else { 0o644 }),
             )
         } else {
@@ -175,7 +235,7 @@ fn scan(folder: &Path, relative: &Path, entries: &mut BTreeMap<Vec<u8>, OverlayE
         made.mode = mode;
         entries.insert(path, made);
         if kind.is_dir() {
-            scan(folder, &relative, entries)?;
+            scan(folder, &relative, entries, contents)?;
         }
     }
     Ok(())
@@ -220,7 +280,12 @@ mod tests {
         let mut tree = Tree::new(Metadata::new(0o755, Timestamp::default()));
         tree.write(b"gone/x", Metadata::new(0o644, Timestamp::default()), "x".into())
             .unwrap();
-        apply(&mut tree, &read(folder.path()).unwrap(), Timestamp::default()).unwrap();
+        apply(
+            &mut tree,
+            &read(folder.path(), folder.path()).unwrap(),
+            Timestamp::default(),
+        )
+        .unwrap();
         let at = |path: &str| tree.inode(tree.resolve(path.as_bytes(), Follow::Parents).unwrap());
         assert_eq!(
             (at("etc/secret").mode(), at("etc/secret").metadata.uid),
@@ -243,7 +308,8 @@ mod tests {
             ("path = \"x\"\nkind = \"block-device\"\nmajor = 8", "minor"),
             ("path = \"x\"\nknd = \"fifo\"", "did you mean `kind`?"),
         ] {
-            let error = read(overlay(&format!("[[entry]]\n{entry}\n")).path()).unwrap_err();
+            let folder = overlay(&format!("[[entry]]\n{entry}\n"));
+            let error = read(folder.path(), folder.path()).unwrap_err();
             assert!(error.to_string().contains(part), "{entry} gave {error}");
         }
     }

@@ -1,5 +1,7 @@
 //! Packages: their repositories' indexes, and their contents unpacked into packs of the store.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,15 +12,15 @@ use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Digest, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Repository as Layout};
-use lycia_tree::{Content, Pack, PackWriter};
+use lycia_tree::{Content, Footprint, Pack, PackWriter};
 use sha2::{Digest as _, Sha256};
 
 use crate::definition::typed::LayoutName;
 use crate::definition::{Location, Repository, Virtual};
-use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
+use crate::error::{Context as _, Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::{self, Client, Expected, Mirrors};
 use crate::progress::{Bar, Progress, Unit};
-use crate::store::Store;
+use crate::store::{Aside, Store};
 
 /// The name of a v3 index below its architecture's folder.
 pub const INDEX: &str = "Packages.adb";
@@ -475,24 +477,46 @@ impl Source<'_> {
                 },
                 ..Unpacked::default()
             }),
-            // Whoever owns the folder may write to the file while it is read.
+            // Whoever owns the folder may write to the file while it is read: what is read is a copy.
             Source::Local(repository, path) => {
-                let bytes = io(std::fs::read(path), || format!("reading {}", path.display()))?;
+                let bytes = copy(path, packs)?;
                 unpack_one(one, path, &bytes, repository, packs, fresh)
             }
             Source::Remote { repository, path, .. } => {
                 let bytes = Pack::open(path, one.entry.file_size)
                     .explain(Kind::Verification, || format!("reading {}", path.display()))?;
-                unpack_one(one, path, bytes.bytes(), repository, packs, fresh)
+                let whole = bytes
+                    .range(0, one.entry.file_size)
+                    .explain(Kind::Internal, || format!("reading {}", path.display()))?;
+                unpack_one(one, path, &whole, repository, packs, fresh)
             }
         }
     }
 }
 
+/// The bytes of a file as they are now: in memory, or in a file without a name in `folder` where they are many.
+fn copy(path: &Path, folder: &Path) -> Result<Content> {
+    const IN_MEMORY: u64 = 4 << 20;
+    let doing = || format!("reading {}", path.display());
+    let mut file = io(File::open(path), doing)?;
+    if io(file.metadata(), doing)?.len() <= IN_MEMORY {
+        let mut bytes = Vec::new();
+        io(file.read_to_end(&mut bytes), doing)?;
+        return Ok(bytes.into());
+    }
+    let mut aside = Aside::new(&folder.join("package"))?;
+    let size = writing(std::io::copy(&mut file, aside.file()), || {
+        format!("copying {} to the store", path.display())
+    })?;
+    Pack::open(&aside.path(), size)
+        .and_then(|pack| pack.range(0, size))
+        .explain(Kind::Host, doing)
+}
+
 fn unpack_one(
     one: &Chosen,
     file: &Path,
-    bytes: &[u8],
+    whole: &Content,
     repository: &OpenRepository,
     packs: &Path,
     fresh: &AtomicUsize,
@@ -504,6 +528,7 @@ fn unpack_one(
         ..Expect::default()
     };
     let doing = || format!("verifying {}", file.display());
+    let bytes = whole.bytes();
     let verified =
         package::read_metadata(bytes, &repository.keys, &expect).explain(Kind::Verification, doing)?;
     let path = packs.join(verified.identity.to_string());
@@ -513,7 +538,12 @@ fn unpack_one(
         Ok(pack) => pack,
         Err(_) => {
             let writer = PackWriter::new(packs).explain(Kind::Host, || "unpacking".to_owned())?;
-            let mut sink = PackSink(writer);
+            let mut sink = PackSink {
+                pack: writer,
+                read: whole,
+                written: 0,
+                footprint: Footprint::new(),
+            };
             package::read(bytes, &repository.keys, &expect, &mut sink).map_err(|error| {
                 let kind = match &error {
                     package::PackageError::Sink { .. } => Kind::Host,
@@ -521,7 +551,7 @@ fn unpack_one(
                 };
                 Error::new(kind, error).context(doing())
             })?;
-            sink.0
+            sink.pack
                 .persist(&verified.identity.to_string())
                 .explain(Kind::Host, || "unpacking".to_owned())?;
             fresh.fetch_add(1, Ordering::Relaxed);
@@ -546,15 +576,26 @@ fn contents(pack: &Arc<Pack>, places: &[(u64, u64)]) -> Result<Vec<Content>> {
 }
 
 /// Writes the contents of a package into a pack, back to back.
-struct PackSink(PackWriter);
+struct PackSink<'c> {
+    pack: PackWriter,
+    /// What is unpacked. It shrinks less than what comes out of it grows, so that the one counts for the other.
+    read: &'c Content,
+    written: u64,
+    footprint: Footprint,
+}
 
-impl PayloadSink for PackSink {
+impl PayloadSink for PackSink<'_> {
     fn begin(&mut self, _: &Package, _: usize, _: usize) -> std::io::Result<()> {
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        std::io::Write::write_all(&mut self.0, bytes)
+        self.written += bytes.len() as u64;
+        if self.written >= 1 << 20 {
+            self.footprint.touched(self.read, self.written);
+            self.written = 0;
+        }
+        self.pack.write_all(bytes)
     }
 
     fn end(&mut self) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! The root: packages, users, triggers, overlays and services put together in a tree.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use lycia_apk::database::Database;
 use lycia_apk::install::{Installation, Names, Unpacked};
@@ -55,7 +56,7 @@ pub struct Root {
     pub beside: Option<Tree>,
 }
 
-/// Puts the root of `image` together.
+/// Puts the root of `image` together. Contents of overlays are copied to files without names in `scratch`.
 ///
 /// # Errors
 /// When packages clash, an owner is unknown, a trigger fails, or a service does not exist.
@@ -65,6 +66,7 @@ pub fn assemble(
     unpacked: Vec<Unpacked>,
     epoch: u64,
     strict: bool,
+    scratch: &Path,
 ) -> Result<Root> {
     let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
     let mut tree = Tree::new(Metadata::new(0o755, time));
@@ -102,7 +104,7 @@ pub fn assemble(
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let entries = overlay::read(folder)?;
+        let entries = overlay::read(folder, scratch)?;
         let written = lycia_tree::overlay::apply(&mut tree, &entries, time)
             .explain(Kind::Target, || format!("laying the overlay {name}"))?;
         for path in written {

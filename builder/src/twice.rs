@@ -1,14 +1,15 @@
 //! Building a second time under other conditions, and comparing.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{Built, Options};
 use crate::difference::Subject;
-use crate::error::{Error, Explain as _, Kind, Result, io};
+use crate::error::{Error, Explain as _, Kind, Result, io, writing};
 use crate::manifest::hex;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -27,6 +28,43 @@ pub struct Again<'a> {
     pub trust: &'a [std::path::PathBuf],
 }
 
+/// How the folders of second builds begin.
+const PREFIX: &str = "verify-";
+
+/// The folder of a second build: in the store's scratch, since it is as large as the outputs and nobody's business but ours. It
+/// is locked as long as its run lives. What a killed run left goes with the next one.
+struct Place {
+    folder: tempfile::TempDir,
+    /// Open, and so locked.
+    _lock: File,
+}
+
+impl Place {
+    fn new(scratch: &Path) -> Result<Place> {
+        let doing = || format!("making a folder in {}", scratch.display());
+        // Runs at the same time are kept apart while one has a folder without a lock.
+        let all = io(File::open(scratch), doing)?;
+        let _ = rustix::fs::flock(&all, FlockOperation::LockExclusive);
+        for entry in io(std::fs::read_dir(scratch), doing)?.flatten() {
+            let ours = entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(PREFIX.as_bytes());
+            if let Some(left) = ours.then(|| File::open(entry.path()).ok()).flatten()
+                && rustix::fs::flock(&left, FlockOperation::NonBlockingLockExclusive).is_ok()
+            {
+                // What cannot be removed is the business of who made it so.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(scratch);
+        let folder = writing(folder, doing)?;
+        let lock = io(File::open(folder.path()), doing)?;
+        let _ = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
+        Ok(Place { folder, _lock: lock })
+    }
+}
+
 /// Builds what `built` has once more: another working folder, output folder, folder for temporary files, time zone, locale,
 /// umask, number of threads, and a store without what earlier builds left for speed. The packages are those of the lock that was
 /// written.
@@ -41,14 +79,8 @@ pub fn verify(
     progress: &Progress,
 ) -> Result<()> {
     let doing = || "building a second time".to_owned();
-    let output = io(options.output.canonicalize(), doing)?;
-    let scratch = io(
-        tempfile::Builder::new()
-            .prefix(crate::store::TEMPORARY)
-            .tempdir_in(&output),
-        doing,
-    )?;
-    let at = |name: &str| scratch.path().join(name);
+    let place = Place::new(&store.folder("scratch")?)?;
+    let at = |name: &str| place.folder.path().join(name);
     for folder in ["a folder", "out", "tmp", "store"] {
         io(std::fs::create_dir(at(folder)), doing)?;
     }
@@ -128,7 +160,7 @@ pub fn verify(
     for file in built.files.iter().filter(|file| file.kind != "signature") {
         let name = file.path.file_name().unwrap_or_default();
         let second = at("out").join(name);
-        let sum = match std::fs::File::open(&second) {
+        let sum = match File::open(&second) {
             Err(error) => {
                 differing.push(format!("{}: {error}", name.to_string_lossy()));
                 continue;
@@ -165,6 +197,33 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_killed_runs_go_and_those_of_others_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let left = scratch.path().join("verify-left");
+        std::fs::create_dir_all(left.join("store/packs")).unwrap();
+        std::fs::write(scratch.path().join("other"), "x").unwrap();
+        let names = || {
+            let mut names: Vec<_> = std::fs::read_dir(scratch.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            names.sort();
+            names
+        };
+        let one = Place::new(scratch.path()).unwrap();
+        let two = Place::new(scratch.path()).unwrap();
+        let mut expected = vec![
+            scratch.path().join("other"),
+            one.folder.path().to_owned(),
+            two.folder.path().to_owned(),
+        ];
+        expected.sort();
+        assert_eq!(names(), expected);
+        drop((one, two));
+        assert_eq!(names(), [scratch.path().join("other")]);
+    }
 
     #[test]
     fn nothing_that_is_there_for_speed_is_shared() {

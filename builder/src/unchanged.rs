@@ -3,6 +3,7 @@
 //! After a build the store remembers, for the folder of the outputs and the image, a hash of all that went in
 //! and how the files looked. A next build with the same hash over untouched files ends at once.
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ impl Inputs {
     pub fn of(image: &Image, lock: &Lock, open: &Open, store: &Store, options: &Options) -> Result<Inputs> {
         let mut hasher = Sha256::new();
         let program = Path::new("/proc/self/exe");
-        hasher.update(io(std::fs::read(program), || "reading this program".to_owned())?);
+        file(program, &mut hasher)?;
         hasher.update(format!("{image:?}\0{}\0{}\0", options.strict, lock.text()));
         for repository in &open.root {
             for (name, pem) in &repository.key_files {
@@ -162,9 +163,16 @@ fn content(path: &Path, hasher: &mut Sha256) -> Result<()> {
         hasher.update(target.as_os_str().as_bytes());
         hasher.update([0]);
     } else if metadata.is_file() {
-        hasher.update(io(std::fs::read(path), doing)?);
+        file(path, hasher)?;
     }
     Ok(())
+}
+
+/// The bytes of a file.
+fn file(path: &Path, hasher: &mut Sha256) -> Result<()> {
+    let doing = || format!("reading {}", path.display());
+    let mut file = io(File::open(path), doing)?;
+    io(std::io::copy(&mut file, hasher), doing).map(drop)
 }
 
 /// How a file of the host looks; nothing of one that is not there.

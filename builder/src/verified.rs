@@ -6,13 +6,12 @@
 use std::fmt::Write as _;
 
 use lycia_media::verity::HashTree;
-use lycia_tree::{Content, Tree};
-use sha2::{Digest as _, Sha256};
+use lycia_tree::{Content, Footprint, Tree};
 
 use crate::definition::Image;
 use crate::error::{Explain as _, Kind, Result};
 use crate::grub;
-use crate::manifest::hex;
+use crate::manifest;
 use crate::medium::Identity;
 
 /// The list of checksums at the top of a medium.
@@ -39,7 +38,7 @@ pub fn hash(image: &Image, identity: &Identity, squashfs: &Content) -> Result<Op
     if !image.live.verify {
         return Ok(None);
     }
-    let tree = HashTree::new(&mut squashfs.bytes(), &identity.salt())
+    let tree = HashTree::new(&mut squashfs.reader(), &identity.salt())
         .explain(Kind::Internal, || "hashing the image for dm-verity".to_owned())?;
     Ok(Some(Hashed {
         arguments: vec![format!("dm-verity-root-hash={}", tree.root_hex())],
@@ -56,6 +55,7 @@ pub fn checksums(medium: &Tree, built: &[grub::Built], image: (&str, &str)) -> S
         .map(|one| format!("boot/grub/{}/eltorito.img", one.platform.platform).into_bytes())
         .collect();
     let mut text = String::new();
+    let mut footprint = Footprint::new();
     for entry in medium.walk() {
         let path = entry.relative();
         // Names of a medium are ours, but for those of packages, which are ASCII.
@@ -67,7 +67,7 @@ pub fn checksums(medium: &Tree, built: &[grub::Built], image: (&str, &str)) -> S
         }
         let sum = match name == image.0 {
             true => image.1.to_owned(),
-            false => hex(&Sha256::digest(content.bytes())),
+            false => manifest::sum_with(content, &mut footprint),
         };
         // Writing to a String does not fail.
         let _ = writeln!(text, "{sum}  {name}");

@@ -15,6 +15,11 @@ mod incremental;
 mod kill;
 #[path = "build/live.rs"]
 mod live;
+#[path = "repo/manifests.rs"]
+#[allow(dead_code, reason = "the module is shared with other tests")]
+mod manifests;
+#[path = "build/memory.rs"]
+mod memory;
 #[path = "build/program.rs"]
 mod program;
 #[path = "build/read_back.rs"]

@@ -379,7 +379,8 @@ pub fn installed_initramfs(
         time,
     };
     let made = initramfs::tree(tree, &recipe).map_err(boot)?;
-    initramfs::archive(&made, &Compression::zstd(INITRAMFS_LEVEL)).map_err(boot)
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    initramfs::archive(&made, &Compression::zstd(INITRAMFS_LEVEL), threads).map_err(boot)
 }
 
 /// What the initramfs has, with the module of the root's file system, which every kernel must have.

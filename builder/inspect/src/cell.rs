@@ -5,7 +5,7 @@ use lycia_tree::Content;
 
 use crate::map::Region;
 use crate::report::{Fault, Part};
-use crate::{Limits, archive, boot, disk, iso, source, volumes};
+use crate::{Limits, archive, boot, disk, iso, source, verity, volumes};
 
 /// Faults that are told; one mistake can be in every entry.
 const FAULTS: usize = 1000;
@@ -153,6 +153,7 @@ impl Cell<'_> {
             Known::Compressed(format) => self.compressed(&place, bytes, format, depth, &mut part),
             Known::Kernel => boot::kernel(self, &place, bytes.bytes(), &mut part),
             Known::Program => boot::efi(self, &place, bytes.bytes(), &mut part),
+            Known::Verity => verity::read(self, &place, bytes, None, &mut part),
             Known::Signature(_) => {}
         }
         Some(part)
@@ -216,6 +217,7 @@ pub enum Known {
     Compressed(Format),
     Kernel,
     Program,
+    Verity,
     /// Something that is named and not read.
     Signature(&'static str),
 }
@@ -235,6 +237,7 @@ impl Known {
             Known::Compressed(format) => format.name(),
             Known::Kernel => "kernel",
             Known::Program => "efi-program",
+            Known::Verity => "verity",
             Known::Signature(name) => name,
         }
     }
@@ -244,13 +247,12 @@ impl Known {
 pub fn recognise(bytes: &[u8]) -> Option<Known> {
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     // Names and places of signatures: the kernel's headers of each file system, LUKS on-disk format, swap header of mkswap.
-    let named: [(usize, &[u8], &'static str); 8] = [
+    let named: [(usize, &[u8], &'static str); 7] = [
         (0, b"XFSB", "xfs"),
         (0x1_0040, b"_BHRfS_M", "btrfs"),
         (1024, &[0x10, 0x20, 0xf5, 0xf2], "f2fs"),
         (0, b"LUKS\xba\xbe", "luks"),
         (4086, b"SWAPSPACE2", "swap"),
-        (0, b"verity\0\0", "verity"),
         (0, b"ADB", "apk"),
         (0x36, b"FAT", "fat"),
     ];
@@ -274,6 +276,8 @@ pub fn recognise(bytes: &[u8]) -> Option<Known> {
         Known::Compressed(format)
     } else if at(510, &[0x55, 0xaa]) && is_fat(bytes) {
         Known::Fat
+    } else if at(0, b"verity\0\0") {
+        Known::Verity
     } else if at(512, b"EFI PART") || at(4096, b"EFI PART") {
         Known::Disk
     } else if at(0, b"MZ") {

@@ -9,7 +9,7 @@ use crate::cell::{Cell, Known, Place, recognise};
 use crate::report::Part;
 use crate::sink::{self, Listing};
 use crate::volumes::{self, range};
-use crate::{beside, boot, disk};
+use crate::{beside, boot, disk, verity};
 
 /// Whether a file is looked into, by its name.
 pub fn nested(path: &str) -> bool {
@@ -117,7 +117,7 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
                     && together
                     && let Some(content) = range(bytes, at, entry.len())
                 {
-                    inner.push((place.below(&item.path, at), content));
+                    inner.push((item.path.clone(), place.below(&item.path, at), content));
                 }
                 listing.file(item, taster);
                 continue;
@@ -185,7 +185,36 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
     disk::partitions(cell, place, bytes, depth, part, found);
     beside::inside(cell, place, &listing, &images);
     volumes::finish(cell, place, listing, part);
-    for (below, content) in inner {
-        part.parts.extend(cell.part(below, &content, depth + 1));
+    let mut trees = Vec::new();
+    for (path, below, content) in &inner {
+        let of = path
+            .strip_suffix(verity::ENDING)
+            .filter(|_| recognise(content.bytes()) == Some(Known::Verity));
+        let Some(of) = of else {
+            part.parts.extend(cell.part(below.clone(), content, depth + 1));
+            continue;
+        };
+        let data = inner.iter().find(|(path, ..)| path == of);
+        if !part.files.iter().any(|item| item.path == of) {
+            cell.fault(
+                below,
+                0,
+                format!("it is the hash tree of {of}, which is not there"),
+            );
+        }
+        let mut found = Part {
+            place: below.name.clone(),
+            format: "verity".to_owned(),
+            offset: below.base.filter(|_| !below.unpacked),
+            size: content.len(),
+            ..Part::default()
+        };
+        let data = data.map(|(_, place, data)| (place, data));
+        verity::read(cell, below, content, data, &mut found);
+        if let Some(root) = found.facts.get("root-hash").and_then(|root| root.as_str()) {
+            trees.push((of.to_owned(), root.to_owned()));
+        }
+        part.parts.push(found);
     }
+    verity::told(cell, place, &part.entries, &trees);
 }

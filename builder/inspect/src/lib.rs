@@ -20,6 +20,7 @@ mod report;
 mod root;
 mod sink;
 mod source;
+mod verity;
 mod volumes;
 
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ mod read;
 use std::collections::HashMap;
 use std::io::{self, Seek, Write};
 
-use lycia_tree::{Device, InodeId, Kind, Node, Timestamp, Tree, display};
+use lycia_tree::{Device, Footprint, InodeId, Kind, Node, Timestamp, Tree, display};
 pub use read::{Entry, EntryKind, Image, Limits, ReadError, Superblock};
 use thiserror::Error;
 
@@ -114,6 +114,7 @@ pub fn write(out: &mut (impl Write + Seek), tree: &Tree, volume: &Volume) -> Res
     out.extend_to(end)?;
     // The checksum in the superblock is over the first block, inodes and all.
     let mut first = vec![0; BLOCK as usize];
+    let mut footprint = Footprint::new();
     for (number, placed) in placements.iter().enumerate() {
         let content = content(tree, placed, &nids);
         let whole = (placed.size - placed.inline).min(content.len() as u64) as usize;
@@ -129,6 +130,9 @@ pub fn write(out: &mut (impl Write + Seek), tree: &Tree, volume: &Volume) -> Res
         out.write(at, &bytes)?;
         if !blocks.is_empty() {
             out.write_padded(placed.block * BLOCK, blocks)?;
+        }
+        if let Some(content) = tree.inode(placed.id).content() {
+            footprint.touched(content, content.len());
         }
     }
     superblock(&mut first, volume, &placements, blocks);

@@ -6,8 +6,11 @@
 //! `veritysetup` (cryptsetup's `lib/verity/verity.c`) and then the levels from the top down; it may follow the data or be
 //! a file of its own.
 
+mod read;
+
 use std::io::{self, Read};
 
+pub use read::{Area, AreaError};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 

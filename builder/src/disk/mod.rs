@@ -21,16 +21,15 @@ use lycia_tree::{Content, Metadata, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive;
-use crate::build::{Options, Written, mebibytes};
+use crate::build::{Work, Written, mebibytes};
 use crate::definition::platform::{Disk, Form, Loader};
 use crate::definition::typed::Firmware;
 use crate::definition::{Image, Output};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
 use crate::grub;
 use crate::hashing::Hashing;
-use crate::lock::Lock;
 use crate::manifest::{self, Manifest, hex};
-use crate::progress::{Progress, Unit};
+use crate::progress::Unit;
 use crate::root::{Origin, Root};
 use crate::store::{Aside, Store, write_whole};
 
@@ -44,15 +43,15 @@ pub const MANIFEST: &str = ".disk.manifest.json";
 ///
 /// # Errors
 /// When the root lacks what boots, something does not fit, or the output refuses. No disk has its name then.
-pub fn build(
-    image: &Image,
-    root: &Root,
-    lock: &Lock,
-    store: &Store,
-    options: &Options,
-    progress: &Progress,
-    last: &mut Vec<Aside>,
-) -> Result<Vec<Written>> {
+pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
+    let Work {
+        image,
+        root,
+        lock,
+        store,
+        options,
+        progress,
+    } = *work;
     let disk = image
         .disk
         .as_ref()
@@ -61,7 +60,7 @@ pub fn build(
     let identity = Identity::derive(image, disk, lock);
 
     let booting = progress.stage("boot", 1, Unit::Items);
-    let mut tree = system::tree(image, disk, root, &identity)?;
+    let mut tree = system::tree(image, disk, root, &identity, options.jobs)?;
     let loaders = loaders(image, disk, root, &identity, store)?;
     loaders.lay(&mut tree, root)?;
     let system = system_root(root, tree);

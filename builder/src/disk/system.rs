@@ -46,11 +46,12 @@ impl Writer<'_> {
     }
 }
 
-/// The root of `image` as it is on its disk, with `/boot` and everything else that other partitions get.
+/// The root of `image` as it is on its disk, with `/boot` and everything else that other partitions get. `jobs` is how many
+/// threads may work.
 ///
 /// # Errors
 /// When it has no kernel, or a path is in the way.
-pub fn tree(image: &Image, disk: &Disk, root: &Root, identity: &Identity) -> Result<Tree> {
+pub fn tree(image: &Image, disk: &Disk, root: &Root, identity: &Identity, jobs: usize) -> Result<Tree> {
     let mut tree = root.tree.clone();
     let mut writer = Writer {
         tree: &mut tree,
@@ -70,7 +71,7 @@ pub fn tree(image: &Image, disk: &Disk, root: &Root, identity: &Identity) -> Res
     }
     password(&mut writer, &disk.password, identity)?;
 
-    let versions = initramfs_of_each(image, root, &mut writer)?;
+    let versions = initramfs_of_each(image, root, &mut writer, jobs)?;
     let arguments = arguments(image, disk);
     let consoles = disk.platform.consoles.as_ref().unwrap_or(&image.boot.consoles);
     let words = Words {
@@ -177,7 +178,12 @@ fn sha512_crypt(password: &str, identity: &Identity) -> Result<String> {
 }
 
 /// Puts an initramfs beside each kernel; their versions, the newest first.
-fn initramfs_of_each(image: &Image, root: &Root, writer: &mut Writer<'_>) -> Result<Vec<Version>> {
+fn initramfs_of_each(
+    image: &Image,
+    root: &Root,
+    writer: &mut Writer<'_>,
+    jobs: usize,
+) -> Result<Vec<Version>> {
     let doing = || "making the disk bootable".to_owned();
     let mut found = kernels(writer.tree).explain(Kind::Target, doing)?;
     found.retain(|kernel| {
@@ -224,7 +230,7 @@ fn initramfs_of_each(image: &Image, root: &Root, writer: &mut Writer<'_>) -> Res
         };
         let made = initramfs::tree(root.beside.as_ref().unwrap_or(&root.tree), &recipe)
             .explain(Kind::Target, || "assembling the initramfs".to_owned())?;
-        let archive = initramfs::archive(&made, &stream)
+        let archive = initramfs::archive(&made, &stream, u32::try_from(jobs).unwrap_or(1))
             .explain(Kind::Target, || "assembling the initramfs".to_owned())?;
         writer.put(&menu::initramfs_path(&kernel.version), 0o644, archive)?;
         let image = String::from_utf8_lossy(&kernel.image).into_owned();

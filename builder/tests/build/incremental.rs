@@ -92,6 +92,39 @@ fn blocks_that_were_compressed_before_are_the_same_bytes() {
 }
 
 #[test]
+fn a_second_flavour_compresses_only_what_it_does_not_share() {
+    let small = Small::new(6 << 20);
+    // Another image: one more package, another overlay, another name, another kernel line.
+    small.write(
+        "configs/images/flavour.toml",
+        "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\", \"left\"]\noverlays = [\"other\"]\n\
+         outputs = [\"iso\"]\n[live]\nlabel = \"FLAVOUR\"\n[boot]\narguments = \"quiet\"\n[initramfs]\nlevel = 3\n\
+         [squashfs]\nlevel = 9\n",
+    );
+    small.write("overlays/other/etc/issue", "another flavour\n");
+    let flavour = |store: &str, output: &str| {
+        let mut command = Command::new(LYCIA);
+        command
+            .env_remove("SOURCE_DATE_EPOCH")
+            .args(["build", "flavour", "--project"])
+            .arg(small.path("."))
+            .arg("--cache")
+            .arg(small.path(store))
+            .arg("--output")
+            .arg(small.path(output));
+        blocks(&text(&succeed(&mut command).stderr))
+    };
+    let first = blocks(&build(&small, "first", &[]));
+    assert_eq!(first.0, 0);
+    let second = flavour("store", "second");
+    assert!(second.1 > 40 && second.1 - second.0 <= 3, "{second:?}");
+    let alone = flavour("empty-store", "alone");
+    assert_eq!(alone, (0, second.1));
+    let image = |folder: &str| read(&small.path(folder).join("flavour-x86_64.iso"));
+    assert!(image("second") == image("alone"));
+}
+
+#[test]
 fn what_a_medium_offers_is_the_repository_and_counts() {
     let small = Small::new(0);
     small.write(

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::program::{names, succeed};
 use crate::small::Small;
@@ -91,4 +91,49 @@ fn a_build_killed_at_any_moment_leaves_nothing_half_done() {
     assert!(!scratch.exists() || names(&scratch).is_empty());
     let packs = names(&small.path("store/packs"));
     assert!(!packs.iter().any(|name| name.starts_with('.')), "{packs:?}");
+}
+
+#[test]
+fn a_second_build_that_is_killed_leaves_nothing_beside_the_outputs() {
+    let small = Small::new(8 << 20);
+    let (output, scratch) = (small.path("output"), small.path("store/scratch"));
+    let verify = || {
+        let mut command = small.build();
+        command.args(["--verify", "--output"]).arg(&output);
+        command
+    };
+    let left = || {
+        let all = if scratch.exists() {
+            names(&scratch)
+        } else {
+            Vec::new()
+        };
+        all.into_iter()
+            .filter(|name| name.starts_with("verify-"))
+            .collect::<Vec<_>>()
+    };
+    let mut child = verify()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while left().is_empty() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended without a second build"
+        );
+        assert!(Instant::now() < deadline, "no second build began");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    let killed = left();
+    assert_eq!(killed.len(), 1);
+    let beside = |name: &String| name.starts_with('.');
+    assert_eq!(names(&output).into_iter().find(beside), None);
+    // The second build may still run for a moment, until it misses what is taken away.
+    succeed(&mut verify());
+    assert!(!left().contains(&killed[0]), "{:?}", left());
+    assert_eq!(names(&output).into_iter().find(beside), None);
 }

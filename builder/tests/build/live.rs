@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::manifests;
 use crate::program::{
     LYCIA, checkout, copy_privately, give_away, open_folder, read, sha256, succeed, text, tool, unprivileged,
 };
@@ -54,6 +55,27 @@ pub fn live() -> &'static Live {
         let json = serde_json::from_slice(&built.stdout).unwrap();
         Live { store, output, json }
     })
+}
+
+#[test]
+fn the_images_of_the_seed_are_as_committed() {
+    let live = live();
+    manifests::hold_built("live", &live.output);
+    let folder = tempfile::tempdir().unwrap();
+    // Without `live-hardware` and `rescue`, which differ in names of packages and take as long again.
+    for image in ["disk", "netboot"] {
+        succeed(
+            Command::new(LYCIA)
+                .env_remove("SOURCE_DATE_EPOCH")
+                .arg("--project")
+                .arg(checkout())
+                .arg("--cache")
+                .arg(&live.store)
+                .args(["build", image, "--output"])
+                .arg(folder.path()),
+        );
+        manifests::hold_built(image, folder.path());
+    }
 }
 
 /// The same image, built by another user from the first one's lock in other surroundings.

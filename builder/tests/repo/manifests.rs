@@ -1,21 +1,24 @@
-//! What the definitions of this checkout make of the repositories of these tests, as it is committed in `tests/manifests`: a change
-//! of it shows in review. To write it anew:
+//! What the definitions of this checkout make, as it is committed in `tests/manifests`: a change of it shows in review. Those of
+//! Chimera and Alpine are held against repositories that the tests make, those of the seed against the seed of this machine.
+//! To write them anew:
 //!
-//!     LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo
+//!     LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo --test build
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{LYCIA, checkout, read, succeed, text, tool};
+use crate::program::{LYCIA, checkout, read, sha256, succeed, text, tool};
 
 fn word<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// A manifest as lines, one for each thing. Keys of repositories are those of the run.
-fn lines(manifest: &Value) -> String {
+/// A manifest as lines, one for each thing. Keys of repositories are those of the run. `built` says that packages were built by
+/// this machine's compilers: their files are as they are named, and their contents are not compared.
+fn lines(manifest: &Value, built: bool) -> String {
     let mut shown = String::new();
     let list = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
     let world: Vec<String> = list("world")
@@ -40,11 +43,23 @@ fn lines(manifest: &Value) -> String {
         );
     }
     for file in list("files") {
-        let path = word(&file, "path");
+        let path = match word(&file, "path") {
+            // The name of the seed's key is of the machine.
+            key if key.starts_with("/etc/apk/keys/lycia-seed-") => "/etc/apk/keys/lycia-seed",
+            path => path,
+        };
         // The database has the sizes of packages, and those the length of the run's signatures; what is installed is above.
-        let sum = match path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed") {
-            true => "of the run",
-            false => word(&file, "sha256").get(..16).unwrap_or_default(),
+        let from = word(&file, "from");
+        let of_run = path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed");
+        // What is made of built files is as they are.
+        let follows = from.starts_with("package ")
+            || path.starts_with("/boot/initr")
+            || path.starts_with("/boot/grub/");
+        let sum = match word(&file, "sha256").get(..16) {
+            None => "",
+            Some(_) if of_run => "of the run",
+            Some(_) if built && follows => "built",
+            Some(sum) => sum,
         };
         let _ = writeln!(
             shown,
@@ -55,7 +70,7 @@ fn lines(manifest: &Value) -> String {
             file["gid"],
             word(&file, "target"),
             word(&file, "device"),
-            word(&file, "from")
+            from
         );
     }
     shown
@@ -85,11 +100,56 @@ fn menus(iso: &Path) -> String {
     entries.iter().map(line).collect()
 }
 
+/// Entries of one origin that are shown one by one.
+const SHOWN: usize = 40;
+
+/// The same with one line in place of the many entries of a package or step: how many there are, and their checksum.
+fn folded(lines: &str) -> String {
+    let origin = |line: &str| {
+        line.rsplit_once(" (")
+            .map(|(_, from)| from.trim_end_matches(')').to_owned())
+    };
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for line in lines.lines() {
+        if let Some(from) = origin(line) {
+            groups.entry(from).or_default().push(line);
+        }
+    }
+    let mut shown = String::new();
+    for line in lines.lines() {
+        let many = origin(line).filter(|from| groups[from].len() > SHOWN);
+        if many.is_none() {
+            let _ = writeln!(shown, "{line}");
+        }
+    }
+    for (from, all) in groups.iter().filter(|(_, all)| all.len() > SHOWN) {
+        let sum = sha256(all.join("\n").as_bytes());
+        let _ = writeln!(shown, "{} entries {} ({from})", all.len(), &sum[..16]);
+    }
+    shown
+}
+
 /// Holds what was built of a definition in `output` against what is committed, and names the lines that changed.
 pub fn hold(name: &str, output: &Path) {
+    compare(name, output, false);
+}
+
+/// As [`hold`], of packages that this machine built.
+pub fn hold_built(name: &str, output: &Path) {
+    compare(name, output, true);
+}
+
+fn compare(name: &str, output: &Path, built: bool) {
     let stem = format!("{name}-x86_64");
-    let manifest = serde_json::from_slice(&read(&output.join(format!("{stem}.manifest.json")))).unwrap();
-    let mut now = lines(&manifest);
+    let manifest = [".manifest.json", ".disk.manifest.json"]
+        .map(|ending| output.join(format!("{stem}{ending}")))
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("no manifest of {stem} in {}", output.display()));
+    let mut now = lines(&serde_json::from_slice(&read(&manifest)).unwrap(), built);
+    if built {
+        now = folded(&now);
+    }
     let iso = output.join(format!("{stem}.iso"));
     if iso.exists() {
         now.push_str(&menus(&iso));
@@ -108,7 +168,7 @@ pub fn hold(name: &str, output: &Path) {
     assert!(
         changed.status.success(),
         "what {name} makes is not what tests/manifests/{name}.txt says; if that is meant, run\n  \
-         LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo\n{}{}",
+         LYCIA_REFRESH_MANIFESTS=1 cargo test -p lycia --test repo --test build\n{}{}",
         text(&changed.stdout),
         text(&changed.stderr)
     );

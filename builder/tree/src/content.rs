@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Pack;
+use crate::{ContentReader, Pack};
 
 /// The bytes of a regular file. Cloning shares them.
 #[derive(Clone)]
@@ -40,7 +40,13 @@ impl Content {
         self.len() == 0
     }
 
-    /// The bytes. Those of a pack are mapped, not read: touching them reads the pages.
+    /// Reads the bytes from the beginning, holding little of them at a time.
+    pub fn reader(&self) -> ContentReader<'_> {
+        ContentReader::new(self)
+    }
+
+    /// The bytes. Those of a pack are mapped, not read: touching them reads the pages, which count as this process's memory
+    /// until a [`Footprint`](crate::Footprint) gives them back.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::Inline(bytes) => bytes,

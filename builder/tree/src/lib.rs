@@ -11,6 +11,7 @@
 //! or the environment.
 
 mod content;
+mod footprint;
 mod inode;
 pub mod overlay;
 mod pack;
@@ -20,6 +21,7 @@ mod tree;
 mod walk;
 
 pub use content::Content;
+pub use footprint::{ContentReader, Footprint, Pieces};
 pub use inode::{Device, Inode, InodeId, Kind, Metadata, Node, Timestamp};
 pub use pack::{Pack, PackError, PackWriter};
 pub use path::{NAME_MAX, PATH_MAX, PathError, components, display};

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use thiserror::Error;
 
 use crate::Content;
@@ -102,6 +102,18 @@ impl Pack {
         match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Memory(bytes) => bytes,
+        }
+    }
+
+    /// Gives the memory of the pages that were touched back. They are there as before, and are read again when they are touched.
+    pub fn release(&self) {
+        if let Bytes::Mapped(map) = &self.bytes {
+            // SAFETY: what makes this advice dangerous is that pages come back as zeros, or as the file has them, where they were
+            // changed in memory. These are of a file that is mapped for reading only and, as said at `open`, never changes:
+            // they come back as they were, also below slices that others hold.
+            let given = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+            // A kernel that does not take the advice keeps the pages; nothing else is lost.
+            let _ = given;
         }
     }
 

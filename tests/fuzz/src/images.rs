@@ -1,10 +1,10 @@
-//! Images that are read back whole: EROFS, qcow2, and the superblock of a hash tree.
+//! Images that are read back whole: EROFS, qcow2, hash trees and their superblocks.
 
 use std::io::{self, Cursor};
 
 use lycia_init::verity::Superblock;
 use lycia_media::partition::Guid;
-use lycia_media::verity::{BLOCK, HashTree};
+use lycia_media::verity::{Area, BLOCK, HashTree};
 use lycia_media::{erofs, qcow2};
 use lycia_tree::Timestamp;
 
@@ -54,6 +54,31 @@ pub const TARGETS: &[Target] = &[
             tree.map(|tree| tree.area(Guid::derive(b"seed", "verity"))[..512].to_vec())
                 .into_iter()
                 .collect()
+        },
+    },
+    Target {
+        name: "verity-area",
+        run: |bytes| {
+            let Ok(area) = Area::read(bytes) else {
+                return false;
+            };
+            assert!(area.size() <= bytes.len() as u64);
+            for at in area.wrong_hashes(bytes) {
+                assert!(at < area.size());
+            }
+            for number in [0, area.blocks / 2, area.blocks - 1] {
+                assert_eq!(area.hash_of(bytes, number).is_some(), area.blocks > 1);
+            }
+            assert_eq!(area.hash_of(bytes, area.blocks), None);
+            area.root(bytes, None);
+            true
+        },
+        seeds: || {
+            let area = |blocks: usize| {
+                let tree = HashTree::new(&mut &vec![3; blocks * BLOCK][..], b"salt");
+                tree.map(|tree| tree.area(Guid::derive(b"seed", "verity")))
+            };
+            [1, 2, 129].into_iter().flat_map(area).collect()
         },
     },
 ];

@@ -11,6 +11,7 @@ use lycia_inspect::{Limits, compare, inspect_bytes};
 use lycia_media::compress::{self, Compression};
 use lycia_media::iso9660::{self, VolumeTime};
 use lycia_media::partition::{Guid, gpt, mbr};
+use lycia_media::verity::HashTree;
 use lycia_media::{cpio, erofs, fat, qcow2, squashfs, tar};
 use lycia_tree::{Content, Metadata, Node, Timestamp, Tree};
 
@@ -126,6 +127,21 @@ fn iso(squash: &[u8]) -> Vec<u8> {
         Metadata::new(0o644, TIME),
         Node::Regular(squash.into()),
     );
+    if let Ok(hashes) = HashTree::new(&mut &squash[..], b"salt") {
+        let area = hashes.area(Guid::derive(b"seed", "verity"));
+        let menu = format!(
+            "menuentry \"x\" {{\n linux /live/vmlinuz dm-verity-root-hash={}\n}}\n",
+            hashes.root_hex()
+        );
+        let _ = tree.make_directories(b"boot/grub", Metadata::new(0o755, TIME));
+        for (path, content) in [
+            ("live/filesystem.squashfs.verity", area),
+            ("boot/grub/grub.cfg", menu.into_bytes()),
+        ] {
+            let node = Node::Regular(content.into());
+            let _ = tree.insert(path.as_bytes(), Metadata::new(0o644, TIME), node);
+        }
+    }
     let Some(time) = VolumeTime::new(TIME) else {
         return Vec::new();
     };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use lycia_tree::{Entry, Node, Tree, display};
+use lycia_tree::{Content, Entry, Footprint, Node, Tree, display};
 
 use super::{CpioError, HEADER_LEN, MAGIC, SYMLINK_MAX, TRAILER};
 use crate::compress::{Compression, Encoder};
@@ -53,6 +53,7 @@ pub fn write_tree(out: &mut impl Write, tree: &Tree, options: &Options) -> Resul
     let mut written = Written::default();
     let mut numbers = HashMap::new();
     let mut last_number = 0u32;
+    let mut footprint = Footprint::new();
     for entry in tree.walk() {
         check_xattrs(&entry, options, &mut written)?;
         let shares = entry.inode.names() > 1 && entry.inode.symlink().is_none();
@@ -64,10 +65,10 @@ pub fn write_tree(out: &mut impl Write, tree: &Tree, options: &Options) -> Resul
         if shares && known.is_none() {
             numbers.insert(entry.id, number);
         }
-        written.bytes += write_member(out, tree, &entry, number, shares, known.is_none())?;
+        written.bytes += write_member(out, tree, &entry, number, shares, known.is_none(), &mut footprint)?;
         written.members += 1;
     }
-    written.bytes += write_raw(out, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], TRAILER, &[])?;
+    written.bytes += write_head(out, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], TRAILER)?;
     Ok(written)
 }
 
@@ -93,6 +94,7 @@ fn write_member(
     number: u32,
     shares: bool,
     first: bool,
+    footprint: &mut Footprint,
 ) -> Result<u64, CpioError> {
     let refuse = |reason| CpioError::Entry {
         path: display(&entry.path),
@@ -114,28 +116,30 @@ fn write_member(
         return Err(refuse("its name is the one that ends an archive"));
     }
     let mut device = (0, 0);
-    let content: &[u8] = match entry.inode.node() {
-        Some(Node::Regular(content)) => {
-            fit("size", content.len().into())?;
-            if first { content.bytes() } else { &[] }
+    let mut target: &[u8] = &[];
+    let mut content = None;
+    match entry.inode.node() {
+        Some(Node::Regular(bytes)) => {
+            fit("size", bytes.len().into())?;
+            content = Some(bytes).filter(|_| first);
         }
-        Some(Node::Symlink(target)) => {
-            if target.is_empty() {
+        Some(Node::Symlink(text)) => {
+            if text.is_empty() {
                 return Err(refuse("a symbolic link without text"));
             }
-            if target.len() > SYMLINK_MAX {
+            if text.len() > SYMLINK_MAX {
                 return Err(refuse(
                     "a symbolic link of more than 4095 bytes, which Linux skips",
                 ));
             }
-            target
+            target = text;
         }
         Some(Node::CharDevice(number) | Node::BlockDevice(number)) => {
             device = (number.major, number.minor);
-            &[]
         }
-        Some(Node::Fifo | Node::Socket) | None => &[],
-    };
+        Some(Node::Fifo | Node::Socket) | None => {}
+    }
+    let size = content.map_or(target.len() as u64, Content::len);
     let links = match entry.inode.entries() {
         Some(entries) => {
             2 + entries
@@ -154,23 +158,28 @@ fn write_member(
         metadata.gid,
         links,
         fit("time of modification", metadata.mtime.seconds.into())?,
-        fit("size", content.len() as i128)?,
+        fit("size", size.into())?,
         0,
         0,
         device.0,
         device.1,
     ];
-    write_raw(out, &fields, name, content)
+    let head = write_head(out, &fields, name)?;
+    out.write_all(target).map_err(CpioError::Write)?;
+    if let Some(content) = content {
+        for piece in footprint.pieces(content) {
+            out.write_all(piece).map_err(CpioError::Write)?;
+        }
+    }
+    let padding = size.next_multiple_of(4) - size;
+    out.write_all(&[0; 3][..padding as usize])
+        .map_err(CpioError::Write)?;
+    Ok(head + size + padding)
 }
 
-/// Writes a member from the fields of its header up to the device number; the length of the name and the
+/// Writes the head of a member from the fields of its header up to the device number; the length of the name and the
 /// check field, which this format leaves 0, follow from there.
-fn write_raw(
-    out: &mut impl Write,
-    fields: &[u32; 11],
-    name: &[u8],
-    content: &[u8],
-) -> Result<u64, CpioError> {
+fn write_head(out: &mut impl Write, fields: &[u32; 11], name: &[u8]) -> Result<u64, CpioError> {
     // Header, name and its NUL are padded to a multiple of 4 together.
     let head_len = (HEADER_LEN + name.len() + 1).next_multiple_of(4);
     let mut head = Vec::with_capacity(head_len);
@@ -183,10 +192,7 @@ fn write_raw(
     head.extend_from_slice(name);
     head.resize(head_len, 0);
     out.write_all(&head).map_err(CpioError::Write)?;
-    out.write_all(content).map_err(CpioError::Write)?;
-    let padding = content.len().next_multiple_of(4) - content.len();
-    out.write_all(&[0; 3][..padding]).map_err(CpioError::Write)?;
-    Ok((head_len + content.len() + padding) as u64)
+    Ok(head_len as u64)
 }
 
 fn push_hex(bytes: &mut Vec<u8>, value: u32) {

@@ -3,6 +3,8 @@
 use std::io::{self, Seek, Write};
 use std::ops::Range;
 
+use lycia_tree::Footprint;
+
 use super::{Content, DiskError, Plan};
 use crate::ext4::Existing;
 use crate::fat;
@@ -85,7 +87,15 @@ impl Plan<'_> {
                 .map_err(doing(format!("partition {number}"))),
             Content::Bytes(bytes) => {
                 let mut out = self.output(disk);
-                out.write(range.start, bytes.bytes())
+                let mut place = range.start;
+                let mut footprint = Footprint::new();
+                footprint
+                    .pieces(bytes)
+                    .try_for_each(|piece| {
+                        out.write(place, piece)?;
+                        place += piece.len() as u64;
+                        Ok(())
+                    })
                     .and_then(|()| out.finish())
                     .map_err(doing(format!("partition {number}")))?;
                 progress(bytes.len());

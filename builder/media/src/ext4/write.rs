@@ -2,7 +2,7 @@
 
 use std::io::{self, Seek, Write};
 
-use lycia_tree::{InodeId, Node};
+use lycia_tree::{Footprint, InodeId, Node};
 
 use super::extents::{self, Extent};
 use super::field::put32;
@@ -72,6 +72,7 @@ impl Plan<'_> {
         out: &mut Placed<'_, W>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), Ext4Error> {
+        let mut footprint = Footprint::new();
         for directories in [true, false] {
             for (at, needed) in self.demand.inodes.iter().enumerate() {
                 let inode = needed.source.map(|id| self.tree.inode(id));
@@ -87,7 +88,11 @@ impl Plan<'_> {
                     self.write_file(out, placement, target, &mut |_| ())
                         .map_err(doing("a symbolic link"))?;
                 } else if let Some(content) = inode.and_then(|inode| inode.content()) {
-                    self.write_file(out, placement, content.bytes(), progress)
+                    let mut written = |len| {
+                        footprint.touched(content, len);
+                        progress(len);
+                    };
+                    self.write_file(out, placement, content.bytes(), &mut written)
                         .map_err(doing("the content of a file"))?;
                 }
                 self.write_index(out, placement, number(at))

@@ -10,6 +10,7 @@
 mod geometry;
 mod insert;
 mod names;
+mod present;
 mod read;
 mod write;
 
@@ -18,7 +19,8 @@ use std::io::{Cursor, Seek, Write};
 use lycia_tree::{Timestamp, Tree};
 use thiserror::Error;
 
-pub use insert::{InsertError, Insertion, Structures, names_in, read_file, structures};
+pub use insert::Insertion;
+pub use present::{InsertError, Structures, names_in, read_file, structures};
 pub use read::{Limits, Listed, ReadError, Reader, Summary};
 
 /// 1980-01-01 00:00:00, the first time that FAT knows, in seconds since 1970.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Seek, Write};
 
-use lycia_tree::{InodeId, Timestamp, Tree, display};
+use lycia_tree::{Footprint, InodeId, Timestamp, Tree, display};
 
 use super::geometry::{ENTRY, Geometry, TABLES};
 use super::names::{self, Stored};
@@ -184,9 +184,15 @@ impl<'t> Layout<'t> {
         }
         // Their pieces come behind those of the directories.
         let pieces = &self.pieces[self.pieces.len() - self.files.len()..];
+        let mut footprint = Footprint::new();
         for (&id, &(first, _)) in self.files.iter().zip(pieces) {
             if let Some(content) = self.tree.inode(id).content() {
-                out.write_padded(geometry.cluster_at(first), content.bytes())?;
+                let mut place = geometry.cluster_at(first);
+                for piece in footprint.pieces(content) {
+                    out.write(place, piece)?;
+                    place += piece.len() as u64;
+                }
+                out.write_padded(place, &[])?;
             }
         }
         self.write_head(&mut out)?;

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use lycia_tree::{Content, Footprint};
+
 use super::eltorito::boot_record;
 use super::field::{VolumeTime, both_16, both_32};
 use super::hierarchy::Hierarchy;
@@ -22,6 +24,7 @@ impl Layout<'_> {
         let mut out = Blocks {
             out,
             position: 0,
+            footprint: Footprint::new(),
             progress,
         };
         self.write_head(&mut out)?;
@@ -42,12 +45,12 @@ impl Layout<'_> {
             let inode = self.image.files.inode(file.inode);
             match (&self.bios, inode.content()) {
                 (Some((bios, filled)), _) if *bios == file.inode => out.at(file.block, filled)?,
-                (_, Some(content)) if file.len > 0 => out.at(file.block, content.bytes())?,
+                (_, Some(content)) if file.len > 0 => out.content(file.block, content)?,
                 _ => {}
             }
         }
         if let (Some(block), Some(efi)) = (self.esp, &self.image.boot.efi) {
-            out.at(block, efi.esp.bytes())?;
+            out.content(block, &efi.esp)?;
         }
         if let Some((_, table)) = &self.table {
             let backup = table.backup()?;
@@ -146,6 +149,7 @@ impl Layout<'_> {
 struct Blocks<'a, W> {
     out: W,
     position: u64,
+    footprint: Footprint,
     progress: &'a mut dyn FnMut(u64),
 }
 
@@ -154,6 +158,15 @@ impl<W: Write> Blocks<'_, W> {
     fn at(&mut self, block: u32, bytes: &[u8]) -> Result<(), IsoError> {
         self.pad_to(u64::from(block) * BLOCK)?;
         self.put(bytes)
+    }
+
+    /// Writes a file at `block`, with zeros up to there.
+    fn content(&mut self, block: u32, content: &Content) -> Result<(), IsoError> {
+        self.pad_to(u64::from(block) * BLOCK)?;
+        let mut footprint = std::mem::take(&mut self.footprint);
+        let written = footprint.pieces(content).try_for_each(|piece| self.put(piece));
+        self.footprint = footprint;
+        written
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), IsoError> {

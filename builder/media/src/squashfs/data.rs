@@ -5,7 +5,7 @@ use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lycia_tree::{InodeId, Tree};
+use lycia_tree::{Content, Footprint, InodeId, Tree};
 
 use super::blocks::BlockStore;
 use super::layout::{BLOCK_RAW, put32, put64};
@@ -70,26 +70,23 @@ pub(super) fn write<W: Write + Seek>(
     progress: &dyn Fn(u64, u64),
 ) -> Result<(Stored, u64), SquashfsError> {
     let block_size = settings.block_size;
-    let contents: Vec<&[u8]> = files
+    let nothing = Content::empty();
+    let contents: Vec<&Content> = files
         .iter()
-        .map(|&id| {
-            tree.inode(id)
-                .content()
-                .map_or(&[][..], lycia_tree::Content::bytes)
-        })
+        .map(|&id| tree.inode(id).content().unwrap_or(&nothing))
         .collect();
     let long: Vec<usize> = (0..files.len())
-        .filter(|&file| contents[file].len() >= block_size)
+        .filter(|&file| contents[file].len() >= block_size as u64)
         .collect();
     let copies = equal_files(&contents, &long, settings.jobs);
 
-    let total: u64 = contents.iter().map(|bytes| bytes.len() as u64).sum();
+    let total: u64 = contents.iter().map(|content| content.len()).sum();
     let mut stored = Stored {
         of_inode: vec![0; tree.inode_count()],
         files: contents
             .iter()
-            .map(|bytes| FileData {
-                len: bytes.len() as u64,
+            .map(|content| FileData {
+                len: content.len(),
                 ..FileData::default()
             })
             .collect(),
@@ -101,7 +98,10 @@ pub(super) fn write<W: Write + Seek>(
     }
 
     let mut tails = Tails::new(block_size);
+    let mut footprint = Footprint::new();
     let mut sink = Sink {
+        contents: &contents,
+        footprint: Footprint::new(),
         out,
         at,
         done: 0,
@@ -112,7 +112,8 @@ pub(super) fn write<W: Write + Seek>(
     progress(0, total);
     std::thread::scope(|scope| {
         let mut pipeline = Pipeline::new(scope, &settings.compressor, block_size, settings.jobs, known)?;
-        for (number, &bytes) in contents.iter().enumerate() {
+        for (number, &content) in contents.iter().enumerate() {
+            let bytes = content.bytes();
             if bytes.is_empty() {
                 continue;
             }
@@ -135,7 +136,9 @@ pub(super) fn write<W: Write + Seek>(
             if tail.is_empty() {
                 continue;
             }
-            if let Some(place) = tails.known(tail) {
+            let known = tails.known(tail);
+            footprint.touched(content, tail.len() as u64);
+            if let Some(place) = known {
                 stored.files[number].fragment = Some(place);
                 if whole == 0 {
                     stored.duplicates += 1;
@@ -176,6 +179,9 @@ pub(super) fn write<W: Write + Seek>(
 
 /// The end that writes.
 struct Sink<'a, W> {
+    contents: &'a [&'a Content],
+    /// Of the contents whose blocks were written.
+    footprint: Footprint,
     out: &'a mut W,
     at: u64,
     done: u64,
@@ -193,8 +199,10 @@ impl<W: Write> Sink<'_, W> {
             size |= BLOCK_RAW;
             stored.raw_blocks += 1;
         }
+        let mut written = None;
         match done.label {
             Label::Data(number) => {
+                written = Some(self.contents[number as usize]);
                 let file = &mut stored.files[number as usize];
                 if file.blocks.is_empty() {
                     file.start = self.at;
@@ -219,6 +227,9 @@ impl<W: Write> Sink<'_, W> {
             .write_all(bytes)
             .map_err(SquashfsError::io("writing the data of"))?;
         self.at += bytes.len() as u64;
+        if let Some(content) = written {
+            self.footprint.touched(content, done.len() as u64);
+        }
         self.advance(done.len() as u64);
         Ok(())
     }
@@ -332,9 +343,9 @@ impl<'t> Tails<'t> {
 
 /// For each content, the first that equals it, looking only among `candidates`. Contents are read only
 /// when another has the same length.
-fn equal_files(contents: &[&[u8]], candidates: &[usize], jobs: usize) -> Vec<u32> {
+fn equal_files(contents: &[&Content], candidates: &[usize], jobs: usize) -> Vec<u32> {
     let mut first: Vec<u32> = (0..contents.len() as u32).collect();
-    let mut by_len: HashMap<usize, u32> = HashMap::new();
+    let mut by_len: HashMap<u64, u32> = HashMap::new();
     for &file in candidates {
         *by_len.entry(contents[file].len()).or_default() += 1;
     }
@@ -344,10 +355,12 @@ fn equal_files(contents: &[&[u8]], candidates: &[usize], jobs: usize) -> Vec<u32
         .filter(|&file| by_len[&contents[file].len()] > 1)
         .collect();
     let sums = checksums(contents, &doubtful, jobs);
-    let mut known: HashMap<(usize, u32), Vec<usize>> = HashMap::new();
+    let mut known: HashMap<(u64, u32), Vec<usize>> = HashMap::new();
+    let mut footprint = Footprint::new();
     for (&file, sum) in doubtful.iter().zip(sums) {
         let same = known.entry((contents[file].len(), sum)).or_default();
-        match same.iter().find(|&&other| contents[other] == contents[file]) {
+        let equal = |&&other: &&usize| equal(contents[other], contents[file], &mut footprint);
+        match same.iter().find(equal) {
             Some(&other) => first[file] = other as u32,
             None => same.push(file),
         }
@@ -355,8 +368,20 @@ fn equal_files(contents: &[&[u8]], candidates: &[usize], jobs: usize) -> Vec<u32
     first
 }
 
+/// Whether two contents of one length have the same bytes.
+fn equal(a: &Content, b: &Content, footprint: &mut Footprint) -> bool {
+    const PIECE: usize = 1 << 20;
+    let mut pieces = a.bytes().chunks(PIECE).zip(b.bytes().chunks(PIECE));
+    pieces.all(|(one, other)| {
+        let same = one == other;
+        footprint.touched(a, one.len() as u64);
+        footprint.touched(b, one.len() as u64);
+        same
+    })
+}
+
 /// CRC-32 of the `wanted` contents. It only sorts out: equality is decided by the bytes.
-fn checksums(contents: &[&[u8]], wanted: &[usize], jobs: usize) -> Vec<u32> {
+fn checksums(contents: &[&Content], wanted: &[usize], jobs: usize) -> Vec<u32> {
     let next = AtomicUsize::new(0);
     let mut sums = vec![0; wanted.len()];
     std::thread::scope(|scope| {
@@ -364,12 +389,17 @@ fn checksums(contents: &[&[u8]], wanted: &[usize], jobs: usize) -> Vec<u32> {
             .map(|_| {
                 scope.spawn(|| {
                     let mut mine = Vec::new();
+                    let mut footprint = Footprint::new();
                     loop {
                         let turn = next.fetch_add(1, Ordering::Relaxed);
                         let Some(&file) = wanted.get(turn) else {
                             return mine;
                         };
-                        mine.push((turn, crc32fast::hash(contents[file])));
+                        let mut sum = crc32fast::Hasher::new();
+                        footprint
+                            .pieces(contents[file])
+                            .for_each(|piece| sum.update(piece));
+                        mine.push((turn, sum.finalize()));
                     }
                 })
             })

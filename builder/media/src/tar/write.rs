@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use lycia_tree::{Device, InodeId, Metadata, Node, Timestamp, Tree, display};
+use lycia_tree::{Content, Device, Footprint, InodeId, Metadata, Node, Timestamp, Tree, display};
 
 use super::{BLOCK, TarError, XATTR};
 use crate::compress::{Compression, Encoder};
@@ -57,6 +57,7 @@ pub enum Item<'i> {
 pub struct Writer<W: Write> {
     out: W,
     written: Written,
+    footprint: Footprint,
 }
 
 impl<W: Write> Writer<W> {
@@ -65,6 +66,7 @@ impl<W: Write> Writer<W> {
         Writer {
             out,
             written: Written::default(),
+            footprint: Footprint::new(),
         }
     }
 
@@ -90,7 +92,7 @@ impl<W: Write> Writer<W> {
         }
         let mut device = None;
         let mut link: &[u8] = &[];
-        let mut content: &[u8] = &[];
+        let mut content: Option<&Content> = None;
         let kind = match item {
             Item::Directory => b'5',
             Item::HardLink(target) => {
@@ -98,7 +100,7 @@ impl<W: Write> Writer<W> {
                 b'1'
             }
             Item::Node(Node::Regular(bytes)) => {
-                content = bytes.bytes();
+                content = Some(bytes);
                 b'0'
             }
             Item::Node(Node::Symlink(target)) => {
@@ -128,7 +130,7 @@ impl<W: Write> Writer<W> {
             mode: metadata.mode,
             uid: metadata.uid,
             gid: metadata.gid,
-            size: content.len() as u64,
+            size: content.map_or(0, Content::len),
             mtime: metadata.mtime,
             device,
         };
@@ -171,7 +173,13 @@ impl<W: Write> Writer<W> {
             self.put_padded(&records)?;
         }
         self.put(&block)?;
-        self.put_padded(content)?;
+        if let Some(content) = content {
+            for piece in self.footprint.pieces(content) {
+                self.out.write_all(piece).map_err(TarError::Write)?;
+            }
+            self.written.bytes += content.len();
+            self.pad(content.len())?;
+        }
         self.written.members += 1;
         Ok(())
     }
@@ -194,8 +202,13 @@ impl<W: Write> Writer<W> {
 
     fn put_padded(&mut self, bytes: &[u8]) -> Result<(), TarError> {
         self.put(bytes)?;
-        let padding = bytes.len().next_multiple_of(BLOCK) - bytes.len();
-        self.put(&[0; BLOCK][..padding])
+        self.pad(bytes.len() as u64)
+    }
+
+    /// Fills the last block after `len` bytes.
+    fn pad(&mut self, len: u64) -> Result<(), TarError> {
+        let padding = len.next_multiple_of(BLOCK as u64) - len;
+        self.put(&[0; BLOCK][..padding as usize])
     }
 }
 

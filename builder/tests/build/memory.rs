@@ -1,0 +1,55 @@
+//! A root of any size is built in little memory.
+
+use std::process::Stdio;
+
+use crate::small::Small;
+
+/// Bytes of the files of the root.
+const FILES: [u64; 3] = [200 << 20, 150 << 20, 50 << 20];
+/// Most that the program may have resident: that of the largest promise, for a root of 600 MB.
+const MOST: u64 = 256 << 20;
+
+#[test]
+fn a_root_larger_than_the_memory_promised_is_built_within_it() {
+    let small = Small::new(1 << 20);
+    for (number, length) in FILES.into_iter().enumerate() {
+        let path = small.path(&format!("overlays/extra/usr/share/large/{number}"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Holes here, bytes as others for the build: they are copied, hashed and looked at, and take no time to compress.
+        std::fs::File::create(path).unwrap().set_len(length).unwrap();
+    }
+    assert!(FILES.iter().sum::<u64>() > MOST);
+    for outputs in ["\"iso\"", "\"tar\"", "\"disk\""] {
+        let disk = if outputs == "\"disk\"" {
+            "[disk]\nplatform = \"plain\"\n"
+        } else {
+            ""
+        };
+        small.write(
+            "configs/platforms/plain.toml",
+            "summary = \"A root\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n\
+             [[partition]]\nname = \"root\"\ntype = \"linux-root-x86_64\"\nfile-system = \"ext4\"\nmount = \"/\"\n",
+        );
+        small.write(
+            "configs/images/small.toml",
+            &format!(
+                "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noverlays = [\"extra\"]\noutputs = [{outputs}]\n\
+                 [initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n[tar]\ncompression = \"zstd\"\nlevel = 1\n{disk}"
+            ),
+        );
+        let mut command = small.build();
+        command
+            .arg("--output")
+            .arg(small.path("output"))
+            .stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+        // SAFETY: both places are of this function and live as long as the call; the child is ours, and nobody else waits.
+        let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
+        assert!(waited > 0 && status == 0, "{outputs}: {status}");
+        // SAFETY: zeros are a value of every field, and the call filled them in.
+        let peak = unsafe { usage.assume_init() }.ru_maxrss as u64 * 1024;
+        println!("{outputs}: {} MiB", peak >> 20);
+        assert!(peak < MOST, "{outputs}: {} MiB resident", peak >> 20);
+    }
+}
