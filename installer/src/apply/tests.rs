@@ -170,6 +170,7 @@ impl Case {
             file_system: &self.file_system,
             label: "root",
             time: TIME,
+            answers: ANSWERS,
         };
         apply(
             &mut self.fake,
@@ -177,7 +178,6 @@ impl Case {
             &self.plan,
             &contents,
             IDENTITY,
-            ANSWERS,
             journal,
             &mut |_, _, _| (),
         )
