@@ -1,5 +1,6 @@
-//! The live ISO installs roots on XFS (BIOS) and on Btrfs with subvolumes (UEFI), which boot by themselves, are mounted as was asked for, and which
-//! their own checkers find whole. What a kernel cannot mount is refused before anything is written. No other disk changes.
+//! The live ISO installs roots on XFS (BIOS) and on Btrfs with subvolumes (UEFI), and into a directory with prepared file systems. They boot by
+//! themselves, are mounted as was asked for, and their own checkers find them whole. What a kernel cannot mount is refused before anything is written. No other
+//! disk changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -255,4 +256,96 @@ fn a_root_on_btrfs_with_subvolumes() {
         ],
         checker: ("btrfs", "btrfs-progs", &["check"]),
     });
+}
+
+/// File systems that somebody has made and mounted: Btrfs for the root, XFS for a /home that is kept, swap that is there.
+#[test]
+fn a_root_in_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.img");
+    std::fs::File::create(&disk).unwrap().set_len(DISK).unwrap();
+    check(
+        "sgdisk",
+        "gdisk",
+        &[
+            "--new=1:2048:+1M",
+            "--typecode=1:ef02",
+            "--new=2:0:+1800M",
+            "--new=3:0:+512M",
+            "--new=4:0:+64M",
+            "--typecode=4:8200",
+        ],
+        &disk,
+    );
+    let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
+    machine.media = vec![Medium::cdrom(iso()), Medium::disk(&disk)];
+    let guest = machine.start().unwrap();
+    guest.stage("the live system");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "chimera", LIMIT).unwrap();
+    for command in [
+        "mkfs.btrfs -q -f /dev/vda2 && mkfs.xfs -q -f /dev/vda3 && mkswap /dev/vda4",
+        "modprobe btrfs; modprobe xfs; mkdir -p /mnt && mount -t btrfs /dev/vda2 /mnt && btrfs subvolume create /mnt/@ && umount /mnt",
+        "mount -t btrfs -o subvol=@,compress=zstd:3 /dev/vda2 /mnt && mkdir /mnt/home && mount -t xfs /dev/vda3 /mnt/home",
+        "echo mine > /mnt/home/precious",
+    ] {
+        ask(&guest, command);
+    }
+    let answers = format!(
+        "schema = 1
+[disk]
+layout = \"directory\"
+directory = \"/mnt\"
+keep = [\"/home\"]
+swap-partitions = [\"/dev/vda4\"]
+[system]
+hostname = \"prepared\"
+[root]
+password-hash = \"{ROOT_HASH}\"
+[boot]
+serial = \"ttyS0,115200\"
+bios-disk = \"/dev/vda\""
+    );
+    for line in answers.lines() {
+        ask(&guest, &format!("echo '{line}' >> /run/answers.toml"));
+    }
+    let plan = ask(&guest, "lycia-install plan --answers /run/answers.toml");
+    let hash = plan
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("plan "))
+        .unwrap_or_else(|| panic!("no hash in\n{plan}"))
+        .trim();
+    guest.stage("the installation");
+    let said = ask(
+        &guest,
+        &format!("lycia-install install --answers /run/answers.toml --confirm {hash}"),
+    );
+    println!("{said}");
+    ask(&guest, "umount /mnt/home && umount /mnt");
+    guest.serial.send_line("poweroff").unwrap();
+    guest.wait_exit(LIMIT).unwrap();
+    drop(guest);
+
+    machine.media = vec![Medium::disk(&disk)];
+    let guest = machine.start().unwrap();
+    guest.stage("the installed system");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "rooted", LIMIT).unwrap();
+    let said = ask(&guest, "hostname; cat /home/precious");
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    assert_eq!(lines, ["prepared", "mine"]);
+    let running = mounts(&ask(&guest, "cat /proc/mounts"));
+    for (directory, kind, option) in [
+        ("/", "btrfs", "subvol=/@"),
+        ("/", "btrfs", "compress=zstd:3"),
+        ("/home", "xfs", "rw"),
+    ] {
+        let right = running.iter().any(|(place, of, options)| {
+            place == directory && of == kind && options.iter().any(|one| one == option)
+        });
+        assert!(right, "{directory}: {running:?}");
+    }
+    assert_eq!(ask(&guest, "cat /proc/swaps").lines().count(), 2);
+    guest.serial.send_line("poweroff").unwrap();
+    assert!(guest.wait_exit(LIMIT).unwrap().success());
 }

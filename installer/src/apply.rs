@@ -118,6 +118,8 @@ pub struct Contents<'a> {
     pub label: &'a str,
     /// The time of file systems.
     pub time: Timestamp,
+    /// The answers, which go into the journal and must hold no secret.
+    pub answers: &'a str,
 }
 
 /// A step.
@@ -204,7 +206,6 @@ pub enum ApplyError {
 pub type Progress<'a> = &'a mut dyn FnMut(Step, u64, u64);
 
 /// Carries `plan` out on `device`. `identity` is drawn by the caller; where an interrupted run of the same plan is resumed, it is that of the journal.
-/// `answers` go into the journal and must hold no secret.
 ///
 /// # Errors
 /// When the disk changed since the plan was made (nothing is written then), or it refuses; the journal then knows how far things are.
@@ -214,7 +215,6 @@ pub fn apply(
     plan: &Plan,
     contents: &Contents<'_>,
     identity: Identity,
-    answers: &str,
     resumed: Option<Journal>,
     progress: Progress<'_>,
 ) -> Result<(), ApplyError> {
@@ -243,7 +243,7 @@ pub fn apply(
                     disk.path
                 )));
             }
-            Journal::begin(device, plan, identity.nonce(), answers.to_owned())?
+            Journal::begin(device, plan, identity.nonce(), contents.answers.to_owned())?
         }
     };
     // Read once, before anything is written over: the table that partitions are added to.

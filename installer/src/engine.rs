@@ -679,6 +679,7 @@ impl Prepared {
             file_system: &self.answers.disk.file_system,
             label: ROOT_LABEL,
             time: system.time,
+            answers: &answers_text,
         };
         apply::apply(
             device,
@@ -686,7 +687,6 @@ impl Prepared {
             &self.plan,
             &contents,
             identity,
-            &answers_text,
             journal,
             &mut |step, done, total| events(Event::Step(step, done, total)),
         )?;

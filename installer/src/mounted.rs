@@ -447,7 +447,16 @@ pub fn prepare(
     }
     let uefi = matches!(machine.firmware, Firmware::Uefi { .. });
     let repositories = engine::repositories(medium, &answers.source)?;
-    let world = engine::world(medium, &engine::Wanted::from(&answers))?;
+    let mut world = engine::world(medium, &engine::Wanted::from(&answers))?;
+    let kernel = medium.kernel(answers.kernel.as_deref())?;
+    for kind in ground.mounts.iter().filter_map(|one| Kind::named(&one.kind)) {
+        // A file system that the medium knows nothing of may be mounted all the same: only its programs are missing.
+        if let Ok(programs) = medium.file_system(kind, kernel) {
+            world.extend(programs.iter().cloned());
+        }
+    }
+    world.sort();
+    world.dedup();
     let chosen = repositories.solve(&world)?;
     let consoles = consoles(&answers, command_line);
     let mut mounts: Vec<String> = ground

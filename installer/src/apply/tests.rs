@@ -172,6 +172,7 @@ impl Case {
             file_system: &self.file_system,
             label: "root",
             time: TIME,
+            answers: ANSWERS,
         };
         apply(
             &mut self.fake,
@@ -179,7 +180,6 @@ impl Case {
             &self.plan,
             &contents,
             IDENTITY,
-            ANSWERS,
             journal,
             &mut |_, _, _| (),
         )
