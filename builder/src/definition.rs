@@ -7,6 +7,8 @@ pub mod typed;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::virtual_package::Virtual;
+
 use crate::error::{Context as _, Error, Kind, Result};
 use typed::{ArchitectureFile, ImageFile};
 
@@ -186,22 +188,6 @@ pub struct Oci {
     pub user: Option<String>,
     /// Labels.
     pub labels: std::collections::BTreeMap<String, String>,
-}
-
-/// A package without files that world asks for by its version.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Virtual {
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: String,
-}
-
-impl std::fmt::Display for Virtual {
-    /// As in world.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}={}", self.name, self.version)
-    }
 }
 
 /// How the squashfs is written.
@@ -652,20 +638,13 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
 }
 
 /// A virtual package by `NAME` or `NAME=VERSION`; its version is 0 where none is given.
-fn virtual_package(text: &str) -> Result<Virtual> {
-    let (name, version) = text.split_once('=').unwrap_or((text, "0"));
-    let parsed = lycia_apk::dependency::parse(name);
-    let plain = parsed.is_ok_and(|parsed| parsed.version.is_empty() && parsed.to_string() == name);
-    if !plain || name.starts_with('!') || !lycia_apk::version::is_valid(version) {
-        return Err(Error::new(
+pub(crate) fn virtual_package(text: &str) -> Result<Virtual> {
+    Virtual::parse(text).ok_or_else(|| {
+        Error::new(
             Kind::Input,
             format!("`{}` is no virtual package", text.escape_debug()),
         )
-        .hint("write `NAME` or `NAME=VERSION`"));
-    }
-    Ok(Virtual {
-        name: name.to_owned(),
-        version: version.to_owned(),
+        .hint("write `NAME` or `NAME=VERSION`")
     })
 }
 

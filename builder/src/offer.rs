@@ -7,7 +7,7 @@ use lycia_tree::Content;
 use serde::Deserialize;
 
 use crate::choice::{self, Open};
-use crate::definition::{Image, Project, typed};
+use crate::definition::{Image, Project, typed, virtual_package};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::fetch::Client;
 use crate::packages::{self, Chosen};
@@ -39,6 +39,9 @@ struct Packages {
     name: String,
     #[serde(default)]
     packages: Vec<String>,
+    /// Of an allocator: packages without files that go into world with it.
+    #[serde(default)]
+    r#virtual: Vec<String>,
 }
 
 /// Reads `configs/install/NAME.toml` and completes it: the architecture, the allocators that the repositories
@@ -151,10 +154,12 @@ fn choose(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chose
     let kernels = wishes.kernel.iter().map(|kernel| Packages {
         name: kernel.package.clone(),
         packages: vec![kernel.package.clone()],
+        r#virtual: Vec::new(),
     });
     let mut offers: Vec<Packages> = vec![Packages {
         name: "network".to_owned(),
         packages: wishes.network_packages,
+        r#virtual: Vec::new(),
     }];
     offers.extend(kernels);
     offers.extend(wishes.set);
@@ -163,7 +168,8 @@ fn choose(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chose
     for offer in offers {
         let mut one = image.clone();
         one.initramfs.packages.clear();
-        one.virtuals.clear();
+        let virtuals = offer.r#virtual.iter().map(|text| virtual_package(text));
+        one.virtuals = virtuals.collect::<Result<_>>()?;
         one.packages = wishes.packages.iter().chain(&offer.packages).cloned().collect();
         let choice = choice::solve(&one, open).context(|| format!("with {}", offer.name))?;
         for chosen in choice.root {

@@ -1,6 +1,6 @@
 //! The verb that asks for everything on the terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use lycia_installer::answers::typed::AnswersFile;
@@ -9,6 +9,8 @@ use lycia_installer::engine::EngineError;
 use lycia_installer::medium::Medium;
 use lycia_installer::probe::probe;
 use lycia_installer::ui::{End, Screen, Session, Terminal, render};
+
+use zeroize::Zeroizing;
 
 use crate::cli::{ViewArgs, WhatArgs};
 use crate::verbs::{Failure, install, read_answers, views};
@@ -39,25 +41,8 @@ impl Terminal for Lines {
         out.flush()
     }
 
-    fn line(&mut self, secret: bool) -> io::Result<Option<String>> {
-        let stdin = io::stdin();
-        let before = if secret {
-            rustix::termios::tcgetattr(&stdin).ok()
-        } else {
-            None
-        };
-        if let Some(before) = &before {
-            let mut silent = before.clone();
-            silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
-            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &silent)?;
-        }
-        let mut line = String::new();
-        let read = stdin.lock().read_line(&mut line);
-        if let Some(before) = &before {
-            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, before)?;
-            println!();
-        }
-        Ok((read? > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
+        crate::line::read(secret)
     }
 }
 
@@ -66,13 +51,12 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
-    let mut lines = Lines { plain: true };
     loop {
         eprint!("Passphrase of the encrypted root (it is not shown): ");
-        let Some(first) = lines.line(true)? else {
+        let Some(first) = crate::line::read(true)? else {
             return Ok(None);
         };
-        let taken = match Passphrase::new(first.clone().into_bytes().into()) {
+        let taken = match Passphrase::new(first.as_bytes().to_vec().into()) {
             Ok(taken) => taken,
             Err(why) => {
                 eprintln!("That will not do: {why}");
@@ -83,7 +67,7 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
             return Ok(Some(taken));
         }
         eprint!("The same again: ");
-        if lines.line(true)?.as_ref() == Some(&first) {
+        if crate::line::read(true)?.as_ref() == Some(&first) {
             return Ok(Some(taken));
         }
         eprintln!("They differ.");

@@ -112,6 +112,10 @@ pub struct Broken<'a> {
     pub root: &'a Path,
     /// UUID of the root file system.
     pub root_uuid: &'a str,
+    /// UUID of the file system of `/boot`, which is mounted below the root, where it has one of its own.
+    pub boot_uuid: Option<&'a str>,
+    /// UUID of the encrypted volume around the root.
+    pub volume_uuid: Option<&'a str>,
     /// The EFI system partition, mounted, if it can be.
     pub esp: Option<&'a Path>,
     /// The running kernel's command line.
@@ -211,12 +215,17 @@ fn wanted_menu(broken: &Broken<'_>, medium: &Medium, notes: &mut Vec<String>) ->
         None => vec![],
     };
     let extra = boot.arguments.as_deref().unwrap_or_default();
+    let unlock = broken.volume_uuid.map(crate::encryption::boot_argument);
     Old {
         consoles,
-        arguments: [medium.install.boot.arguments.as_str(), extra]
-            .join(" ")
-            .trim()
-            .to_owned(),
+        arguments: [
+            unlock.as_deref().unwrap_or_default(),
+            medium.install.boot.arguments.as_str(),
+            extra,
+        ]
+        .join(" ")
+        .trim()
+        .to_owned(),
         timeout: boot.timeout.unwrap_or(3),
     }
 }
@@ -309,8 +318,8 @@ fn time_of(root: &Path) -> Result<Timestamp, RepairError> {
     Ok(Timestamp::from_seconds(newest))
 }
 
-/// Folders below `EFI` of a mounted EFI system partition whose `grub.cfg` looks for this root, with the names of the images there.
-fn own_folders(esp: &Path, root_uuid: &str) -> BTreeMap<String, Vec<String>> {
+/// Folders below `EFI` of a mounted EFI system partition whose `grub.cfg` looks for this system, with the names of the images there.
+fn own_folders(esp: &Path, uuid: &str) -> BTreeMap<String, Vec<String>> {
     let mut out = BTreeMap::new();
     for entry in fs::read_dir(esp.join("EFI")).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else {
@@ -325,7 +334,7 @@ fn own_folders(esp: &Path, root_uuid: &str) -> BTreeMap<String, Vec<String>> {
                     .eq_ignore_ascii_case("grub.cfg")
                     .then(|| text_of(&file.path()))?
             });
-        if config.is_some_and(|text| text.contains(root_uuid)) {
+        if config.is_some_and(|text| text.contains(uuid)) {
             let images = fs::read_dir(entry.path())
                 .into_iter()
                 .flatten()
@@ -381,8 +390,7 @@ pub fn plan(
     let text = menu::text(&menu::Installed {
         title: &medium.install.name,
         root_uuid: broken.root_uuid,
-        // An encrypted root, which alone has /boot apart, is not found by `rescue::systems`.
-        boot_uuid: None,
+        boot_uuid: broken.boot_uuid,
         kernels: &versions,
         consoles: &old.consoles,
         arguments: &old.arguments,
@@ -447,7 +455,7 @@ fn bios(
         notes.push("the disk has no BIOS boot partition: nothing is done for BIOS".to_owned());
         return Ok(Vec::new());
     };
-    let (core, code) = bios_boot_loader(files, broken.root_uuid, None, place.span.start)?;
+    let (core, code) = bios_boot_loader(files, broken.root_uuid, broken.boot_uuid, place.span.start)?;
     if core.len() as u64 > place.span.size {
         return Err(RepairError::Unfit(format!(
             "GRUB's core image has {} bytes, the BIOS boot partition {}",
@@ -492,7 +500,7 @@ fn uefi(
     };
     let path = medium.directory.join("EFI/BOOT").join(removable);
     let image = fs::read(&path).map_err(io_error("reading", &path))?;
-    let (image, config) = efi_files(&image, broken.root_uuid, None)?;
+    let (image, config) = efi_files(&image, broken.root_uuid, broken.boot_uuid)?;
     let pair = |folder: &str, name: &str| {
         [
             Put {
@@ -529,7 +537,8 @@ fn uefi(
         });
     };
     let (vendor, own_image) = (medium.install.vendor(), crate::esp::vendor_image(removable));
-    let own = own_folders(esp, broken.root_uuid);
+    // What GRUB looks for: the file system with the menu.
+    let own = own_folders(esp, broken.boot_uuid.unwrap_or(broken.root_uuid));
     let mut files = Vec::new();
     for (folder, images) in &own {
         let mut names: Vec<&str> = images.iter().map(String::as_str).collect();

@@ -13,7 +13,7 @@ use crate::encryption::{Passphrase, Sealed};
 use crate::esp::vendor_image;
 use crate::found::{Found, look};
 use crate::journal::{Journal, JournalError, State};
-use crate::medium::{FirmwareKind, Medium, MediumError};
+use crate::medium::{AllocatorTable, FirmwareKind, Medium, MediumError};
 use crate::nvram;
 use crate::plan::layout::{Ways, lay_out};
 use crate::plan::{Action, Draft, Plan, PlanError, PlannedUser, Role, System as PlannedSystem};
@@ -122,14 +122,15 @@ pub fn world(medium: &Medium, answers: &Answers) -> Result<Vec<String>, MediumEr
     let allocators = &install.allocator;
     if let Some(chosen) = medium.allocator(answers.allocator.as_deref())? {
         // Packages of the other allocators must not hold them in.
-        let others: Vec<&String> = allocators
+        let own = chosen.world();
+        let others: Vec<String> = allocators
             .iter()
             .filter(|other| other.name != chosen.name)
-            .flat_map(|other| &other.packages)
-            .filter(|package| !chosen.packages.contains(package))
+            .flat_map(AllocatorTable::world)
+            .filter(|package| !own.contains(package))
             .collect();
-        world.retain(|entry| !others.contains(&entry));
-        world.extend(chosen.packages.iter().cloned());
+        world.retain(|entry| !others.contains(entry));
+        world.extend(own);
     }
     world.sort();
     world.dedup();
@@ -327,7 +328,7 @@ fn describe(
 /// When one cannot be had or no key signed it.
 pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, EngineError> {
     let mut keys = medium.keys()?;
-    Ok(match &answers.source {
+    let opened = match &answers.source {
         Source::Local => Repositories::local(&medium.packages(), &medium.install.arch, keys)?,
         Source::Network {
             repositories,
@@ -348,7 +349,10 @@ pub fn repositories(medium: &Medium, answers: &Answers) -> Result<Repositories, 
             }
             Repositories::network(repositories, mirrors, &medium.install.arch, keys)?
         }
-    })
+    };
+    let allocator = medium.allocator(answers.allocator.as_deref())?;
+    let virtuals = allocator.map(AllocatorTable::virtual_packages);
+    Ok(opened.with_virtuals(virtuals.unwrap_or_default()))
 }
 
 /// The medium's image of GRUB for UEFI: its name on the fallback path, and where it is.

@@ -2,8 +2,10 @@
 
 mod ask;
 mod cli;
+mod line;
 mod repair;
 mod unattended;
+mod unlock;
 mod verbs;
 
 use clap::Parser as _;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::virtual_package::Virtual;
 use serde::Deserialize;
 
 use crate::toml_file::{TomlError, nearest, parse};
@@ -82,6 +83,24 @@ pub struct GrubTable {
     pub removable_name: Option<String>,
 }
 
+impl AllocatorTable {
+    /// What it has in world: packages, and virtual packages by their version.
+    #[must_use]
+    pub fn world(&self) -> Vec<String> {
+        let virtuals = self.virtual_packages().into_iter().map(|one| one.to_string());
+        self.packages.iter().cloned().chain(virtuals).collect()
+    }
+
+    /// Its virtual packages; [`Medium::open`] checked them.
+    #[must_use]
+    pub fn virtual_packages(&self) -> Vec<Virtual> {
+        self.virtuals
+            .iter()
+            .filter_map(|text| Virtual::parse(text))
+            .collect()
+    }
+}
+
 impl Install {
     /// Name of its directory below `EFI` on a partition that is shared.
     #[must_use]
@@ -145,6 +164,9 @@ pub struct AllocatorTable {
     pub default: bool,
     /// Added to world.
     pub packages: Vec<String>,
+    /// Virtual packages, `NAME` or `NAME=VERSION`, that are made and added to world with it.
+    #[serde(rename = "virtual")]
+    pub virtuals: Vec<String>,
     /// What it does for security.
     pub security: String,
     /// How fast it is.
@@ -245,6 +267,10 @@ impl Medium {
         }
         if install.arch.is_empty() || install.arch.contains('/') {
             return Err(wrong("it names no architecture".into()).into());
+        }
+        let virtuals = install.allocator.iter().flat_map(|one| &one.virtuals);
+        if let Some(odd) = virtuals.into_iter().find(|text| Virtual::parse(text).is_none()) {
+            return Err(wrong(format!("`{odd}` is no virtual package")).into());
         }
         Ok(Medium {
             directory: directory.to_owned(),

@@ -344,8 +344,8 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     }
     let root_uuid = parts.places.root_uuid.as_str();
     let boot_uuid = parts.places.boot_uuid.as_deref();
-    let unlock = parts.places.volume_uuid.as_ref();
-    let unlock = unlock.map(|uuid| format!("rd.luks.name={uuid}={}", crate::encryption::NAME));
+    let unlock = parts.places.volume_uuid.as_deref();
+    let unlock = unlock.map(crate::encryption::boot_argument);
     let arguments = [
         unlock.as_deref().unwrap_or_default(),
         parts.install.boot.arguments.as_str(),

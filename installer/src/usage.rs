@@ -25,7 +25,7 @@ pub struct Uses {
 }
 
 /// Undoes the octal escapes of mountinfo and swaps (proc(5)).
-fn unescaped(text: &str) -> String {
+pub(crate) fn unescaped(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -69,6 +69,8 @@ impl System {
             disk: "/dev/sda",
             root: self.root.path(),
             root_uuid: &self.root_uuid,
+            boot_uuid: None,
+            volume_uuid: None,
             esp: mounted.then_some(self.esp.path()),
             command_line: "console=ttyS1,9600",
         };

@@ -1,3 +1,5 @@
+mod chimera;
+
 use super::*;
 use crate::allocator::{Allocator, Report, inspect};
 use crate::answers::Secrets;

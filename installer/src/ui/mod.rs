@@ -8,6 +8,8 @@ mod text;
 
 use std::io;
 
+use zeroize::Zeroizing;
+
 use crate::answers::parse_size;
 use crate::answers::typed::{AnswersFile, SCHEMA, UserTable};
 use crate::medium::Medium;
@@ -96,7 +98,7 @@ pub trait Terminal {
     ///
     /// # Errors
     /// When the terminal is gone.
-    fn line(&mut self, secret: bool) -> io::Result<Option<String>>;
+    fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>>;
 }
 
 /// How the questions ended.
@@ -410,20 +412,12 @@ impl<'a> Session<'a> {
         let screen = self.screen(key);
         let line = line.trim();
         let value = match screen.kind {
-            Kind::Secret if line.is_empty() => return Ok(()),
+            Kind::Secret => return self.take_secret(key, line),
             Kind::Choice => pick(&screen, line)?,
             _ if line.is_empty() => screen.current.clone(),
             _ => line.to_owned(),
         };
         let some = |value: &str| (value != "none").then(|| value.to_owned());
-        let hash = |value: &str| -> Result<Option<String>, String> {
-            if value == "none" {
-                return Ok(None);
-            }
-            Hash::of(value)
-                .map(|hash| Some(hash.field().to_owned()))
-                .map_err(|error| error.to_string())
-        };
         let mut file = self.file.clone();
         match key {
             "disk.select" => file.disk.select = Some(value),
@@ -480,8 +474,7 @@ impl<'a> Session<'a> {
             "system.timezone" => file.system.timezone = Some(value),
             "system.keymap" => file.system.keymap = some(&value),
             "network.kind" => file.network.kind = Some(value),
-            "root.password-hash" => file.root.password_hash = hash(&value)?,
-            "user.name" => match some(&value) {
+            _ => match some(&value) {
                 None => file.user.clear(),
                 Some(name) => {
                     let mut user = file.user.first().cloned().unwrap_or_else(|| UserTable {
@@ -492,12 +485,6 @@ impl<'a> Session<'a> {
                     file.user = vec![user];
                 }
             },
-            _ => {
-                let made = hash(&value)?;
-                if let Some(user) = file.user.first_mut() {
-                    user.password_hash = made;
-                }
-            }
         }
         // What is wrong with this key alone is said here, not at the end.
         if let Err(problems) = file.resolve(crate::answers::Secrets::Look) {
@@ -511,6 +498,24 @@ impl<'a> Session<'a> {
             }
         }
         self.file = file;
+        Ok(())
+    }
+
+    /// Takes a password: its hash is kept and nothing else.
+    fn take_secret(&mut self, key: &'static str, line: &str) -> Result<(), String> {
+        let made = match line {
+            "" => return Ok(()),
+            "none" => None,
+            password => {
+                let hash = Hash::of(password).map_err(|error| error.to_string())?;
+                Some(hash.field().to_owned())
+            }
+        };
+        if key == "root.password-hash" {
+            self.file.root.password_hash = made;
+        } else if let Some(user) = self.file.user.first_mut() {
+            user.password_hash = made;
+        }
         Ok(())
     }
 

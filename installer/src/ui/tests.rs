@@ -3,6 +3,7 @@ use crate::answers::Secrets;
 use crate::medium::Medium;
 use crate::plan::tests::disk;
 use crate::probe::{Firmware, Machine};
+use zeroize::Zeroizing;
 
 const INSTALL: &str = include_str!("../../../configs/install/seed.toml");
 const REPOSITORY: &str = include_str!("../../../configs/repositories/seed.toml");
@@ -47,8 +48,8 @@ impl Terminal for Script {
         Ok(())
     }
 
-    fn line(&mut self, _: bool) -> io::Result<Option<String>> {
-        Ok((!self.lines.is_empty()).then(|| self.lines.remove(0).to_owned()))
+    fn line(&mut self, _: bool) -> io::Result<Option<Zeroizing<String>>> {
+        Ok((!self.lines.is_empty()).then(|| self.lines.remove(0).to_owned().into()))
     }
 }
 
