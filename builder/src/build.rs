@@ -151,8 +151,9 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     let assembling = progress.stage("assemble", 1, Unit::Items);
     let mut root = root::assemble(&image, &open.root, unpacked, lock.epoch, options.strict)?;
     root.beside = root::beside(&root, beside)?;
+    root.add_programs(&image.programs)?;
     let offered = if image.outputs.contains(&Output::Iso) {
-        offer::files(&image, &open, store, &client, progress, options.jobs)?
+        offer::files(&image, &root, &open, store, &client, progress, options.jobs)?
     } else {
         Vec::new()
     };

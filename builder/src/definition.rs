@@ -216,6 +216,8 @@ pub struct Image {
     pub virtuals: Vec<Virtual>,
     /// What can be installed from the medium: its `live/install.toml`.
     pub install: Option<toml::Table>,
+    /// Files of the initramfs's packages that also go into the root and into what is installed.
+    pub programs: Vec<String>,
     /// Folders of overlays, in order.
     pub overlays: Vec<PathBuf>,
     /// Services to enable.
@@ -422,6 +424,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
         install: typed::InstallTable {
             definition: over.install.definition.or(under.install.definition),
             kernels: lists(under.install.kernels, over.install.kernels),
+            programs: lists(under.install.programs, over.install.programs),
         },
     }
 }
@@ -617,6 +620,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
     let install = crate::offer::resolve(project, &file.install, &once(&file.repositories), arch)?;
     Ok(Image {
         install,
+        programs: once(&file.install.programs),
         name: name.to_owned(),
         summary: file.summary.unwrap_or_default(),
         arch: arch.to_owned(),

@@ -12,10 +12,13 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::fetch::Client;
 use crate::packages::{self, Chosen};
 use crate::progress::Progress;
+use crate::root::Root;
 use crate::store::Store;
 
 /// Where the packages are on the medium.
 const FOLDER: &str = "live/packages";
+/// Where programs are that installed systems get beside their packages.
+const PROGRAMS: &str = "live/root";
 
 /// What of `configs/install/NAME.toml` says which packages an installation can want. The rest is the installer's.
 #[derive(Debug, Default, Deserialize)]
@@ -56,11 +59,11 @@ pub fn resolve(
     arch: &str,
 ) -> Result<Option<toml::Table>> {
     let Some(name) = &table.definition else {
-        return if table.kernels.is_empty() {
+        return if table.kernels.is_empty() && table.programs.is_empty() {
             Ok(None)
         } else {
             Err(
-                Error::new(Kind::Input, "[install] names kernels and no definition")
+                Error::new(Kind::Input, "[install] names kernels or programs and no definition")
                     .hint("add `definition = \"NAME\"`, a file of configs/install"),
             )
         };
@@ -107,6 +110,7 @@ fn wishes(install: &toml::Table) -> Result<Wishes> {
 /// When what the definition offers cannot be had, or comes from more than one repository.
 pub fn files(
     image: &Image,
+    root: &Root,
     open: &Open,
     store: &Store,
     client: &Client,
@@ -116,6 +120,11 @@ pub fn files(
     let Some(install) = &image.install else {
         return Ok(Vec::new());
     };
+    let mut files = Vec::new();
+    for path in &image.programs {
+        let content = root.content(path.as_bytes())?;
+        files.push((format!("{PROGRAMS}/{path}"), content.clone()));
+    }
     let chosen = choose(image, install, open).context(|| "what the medium installs".to_owned())?;
     let mut numbers: Vec<usize> = chosen.iter().filter_map(|one| one.repository).collect();
     numbers.dedup();
@@ -129,10 +138,10 @@ pub fn files(
     // Verified as all packages are, and from then on in the store.
     packages::unpack(&chosen, &open.root, store, client, progress, jobs)?;
     let repository = &open.root[number];
-    let mut files = vec![(
+    files.push((
         "live/install.toml".to_owned(),
         Content::from(toml::to_string(install).map_err(|error| Error::new(Kind::Internal, error))?),
-    )];
+    ));
     for (name, pem) in &repository.key_files {
         files.push((format!("{FOLDER}/keys/{name}"), Content::from(pem.clone())));
     }

@@ -7,6 +7,7 @@ use crate::answers::{Answers, Layout, Network, Source};
 use crate::apply::{self, ApplyError, Contents, Identity, Step};
 use lycia_luks::LuksError;
 use lycia_media::partition::gpt;
+use lycia_tree::Content;
 
 use crate::device::{BlockDevice, Reading};
 use crate::encryption::{Passphrase, Sealed};
@@ -563,6 +564,7 @@ impl Prepared {
                 answers_text.clone(),
             ),
         ];
+        let programs = self.programs()?;
         let system = system::assemble(
             unpacked,
             &Parts {
@@ -574,6 +576,7 @@ impl Prepared {
                 consoles: &self.consoles,
                 places: &places,
                 records: &records,
+                programs: &programs,
             },
         )?;
         let sealed = self.seal(device, &identity, journal.as_ref())?;
@@ -674,6 +677,18 @@ impl Prepared {
         }
         let memory = self.memory.unwrap_or(1 << 30);
         Ok(Some(Sealed::new(&uuid, passphrase, device.sector(), memory)?))
+    }
+
+    /// The programs that the medium brings beside its packages.
+    fn programs(&self) -> Result<Vec<(String, Content)>, EngineError> {
+        let read = |(path, place): (String, PathBuf)| match std::fs::read(&place) {
+            Ok(bytes) => Ok((path, Content::from(bytes))),
+            Err(source) => Err(EngineError::Read {
+                path: place.display().to_string(),
+                source,
+            }),
+        };
+        self.medium.programs()?.into_iter().map(read).collect()
     }
 
     fn efi_image(&self) -> Result<Option<Vec<u8>>, EngineError> {

@@ -12,6 +12,8 @@ use crate::toml_file::{TomlError, nearest, parse};
 pub const SCHEMA: u32 = 1;
 /// Where lycia-init mounts the medium.
 pub const MOUNT: &str = "/run/live/medium";
+/// Deepest folder of programs.
+const DEPTH_MAX: usize = 8;
 /// Largest `install.toml` that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
@@ -313,6 +315,40 @@ impl Medium {
     #[must_use]
     pub fn packages(&self) -> PathBuf {
         self.directory.join("live/packages")
+    }
+
+    /// Programs that installed systems get beside their packages, as the distribution has none of them: path in the root, and where the file is. None on most media.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn programs(&self) -> Result<Vec<(String, PathBuf)>, MediumError> {
+        let top = self.directory.join("live/root");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| MediumError::Read { path, source }
+        };
+        let mut found = Vec::new();
+        let mut waiting = vec![(top.clone(), 0)];
+        while let Some((folder, depth)) = waiting.pop() {
+            let entries = match std::fs::read_dir(&folder) {
+                Err(error) if depth == 0 && error.kind() == io::ErrorKind::NotFound => return Ok(found),
+                other => other.map_err(failed(&folder))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed(&folder))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(failed(&path))?;
+                if kind.is_dir() && depth < DEPTH_MAX {
+                    waiting.push((path, depth + 1));
+                } else if let (true, Ok(Some(name))) =
+                    (kind.is_file(), path.strip_prefix(&top).map(Path::to_str))
+                {
+                    found.push((name.to_owned(), path));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// The public keys of the medium's packages: name and PEM text, by name.

@@ -136,6 +136,8 @@ pub struct Parts<'a> {
     pub consoles: &'a [String],
     /// Where everything will be.
     pub places: &'a Places,
+    /// Programs that no package brings: path in the root and content.
+    pub programs: &'a [(String, Content)],
     /// What is kept of the installation: path and text, for root alone to read.
     pub records: &'a [(String, String)],
 }
@@ -197,6 +199,12 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
         repositories: &lines,
     };
     installed.record(&mut tree, &records).map_err(packages)?;
+    for (path, content) in parts.programs {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
+            .and_then(|_| tree.write(path.as_bytes(), Metadata::new(0o755, time), content.clone()))
+            .map_err(packages)?;
+    }
     let configured = configure::configure(&mut tree, parts, time)?;
     // After the services are enabled: the one of the first boot is tied into what is there then.
     installed.finish(&mut tree).map_err(packages)?;

@@ -176,7 +176,7 @@ fn no_passphrase_and_no_key_is_left_anywhere() {
     let span = |action| prepared.plan.region(action).unwrap().span;
     let (header, data) = (span(Action::LuksHeader), span(Action::Ext4));
     let opened = lycia_luks::open(
-        &mut |at, bytes| crate::device::BlockDevice::read_at(&mut device, header.start + at, bytes),
+        &mut |at, bytes| device.read_at(header.start + at, bytes),
         PASSPHRASE.as_bytes(),
     )
     .unwrap();
@@ -190,7 +190,7 @@ fn no_passphrase_and_no_key_is_left_anywhere() {
     // Inside, where hashes are in /etc/shadow alone.
     let mut inside = crate::encryption::Inside::new(&mut device, data, opened.cipher().unwrap());
     let mut reader = lycia_media::ext4::Reader::open(
-        crate::device::Reading::new(&mut inside),
+        Reading::new(&mut inside),
         lycia_media::ext4::Limits::default(),
     )
     .unwrap();

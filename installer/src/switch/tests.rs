@@ -44,6 +44,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         consoles: &[],
         places: &places,
         records: &[],
+        programs: &[],
     };
     let system = assemble(unpacked, &parts).unwrap();
     let directory = tempfile::tempdir().unwrap();
