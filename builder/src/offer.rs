@@ -62,10 +62,11 @@ pub fn resolve(
         return if table.kernels.is_empty() && table.programs.is_empty() {
             Ok(None)
         } else {
-            Err(
-                Error::new(Kind::Input, "[install] names kernels or programs and no definition")
-                    .hint("add `definition = \"NAME\"`, a file of configs/install"),
+            Err(Error::new(
+                Kind::Input,
+                "[install] names kernels or programs and no definition",
             )
+            .hint("add `definition = \"NAME\"`, a file of configs/install"))
         };
     };
     let path = typed::file(&project.configs(), "install", name)?;

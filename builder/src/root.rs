@@ -194,7 +194,8 @@ impl Root {
                 .tree
                 .canonical(path.as_bytes(), Follow::Parents)
                 .explain(Kind::Target, doing)?;
-            self.origins.insert(canonical, Origin::Overlay(PROGRAMS.to_owned()));
+            self.origins
+                .insert(canonical, Origin::Overlay(PROGRAMS.to_owned()));
         }
         Ok(())
     }

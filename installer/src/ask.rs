@@ -52,8 +52,8 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
         return Ok(None);
     }
     loop {
-        eprint!("Passphrase of the encrypted root (it is not shown): ");
-        let Some(first) = crate::line::read(true)? else {
+        let question = "Passphrase of the encrypted root (it is not shown): ";
+        let Some(first) = crate::line::ask_secret(question)? else {
             return Ok(None);
         };
         let taken = match Passphrase::new(first.as_bytes().to_vec().into()) {
@@ -66,8 +66,7 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
         if old {
             return Ok(Some(taken));
         }
-        eprint!("The same again: ");
-        if crate::line::read(true)?.as_ref() == Some(&first) {
+        if crate::line::ask_secret("The same again: ")?.as_ref() == Some(&first) {
             return Ok(Some(taken));
         }
         eprintln!("They differ.");

@@ -12,6 +12,15 @@ const LINE_MAX: usize = 4096;
 ///
 /// The bytes come from the descriptor itself: `std::io::stdin` would keep a copy in its buffer that nobody wipes.
 pub fn read(secret: bool) -> io::Result<Option<Zeroizing<String>>> {
+    read_after("", secret)
+}
+
+/// Asks for a secret on standard error; the question is there when echo is off.
+pub fn ask_secret(question: &str) -> io::Result<Option<Zeroizing<String>>> {
+    read_after(question, true)
+}
+
+fn read_after(question: &str, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
     let stdin = io::stdin();
     let before = if secret { tcgetattr(&stdin).ok() } else { None };
     if let Some(before) = &before {
@@ -19,6 +28,7 @@ pub fn read(secret: bool) -> io::Result<Option<Zeroizing<String>>> {
         silent.local_modes.remove(LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Now, &silent)?;
     }
+    eprint!("{question}");
     let line = line(&mut |byte| Ok(rustix::io::read(&stdin, byte)?));
     if let Some(before) = &before {
         tcsetattr(&stdin, OptionalActions::Now, before)?;

@@ -69,8 +69,10 @@ pub fn unlock(survey: &mut Survey, args: &UnlockArgs) -> Result<(), Failure> {
     }
     for _ in 0..TRIES {
         let nodes: Vec<String> = survey.locked.iter().map(rescue::Volume::node).collect();
-        eprint!("Passphrase of {} (it is not shown): ", nodes.join(", "));
-        let Some(line) = line::read(true)? else { break };
+        let question = format!("Passphrase of {} (it is not shown): ", nodes.join(", "));
+        let Some(line) = line::ask_secret(&question)? else {
+            break;
+        };
         if survey.unlock(line.as_bytes())? > 0 {
             return Ok(());
         }

@@ -726,14 +726,21 @@ fn the_definition_of_chimera_builds_over_http_from_a_repository_of_its_shape() {
 /// The medium offers installation: Chimera's packages with both C libraries, and the programs that Chimera lacks.
 fn installs(chimera: &Chimera, iso: &str) {
     for path in ["usr/bin/lycia-install", "usr/lib/lycia/init"] {
-        let name = if path.ends_with("init") { "lycia-init\n" } else { "lycia-install\n" };
+        let name = if path.ends_with("init") {
+            "lycia-init\n"
+        } else {
+            "lycia-install\n"
+        };
         assert_eq!(chimera.of_root(iso, path), name);
         assert_eq!(text(&chimera.of_iso(iso, &format!("live/root/{path}"))), name);
     }
     let install: toml::Table = toml::from_str(&text(&chimera.of_iso(iso, "live/install.toml"))).unwrap();
     assert_eq!(install["kernel"][0]["package"].as_str(), Some("linux-stable"));
     let allocators = install["allocator"].as_array().unwrap();
-    let names: Vec<_> = allocators.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = allocators
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["mimalloc", "mallocng"]);
     assert_eq!(allocators[1]["virtual"][0].as_str(), Some("musl-safety-override"));
     let mut list = tool("bsdtar", "libarchive-tools");
@@ -750,7 +757,10 @@ fn installs(chimera: &Chimera, iso: &str) {
         let meta = name.starts_with("base-full-core");
         assert_eq!(list.lines().any(|line| line == path), !meta, "{path} in {list}");
     }
-    assert!(!list.contains("zfs-bin") && !list.contains("musl-safety-override"), "{list}");
+    assert!(
+        !list.contains("zfs-bin") && !list.contains("musl-safety-override"),
+        "{list}"
+    );
 }
 
 #[test]

@@ -189,11 +189,9 @@ fn no_passphrase_and_no_key_is_left_anywhere() {
     }
     // Inside, where hashes are in /etc/shadow alone.
     let mut inside = crate::encryption::Inside::new(&mut device, data, opened.cipher().unwrap());
-    let mut reader = lycia_media::ext4::Reader::open(
-        Reading::new(&mut inside),
-        lycia_media::ext4::Limits::default(),
-    )
-    .unwrap();
+    let mut reader =
+        lycia_media::ext4::Reader::open(Reading::new(&mut inside), lycia_media::ext4::Limits::default())
+            .unwrap();
     let tree = reader.tree().unwrap();
     let shadow = String::from_utf8(tree.read(b"etc/shadow").unwrap().to_vec()).unwrap();
     let fields = shadow.lines().filter_map(|line| line.split(':').nth(1));
