@@ -1,6 +1,7 @@
 //! The live ISO installs the system, which then boots by itself into what was asked for, and is rescued from the same medium.
 //!
-//! Two machines at a time, `installed/screens.rs` and `installed/server.rs`; what they have in common is in `installed/machine.rs`. No other disk changes.
+//! Two machines at a time (tests run beside each other), `installed/screens.rs` and `installed/server.rs`; what they have in common is in
+//! `installed/machine.rs`. No other disk changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +16,7 @@ mod stick;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium};
@@ -25,50 +27,66 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-fn live_iso(output: &Path) -> PathBuf {
-    let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
-        .arg("--project")
-        .arg(project())
-        .args(["build", "live", "--output"])
-        .arg(output)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    output.join("live-x86_64.iso")
+/// The medium, for all tests that run at a time.
+struct Iso {
+    folder: tempfile::TempDir,
 }
 
-/// `cargo test -p lycia --test installed -- --nocapture` shows the times, and that of an installation against dd.
+impl Iso {
+    fn get() -> Arc<Iso> {
+        static ISO: Mutex<Weak<Iso>> = Mutex::new(Weak::new());
+        let mut known = ISO.lock().unwrap();
+        if let Some(iso) = known.upgrade() {
+            return iso;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
+            .arg("--project")
+            .arg(project())
+            .args(["build", "live", "--output"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let iso = Arc::new(Iso { folder });
+        *known = Arc::downgrade(&iso);
+        iso
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("live-x86_64.iso")
+    }
+}
+
+/// `cargo test -p lycia --test installed -- --nocapture` shows the time of an installation against dd.
 #[test]
-fn an_installed_disk_boots_into_what_was_asked_for_and_is_rescued() {
-    let output = tempfile::tempdir().unwrap();
+fn through_the_screens_encrypted_and_beside_another_system() {
+    let iso = Iso::get();
     let begun = Instant::now();
-    let iso = live_iso(output.path());
-    println!("the medium is there after {} s", begun.elapsed().as_secs());
-    // Two guests at a time: they are slow enough as it is.
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| {
-            screens::attended(&iso);
-            println!("the screens end after {} s", begun.elapsed().as_secs());
-        });
-        server::from_a_server(&iso, project());
-        println!("the server ends after {} s", begun.elapsed().as_secs());
-        first.join().unwrap();
-    });
+    screens::attended(&iso.path());
+    println!("the screens took {} s", begun.elapsed().as_secs());
+}
+
+#[test]
+fn from_a_server_through_all_allocators_and_rescued() {
+    let iso = Iso::get();
+    let begun = Instant::now();
+    server::from_a_server(&iso.path(), project());
+    println!("the server took {} s", begun.elapsed().as_secs());
 }
 
 /// `cargo test -p lycia --test installed -- --ignored pictures` writes the pictures of the README.
 #[test]
 #[ignore = "writes docs/installer-*.png"]
 fn pictures() {
-    let (output, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let iso = live_iso(output.path());
+    let (iso, folder) = (Iso::get(), tempfile::tempdir().unwrap());
     let docs = project().join("docs");
     let disk = empty(folder.path(), "disk.img");
     let other = Other::new(folder.path());
     screens::occupied(&disk);
     let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
     let media = [Medium::disk(&disk), Medium::disk(&other.path)];
-    let mut guest = live(&iso, &mut machine, &media, false);
+    let mut guest = live(&iso.path(), &mut machine, &media, false);
     let still = |guest: &mut Guest| {
         guest.wait_screen_stable(Duration::from_secs(3), LIMIT).unwrap();
     };
