@@ -96,7 +96,7 @@ pub fn from_a_server(iso: &Path, project: &Path) {
     let wanted = |inside| Wanted {
         allocator: (inside, None),
         root: "/dev/vda",
-        swaps: &["/dev/vda3"],
+        swaps: &["/dev/vda2"],
     };
     logged_in(&guest, &wanted("mallocng"));
     let world = ask(&guest, "cat /etc/apk/world /etc/apk/repositories");
