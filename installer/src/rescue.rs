@@ -438,7 +438,7 @@ impl Installed {
         let boot = self.boot.as_ref().and_then(|boot| boot.node.as_deref());
         let root = self.open()?;
         let checked = boot.into_iter().chain([root.as_str()]).try_for_each(check_node);
-        checked.and(self.close())
+        checked.and(volume::settle(&root))
     }
 }
 
