@@ -183,8 +183,10 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
         &store.folder("scratch")?,
     )?;
     root.beside = root::beside(&root, beside)?;
+    root.add_programs(&image.programs)?;
     let offered = offer::files(
         &image,
+        &root,
         &open,
         &chosen.offered,
         store,

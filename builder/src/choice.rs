@@ -13,7 +13,7 @@ use crate::error::{Error, Explain as _, Kind, Result};
 use crate::fetch::Client;
 use crate::lock::{Lock, LockedPackage, identity};
 use crate::offer;
-use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
+use crate::packages::{Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
 
 /// The repositories of an image, opened.
@@ -281,7 +281,7 @@ fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
     let asked = image.virtuals.iter().find(|one| one.name == entry.name);
     Chosen {
         entry: match (repository, asked) {
-            (None, Some(one)) => packages::virtual_entry(one),
+            (None, Some(one)) => one.info(),
             _ => entry.clone(),
         },
         repository,

@@ -7,6 +7,8 @@ pub mod typed;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::virtual_package::Virtual;
+
 use crate::error::{Context as _, Error, Kind, Result};
 use typed::{ArchitectureFile, ImageFile};
 
@@ -207,22 +209,6 @@ pub struct Oci {
     pub labels: std::collections::BTreeMap<String, String>,
 }
 
-/// A package without files that world asks for by its version.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Virtual {
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: String,
-}
-
-impl std::fmt::Display for Virtual {
-    /// As in world.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}={}", self.name, self.version)
-    }
-}
-
 /// How the squashfs is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Squashfs {
@@ -249,6 +235,8 @@ pub struct Image {
     pub virtuals: Vec<Virtual>,
     /// What can be installed from the medium: its `live/install.toml`.
     pub install: Option<toml::Table>,
+    /// Files of the initramfs's packages that also go into the root and into what is installed.
+    pub programs: Vec<String>,
     /// Folders of overlays, in order.
     pub overlays: Vec<PathBuf>,
     /// Services to enable.
@@ -455,6 +443,7 @@ fn join(under: ImageFile, over: ImageFile) -> ImageFile {
         install: typed::InstallTable {
             definition: over.install.definition.or(under.install.definition),
             kernels: lists(under.install.kernels, over.install.kernels),
+            programs: lists(under.install.programs, over.install.programs),
         },
     }
 }
@@ -650,6 +639,7 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
     let install = crate::offer::resolve(project, &file.install, &once(&file.repositories), arch)?;
     Ok(Image {
         install,
+        programs: once(&file.install.programs),
         name: name.to_owned(),
         summary: file.summary.unwrap_or_default(),
         arch: arch.to_owned(),
@@ -671,20 +661,13 @@ fn resolve(project: &Project, name: &str, arch: &str, file: ImageFile) -> Result
 }
 
 /// A virtual package by `NAME` or `NAME=VERSION`; its version is 0 where none is given.
-fn virtual_package(text: &str) -> Result<Virtual> {
-    let (name, version) = text.split_once('=').unwrap_or((text, "0"));
-    let parsed = lycia_apk::dependency::parse(name);
-    let plain = parsed.is_ok_and(|parsed| parsed.version.is_empty() && parsed.to_string() == name);
-    if !plain || name.starts_with('!') || !lycia_apk::version::is_valid(version) {
-        return Err(Error::new(
+pub(crate) fn virtual_package(text: &str) -> Result<Virtual> {
+    Virtual::parse(text).ok_or_else(|| {
+        Error::new(
             Kind::Input,
             format!("`{}` is no virtual package", text.escape_debug()),
         )
-        .hint("write `NAME` or `NAME=VERSION`"));
-    }
-    Ok(Virtual {
-        name: name.to_owned(),
-        version: version.to_owned(),
+        .hint("write `NAME` or `NAME=VERSION`")
     })
 }
 

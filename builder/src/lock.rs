@@ -10,7 +10,7 @@ use crate::definition::Image;
 use crate::definition::typed;
 use crate::error::{Error, Kind, Result};
 use crate::offer;
-use crate::packages::{self, Chosen, OpenRepository, VIRTUAL};
+use crate::packages::{Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
 
 /// Version of the format.
@@ -208,7 +208,7 @@ impl Lock {
             let one = asked.next().filter(|one| one.version == locked.version);
             let one = one.ok_or_else(|| format!("{}: it is no longer asked for", locked.name))?;
             return Ok(Found::Indexed(Chosen {
-                entry: packages::virtual_entry(one),
+                entry: one.info(),
                 repository: None,
             }));
         }

@@ -7,15 +7,18 @@ use lycia_tree::Content;
 use serde::Deserialize;
 
 use crate::choice::{self, Open};
-use crate::definition::{Image, Output, Project, typed};
+use crate::definition::{Image, Output, Project, typed, virtual_package};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::fetch::Client;
 use crate::packages::{self, Chosen};
 use crate::progress::Progress;
+use crate::root::Root;
 use crate::store::Store;
 
 /// Where the packages are on the medium.
 const FOLDER: &str = "live/packages";
+/// Where programs are that installed systems get beside their packages.
+const PROGRAMS: &str = "live/root";
 
 /// What of `configs/install/NAME.toml` says which packages an installation can want. The rest is the installer's.
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +43,9 @@ struct Packages {
     name: String,
     #[serde(default)]
     packages: Vec<String>,
+    /// Of an allocator: packages without files that go into world with it.
+    #[serde(default)]
+    r#virtual: Vec<String>,
 }
 
 /// Reads `configs/install/NAME.toml` and completes it: the architecture, the allocators that the repositories
@@ -54,13 +60,14 @@ pub fn resolve(
     arch: &str,
 ) -> Result<Option<toml::Table>> {
     let Some(name) = &table.definition else {
-        return if table.kernels.is_empty() {
+        return if table.kernels.is_empty() && table.programs.is_empty() {
             Ok(None)
         } else {
-            Err(
-                Error::new(Kind::Input, "[install] names kernels and no definition")
-                    .hint("add `definition = \"NAME\"`, a file of configs/install"),
+            Err(Error::new(
+                Kind::Input,
+                "[install] names kernels or programs and no definition",
             )
+            .hint("add `definition = \"NAME\"`, a file of configs/install"))
         };
     };
     let path = typed::file(&project.configs(), "install", name)?;
@@ -106,6 +113,7 @@ fn wishes(install: &toml::Table) -> Result<Wishes> {
 /// When a package cannot be had, or they come from more than one repository.
 pub fn files(
     image: &Image,
+    root: &Root,
     open: &Open,
     chosen: &[Chosen],
     store: &Store,
@@ -120,6 +128,11 @@ pub fn files(
     else {
         return Ok(Vec::new());
     };
+    let mut files = Vec::new();
+    for path in &image.programs {
+        let content = root.content(path.as_bytes())?;
+        files.push((format!("{PROGRAMS}/{path}"), content.clone()));
+    }
     let mut numbers: Vec<usize> = chosen.iter().filter_map(|one| one.repository).collect();
     numbers.dedup();
     let [number] = numbers[..] else {
@@ -132,10 +145,10 @@ pub fn files(
     // Verified as all packages are, and from then on in the store.
     packages::unpack(chosen, &open.root, store, client, progress, jobs)?;
     let repository = &open.root[number];
-    let mut files = vec![(
+    files.push((
         "live/install.toml".to_owned(),
         Content::from(toml::to_string(install).map_err(|error| Error::new(Kind::Internal, error))?),
-    )];
+    ));
     for (name, pem) in &repository.key_files {
         files.push((format!("{FOLDER}/keys/{name}"), Content::from(pem.clone())));
     }
@@ -173,10 +186,12 @@ fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen
     let kernels = wishes.kernel.iter().map(|kernel| Packages {
         name: kernel.package.clone(),
         packages: vec![kernel.package.clone()],
+        r#virtual: Vec::new(),
     });
     let mut offers: Vec<Packages> = vec![Packages {
         name: "network".to_owned(),
         packages: wishes.network_packages,
+        r#virtual: Vec::new(),
     }];
     offers.extend(kernels);
     offers.extend(wishes.set);
@@ -186,11 +201,13 @@ fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen
     for offer in offers {
         let mut one = image.clone();
         one.initramfs.packages.clear();
-        one.virtuals.clear();
         one.install = None;
+        let virtuals = offer.r#virtual.iter().map(|text| virtual_package(text));
+        one.virtuals = virtuals.collect::<Result<_>>()?;
         one.packages = wishes.packages.iter().chain(&offer.packages).cloned().collect();
         let choice = choice::solve(&one, open).context(|| format!("with {}", offer.name))?;
-        for chosen in choice.root {
+        // A virtual package is nothing that a medium could carry.
+        for chosen in choice.root.into_iter().filter(|one| one.repository.is_some()) {
             let key = (
                 chosen.repository,
                 chosen.entry.name.clone(),

@@ -13,10 +13,9 @@ use lycia_apk::metadata::{Digest, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Repository as Layout};
 use lycia_tree::{Content, Footprint, Pack, PackWriter};
-use sha2::{Digest as _, Sha256};
 
 use crate::definition::typed::LayoutName;
-use crate::definition::{Location, Repository, Virtual};
+use crate::definition::{Location, Repository};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::{self, Client, Expected, Mirrors};
 use crate::progress::{Bar, Progress, Unit};
@@ -204,20 +203,6 @@ pub struct Chosen {
     pub entry: PackageInfo,
     /// Number of its repository; none of a virtual package.
     pub repository: Option<usize>,
-}
-
-/// What apk would know of a virtual package. Its identity follows from its name and version, where apk takes a
-/// number of the moment.
-pub fn virtual_entry(one: &Virtual) -> PackageInfo {
-    let digest = Sha256::digest(format!("lycia virtual package\0{}\0{}", one.name, one.version));
-    PackageInfo {
-        name: one.name.clone(),
-        version: one.version.clone(),
-        hashes: Some(Digest(digest[..20].to_vec())),
-        description: "virtual meta package".to_owned(),
-        arch: "noarch".to_owned(),
-        ..PackageInfo::default()
-    }
 }
 
 /// Fetches, verifies and unpacks `chosen`; the result has their order. `jobs` work at once.

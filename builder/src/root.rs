@@ -159,7 +159,54 @@ pub fn beside(root: &Root, packages: Vec<Unpacked>) -> Result<Option<Tree>> {
     Ok(Some(tree))
 }
 
+/// What the entries are said to be from that [`Root::add_programs`] makes.
+const PROGRAMS: &str = "[install] programs";
+
 impl Root {
+    /// Takes files of the initramfs's packages into the root, too.
+    ///
+    /// # Errors
+    /// When no package of the initramfs has one of them, or the root has another file there.
+    pub fn add_programs(&mut self, programs: &[String]) -> Result<()> {
+        for path in programs {
+            let doing = || format!("[install] programs: {path}");
+            let none = || {
+                Error::new(Kind::Input, "no package of the initramfs has this file")
+                    .hint("name its package in [initramfs] packages")
+                    .context(doing())
+            };
+            let beside = self.beside.as_ref().ok_or_else(none)?;
+            let id = beside
+                .find(path.as_bytes(), Follow::Parents)
+                .explain(Kind::Input, doing)?
+                .ok_or_else(none)?;
+            let inode = beside.inode(id);
+            let content = inode.content().ok_or_else(none)?.clone();
+            let metadata = inode.metadata.clone();
+            if self
+                .tree
+                .find(path.as_bytes(), Follow::Parents)
+                .explain(Kind::Target, doing)?
+                .is_some()
+            {
+                return Err(Error::new(Kind::Input, "a package of the root has this file").context(doing()));
+            }
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let own = Metadata::new(0o755, self.time);
+            self.tree
+                .make_directories(folder.as_bytes(), own)
+                .and_then(|_| self.tree.write(path.as_bytes(), metadata, content))
+                .explain(Kind::Target, doing)?;
+            let canonical = self
+                .tree
+                .canonical(path.as_bytes(), Follow::Parents)
+                .explain(Kind::Target, doing)?;
+            self.origins
+                .insert(canonical, Origin::Overlay(PROGRAMS.to_owned()));
+        }
+        Ok(())
+    }
+
     /// The kernel of the root; `wanted` is a part of its version, where there is more than one.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ const NAMES: usize = 12;
 /// Chooses packages as an installation would. Repositories are opened once for each source.
 pub struct Advice<'a> {
     medium: &'a Medium,
-    opened: RefCell<Option<(SourceTable, Repositories)>>,
+    /// With the source and the allocator that they are for.
+    opened: RefCell<Option<(SourceTable, Option<String>, Repositories)>>,
 }
 
 impl<'a> Advice<'a> {
@@ -46,19 +47,22 @@ impl<'a> Advice<'a> {
         };
         let world = engine::world(self.medium, &wanted).map_err(|error| error.to_string())?;
         let opened = self.opened.borrow();
-        let Some((_, repositories)) = opened.as_ref() else {
+        let Some((_, _, repositories)) = opened.as_ref() else {
             return Err("no repository is open".to_owned());
         };
         repositories.solve(&world).map_err(|error| error.to_string())
     }
 
     fn open(&self, file: &AnswersFile) -> Result<(), String> {
-        if matches!(self.opened.borrow().as_ref(), Some((source, _)) if *source == file.source) {
+        let allocator = &file.packages.allocator;
+        if matches!(self.opened.borrow().as_ref(), Some((source, with, _)) if *source == file.source && with == allocator)
+        {
             return Ok(());
         }
         let source: Source = file.resolve_source().map_err(|problems| problems.to_string())?;
-        let repositories = engine::repositories(self.medium, &source).map_err(|error| error.to_string())?;
-        *self.opened.borrow_mut() = Some((file.source.clone(), repositories));
+        let repositories = engine::repositories(self.medium, &source, allocator.as_deref())
+            .map_err(|error| error.to_string())?;
+        *self.opened.borrow_mut() = Some((file.source.clone(), allocator.clone(), repositories));
         Ok(())
     }
 

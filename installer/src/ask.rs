@@ -1,6 +1,6 @@
 //! The verb that asks for everything on the terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -50,29 +50,7 @@ impl Terminal for Lines {
     }
 
     fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
-        let stdin = io::stdin();
-        let before = if secret {
-            rustix::termios::tcgetattr(&stdin).ok()
-        } else {
-            None
-        };
-        if let Some(before) = &before {
-            let mut silent = before.clone();
-            silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
-            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &silent)?;
-        }
-        // Allocated once: what was secret is not left behind where a line grew.
-        let mut line = Zeroizing::new(String::with_capacity(4096));
-        let read = stdin.lock().take(4096).read_line(&mut line);
-        if let Some(before) = &before {
-            rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, before)?;
-            println!();
-        }
-        let ended = read? == 0;
-        while line.ends_with(['\n', '\r']) {
-            line.pop();
-        }
-        Ok((!ended).then_some(line))
+        crate::line::read(secret)
     }
 }
 
@@ -81,10 +59,9 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
-    let mut lines = Lines { plain: true };
     loop {
-        eprint!("Passphrase of the encrypted root (it is not shown): ");
-        let Some(first) = lines.line(true)? else {
+        let question = "Passphrase of the encrypted root (it is not shown): ";
+        let Some(first) = crate::line::ask_secret(question)? else {
             return Ok(None);
         };
         let taken = match Passphrase::new(first.as_bytes().to_vec().into()) {
@@ -97,8 +74,7 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
         if old {
             return Ok(Some(taken));
         }
-        eprint!("The same again: ");
-        if lines.line(true)?.as_ref() == Some(&first) {
+        if crate::line::ask_secret("The same again: ")?.as_ref() == Some(&first) {
             return Ok(Some(taken));
         }
         eprintln!("They differ.");

@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use crate::unlock::UnlockArgs;
+
 const AFTER: &str = "\
 Exit codes:
   0  done
@@ -102,6 +104,11 @@ pub enum Verb {
     },
     /// List installed systems on all disks; mounts and writes nothing
     Systems {
+        /// Look into encrypted volumes, too: ask for their passphrase
+        #[arg(long)]
+        unlock: bool,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
         #[command(flatten)]
         views: ViewArgs,
         /// Write JSON
@@ -115,12 +122,22 @@ pub enum Verb {
         /// UUID or host name of the system; needed where there are several
         #[arg(long, value_name = "SYSTEM")]
         system: Option<String>,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
+    },
+    /// Unmount what `mount` mounted, and close its encrypted volume
+    #[command(alias = "umount")]
+    Unmount {
+        /// The directory
+        directory: PathBuf,
     },
     /// Run a shell, or a program, in an installed system
     Chroot {
         /// UUID or host name of the system; needed where there are several
         #[arg(long, value_name = "SYSTEM")]
         system: Option<String>,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
         /// The program with its arguments
         #[arg(last = true)]
         command: Vec<String>,
@@ -130,12 +147,16 @@ pub enum Verb {
         /// UUID or host name of the system; needed where there are several
         #[arg(long, value_name = "SYSTEM")]
         system: Option<String>,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
     },
     /// Write boot loader, menu and initramfs of an installed system again
     BootRepair {
         /// UUID or host name of the system; needed where there are several
         #[arg(long, value_name = "SYSTEM")]
         system: Option<String>,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
         /// Where the medium is mounted
         #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
         medium: PathBuf,
@@ -165,6 +186,12 @@ pub enum Verb {
         /// The root directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
+        /// In place of a directory an installed system that is not mounted:
+        /// its UUID or host name, or `any` for the only one
+        #[arg(long, value_name = "SYSTEM", conflicts_with = "root")]
+        system: Option<String>,
+        #[command(flatten)]
+        passphrase: UnlockArgs,
         /// Where the medium is mounted
         #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
         medium: PathBuf,

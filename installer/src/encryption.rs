@@ -11,6 +11,13 @@ use crate::secret;
 
 /// Name of the root below `/dev/mapper`.
 pub const NAME: &str = "root";
+
+/// The word of the kernel's command line that has the initramfs open the volume.
+#[must_use]
+pub fn boot_argument(uuid: &str) -> String {
+    format!("rd.luks.name={uuid}={NAME}")
+}
+
 /// Shortest passphrase that is taken, in bytes.
 const PASSPHRASE_MIN: usize = 8;
 

@@ -7,6 +7,7 @@ use crate::answers::{Answers, Layout, Network, Source};
 use crate::apply::{self, ApplyError, Contents, Identity, Step};
 use lycia_luks::LuksError;
 use lycia_media::partition::gpt;
+use lycia_tree::Content;
 
 use crate::device::{BlockDevice, Reading};
 use crate::encryption::{Passphrase, Sealed};
@@ -14,7 +15,7 @@ use crate::esp::vendor_image;
 use crate::file_system::FileSystem;
 use crate::found::{Found, look};
 use crate::journal::{Journal, JournalError, State};
-use crate::medium::{FirmwareKind, Medium, MediumError};
+use crate::medium::{AllocatorTable, FirmwareKind, Medium, MediumError};
 use crate::nvram;
 use crate::plan::layout::{Ways, lay_out};
 use crate::plan::{Action, Draft, Plan, PlanError, PlannedUser, Role, System as PlannedSystem};
@@ -158,14 +159,15 @@ pub fn world(medium: &Medium, wanted: &Wanted) -> Result<Vec<String>, MediumErro
     let allocators = &install.allocator;
     if let Some(chosen) = medium.allocator(wanted.allocator)? {
         // Packages of the other allocators must not hold them in.
-        let others: Vec<&String> = allocators
+        let own = chosen.world();
+        let others: Vec<String> = allocators
             .iter()
             .filter(|other| other.name != chosen.name)
-            .flat_map(|other| &other.packages)
-            .filter(|package| !chosen.packages.contains(package))
+            .flat_map(AllocatorTable::world)
+            .filter(|package| !own.contains(package))
             .collect();
-        world.retain(|entry| !others.contains(&entry));
-        world.extend(chosen.packages.iter().cloned());
+        world.retain(|entry| !others.contains(entry));
+        world.extend(own);
     }
     world.sort();
     world.dedup();
@@ -406,13 +408,17 @@ pub(crate) fn describe(
     })
 }
 
-/// The repositories of a source.
+/// The repositories of a source, with the virtual packages that an allocator of the medium wants.
 ///
 /// # Errors
 /// When one cannot be had or no key signed it.
-pub fn repositories(medium: &Medium, source: &Source) -> Result<Repositories, EngineError> {
+pub fn repositories(
+    medium: &Medium,
+    source: &Source,
+    allocator: Option<&str>,
+) -> Result<Repositories, EngineError> {
     let mut keys = medium.keys()?;
-    Ok(match source {
+    let opened = match source {
         Source::Local => Repositories::local(&medium.packages(), &medium.install.arch, keys)?,
         Source::Network {
             repositories,
@@ -433,7 +439,10 @@ pub fn repositories(medium: &Medium, source: &Source) -> Result<Repositories, En
             }
             Repositories::network(repositories, mirrors, &medium.install.arch, keys)?
         }
-    })
+    };
+    let allocator = medium.allocator(allocator)?;
+    let virtuals = allocator.map(AllocatorTable::virtual_packages);
+    Ok(opened.with_virtuals(virtuals.unwrap_or_default()))
 }
 
 /// The medium's image of GRUB for UEFI: its name on the fallback path, and where it is.
@@ -508,7 +517,7 @@ pub fn prepare(
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
     share_esp(&mut draft, &found, medium)?;
     let plan = draft.clone().check()?;
-    let repositories = repositories(medium, &answers.source)?;
+    let repositories = repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let world = world(medium, &Wanted::from(answers))?;
     let chosen = repositories.solve(&world)?;
     let consoles = consoles(answers, command_line);
@@ -653,6 +662,7 @@ impl Prepared {
                 answers_text.clone(),
             ),
         ];
+        let programs = programs(&self.medium)?;
         let system = system::assemble(
             unpacked,
             &Parts {
@@ -664,6 +674,7 @@ impl Prepared {
                 consoles: &self.consoles,
                 places: &places,
                 records: &records,
+                programs: &programs,
             },
         )?;
         let sealed = self.seal(device, &identity, journal.as_ref())?;
@@ -793,6 +804,18 @@ pub(crate) fn efi_image(medium: &Medium) -> Result<Option<Vec<u8>>, EngineError>
     };
     let image = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
     Ok(Some(image))
+}
+
+/// The programs that the medium brings beside its packages.
+pub(crate) fn programs(medium: &Medium) -> Result<Vec<(String, Content)>, EngineError> {
+    let read = |(path, place): (String, PathBuf)| match std::fs::read(&place) {
+        Ok(bytes) => Ok((path, Content::from(bytes))),
+        Err(source) => Err(EngineError::Read {
+            path: place.display().to_string(),
+            source,
+        }),
+    };
+    medium.programs()?.into_iter().map(read).collect()
 }
 
 /// What erasing a disk would write where, for both kinds of firmware, before anything else is decided.

@@ -16,6 +16,8 @@ pub(crate) const KERNEL: &str = "1.2.3-0-small";
 /// C libraries, told apart as real ones are.
 pub(crate) const SCUDO: &[u8] = b"\x7fELF....__libc_start_main..Scudo ERROR: ............................";
 pub(crate) const MALLOCNG: &[u8] = b"\x7fELF....__libc_start_main............................";
+pub(crate) const MIMALLOC_LIBC: &[u8] =
+    b"\x7fELF....__libc_start_main..mimalloc: .............................";
 /// Libraries to preload, likewise.
 pub(crate) const MIMALLOC: &[u8] = b"\x7fELF....mi_malloc........................................";
 pub(crate) const RPMALLOC: &[u8] = b"\x7fELF....rpmalloc.........................................";
@@ -30,6 +32,7 @@ pub(crate) struct Fixture {
 
 pub(crate) struct Spec<'a> {
     pub name: &'a str,
+    pub version: &'a str,
     pub depends: &'a str,
     pub provides: &'a str,
     pub replaces: &'a str,
@@ -42,6 +45,7 @@ pub(crate) struct Spec<'a> {
 
 pub(crate) const NOTHING: Spec<'static> = Spec {
     name: "",
+    version: "1-r0",
     depends: "",
     provides: "",
     replaces: "",
@@ -60,7 +64,7 @@ impl Fixture {
         };
         let mut builder = PackageBuilder::new(PackageInfo {
             name: spec.name.into(),
-            version: "1-r0".into(),
+            version: spec.version.into(),
             arch: "x86_64".into(),
             license: "MIT".into(),
             description: spec.name.into(),
@@ -83,7 +87,7 @@ impl Fixture {
             builder.script(ScriptKind::Trigger, b"#!/bin/sh\necho \"$@\"\n".to_vec());
             builder.trigger(spec.trigger);
         }
-        if spec.name == "base" {
+        if matches!(spec.name, "base" | "base-files") {
             for folder in [
                 "dev",
                 "proc",
@@ -106,7 +110,7 @@ impl Fixture {
         let entry = index::entry(&bytes, &KeyRing::new(), Trust::AllowUntrusted, IndexHash::Sha256).unwrap();
         let folder = self.folder.path().join("live/packages/x86_64");
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{}-1-r0.apk", spec.name)), bytes).unwrap();
+        std::fs::write(folder.join(format!("{}-{}.apk", spec.name, spec.version)), bytes).unwrap();
         self.packages.push(entry);
     }
 
@@ -126,8 +130,8 @@ impl Fixture {
         .unwrap();
     }
 
-    /// A medium whose packages boot nothing, but have all parts of what boots.
-    pub fn new() -> Fixture {
+    /// A medium with a key and nothing that it signed.
+    fn empty() -> Fixture {
         let made = Command::new("openssl")
             .args([
                 "genpkey",
@@ -140,14 +144,84 @@ impl Fixture {
             .output()
             .expect("openssl is missing: install the Debian package openssl");
         let key = SigningKey::from_pem("small.rsa.pub", &made.stdout).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let mut fixture = Fixture {
-            folder,
+        let fixture = Fixture {
+            folder: tempfile::tempdir().unwrap(),
             key,
             packages: vec![],
         };
         let public = fixture.key.public_pem().unwrap();
         fixture.write("live/packages/keys/small.rsa.pub", public.as_bytes());
+        fixture
+    }
+
+    /// A medium of the shape of Chimera's main repository, as far as its C libraries go: names, dependencies, rules and priorities as in its templates, and the allocators of
+    /// this checkout's own definition.
+    pub fn chimera(version: &str) -> Fixture {
+        let mut fixture = Fixture::empty();
+        let full = format!("{version}-r1");
+        let own = |name: &'static str| Spec { name, ..NOTHING };
+        fixture.package(&Spec {
+            files: &[
+                ("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n"),
+                ("etc/group", 0o644, b"root:x:0:\n"),
+                ("usr/lib/os-release", 0o644, b"ID=\"chimera\"\n"),
+            ],
+            links: &[("bin", "usr/bin"), ("lib", "usr/lib"), ("sbin", "usr/bin")],
+            ..own("base-files")
+        });
+        fixture.package(&Spec {
+            version: &full,
+            files: &[("usr/bin/getent", 0o755, full.as_bytes())],
+            ..own("musl-progs")
+        });
+        let loader = &[("usr/lib/ld-musl-x86_64.so.1", "libc.so")];
+        let depends = format!("base-files musl-progs~{version}");
+        fixture.package(&Spec {
+            version: &full,
+            depends: &depends,
+            provides: "so:libc.so=0",
+            priority: 999,
+            files: &[("usr/lib/libc.so", 0o755, MIMALLOC_LIBC)],
+            links: loader,
+            ..own("musl")
+        });
+        fixture.package(&Spec {
+            version: &full,
+            depends: &format!("{depends} musl-safety-override"),
+            provides: "so:libc.so=0",
+            replaces: &format!("musl~{version}"),
+            files: &[
+                ("usr/lib/libc.so", 0o755, MALLOCNG),
+                ("usr/share/licenses/musl-mallocng/COPYRIGHT", 0o644, b"text\n"),
+            ],
+            links: loader,
+            ..own("musl-mallocng")
+        });
+        fixture.package(&Spec {
+            version: &full,
+            depends: "so:libc.so",
+            provides: "cmd:sh=1",
+            files: &[("usr/bin/sh", 0o755, b"a shell\n")],
+            ..own("chimerautils")
+        });
+        fixture.package(&Spec {
+            depends: "base-files chimerautils",
+            files: &[("usr/share/base-full/file", 0o644, b"text\n")],
+            ..own("base-full")
+        });
+        fixture.index();
+        let repositories = include_str!("../../configs/repositories/chimera.toml");
+        let tables = &repositories[repositories.find("[[allocator]]").unwrap()..];
+        let text = format!(
+            "schema = 1\nname = \"Chimera\"\narch = \"x86_64\"\npackages = [\"base-full\"]\n\n{tables}"
+        );
+        fixture.write("live/install.toml", text.as_bytes());
+        fixture
+    }
+
+    /// A medium whose packages boot nothing, but have all parts of what boots.
+    pub fn new() -> Fixture {
+        let mut fixture = Fixture::empty();
         fixture.package(&Spec {
             name: "base",
             files: &[

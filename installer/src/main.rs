@@ -4,8 +4,10 @@ mod ask;
 mod cli;
 mod directory;
 mod full_screen;
+mod line;
 mod repair;
 mod unattended;
+mod unlock;
 mod verbs;
 
 use clap::Parser as _;

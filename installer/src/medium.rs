@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::virtual_package::Virtual;
 use serde::Deserialize;
 
 use crate::toml_file::{TomlError, nearest, parse};
@@ -11,6 +12,8 @@ use crate::toml_file::{TomlError, nearest, parse};
 pub const SCHEMA: u32 = 1;
 /// Where lycia-init mounts the medium.
 pub const MOUNT: &str = "/run/live/medium";
+/// Deepest folder of programs.
+const DEPTH_MAX: usize = 8;
 /// Largest `install.toml` that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
@@ -97,6 +100,24 @@ pub struct GrubTable {
     pub removable_name: Option<String>,
 }
 
+impl AllocatorTable {
+    /// What it has in world: packages, and virtual packages by their version.
+    #[must_use]
+    pub fn world(&self) -> Vec<String> {
+        let virtuals = self.virtual_packages().into_iter().map(|one| one.to_string());
+        self.packages.iter().cloned().chain(virtuals).collect()
+    }
+
+    /// Its virtual packages; [`Medium::open`] checked them.
+    #[must_use]
+    pub fn virtual_packages(&self) -> Vec<Virtual> {
+        self.virtuals
+            .iter()
+            .filter_map(|text| Virtual::parse(text))
+            .collect()
+    }
+}
+
 impl Install {
     /// Name of its directory below `EFI` on a partition that is shared.
     #[must_use]
@@ -160,6 +181,9 @@ pub struct AllocatorTable {
     pub default: bool,
     /// Added to world.
     pub packages: Vec<String>,
+    /// Virtual packages, `NAME` or `NAME=VERSION`, that are made and added to world with it.
+    #[serde(rename = "virtual")]
+    pub virtuals: Vec<String>,
     /// What it does for security.
     pub security: String,
     /// How fast it is.
@@ -271,6 +295,10 @@ impl Medium {
         if install.arch.is_empty() || install.arch.contains('/') {
             return Err(wrong("it names no architecture".into()).into());
         }
+        let virtuals = install.allocator.iter().flat_map(|one| &one.virtuals);
+        if let Some(odd) = virtuals.into_iter().find(|text| Virtual::parse(text).is_none()) {
+            return Err(wrong(format!("`{odd}` is no virtual package")).into());
+        }
         Ok(Medium {
             directory: directory.to_owned(),
             install,
@@ -346,6 +374,40 @@ impl Medium {
     #[must_use]
     pub fn packages(&self) -> PathBuf {
         self.directory.join("live/packages")
+    }
+
+    /// Programs that installed systems get beside their packages, as the distribution has none of them: path in the root, and where the file is. None on most media.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn programs(&self) -> Result<Vec<(String, PathBuf)>, MediumError> {
+        let top = self.directory.join("live/root");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| MediumError::Read { path, source }
+        };
+        let mut found = Vec::new();
+        let mut waiting = vec![(top.clone(), 0)];
+        while let Some((folder, depth)) = waiting.pop() {
+            let entries = match std::fs::read_dir(&folder) {
+                Err(error) if depth == 0 && error.kind() == io::ErrorKind::NotFound => return Ok(found),
+                other => other.map_err(failed(&folder))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed(&folder))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(failed(&path))?;
+                if kind.is_dir() && depth < DEPTH_MAX {
+                    waiting.push((path, depth + 1));
+                } else if let (true, Ok(Some(name))) =
+                    (kind.is_file(), path.strip_prefix(&top).map(Path::to_str))
+                {
+                    found.push((name.to_owned(), path));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// The public keys of the medium's packages: name and PEM text, by name.

@@ -446,7 +446,7 @@ pub fn prepare(
         ));
     }
     let uefi = matches!(machine.firmware, Firmware::Uefi { .. });
-    let repositories = engine::repositories(medium, &answers.source)?;
+    let repositories = engine::repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let mut world = engine::world(medium, &engine::Wanted::from(&answers))?;
     let kernel = medium.kernel(answers.kernel.as_deref())?;
     for kind in ground.mounts.iter().filter_map(|one| Kind::named(&one.kind)) {
@@ -652,10 +652,12 @@ impl Prepared {
             Some(_) => engine::efi_image(&self.medium)?,
             None => None,
         };
+        let programs = engine::programs(&self.medium)?;
         let system = system::assemble(
             unpacked,
             &Parts {
                 install: &self.medium.install,
+                programs: &programs,
                 answers: &self.answers,
                 world: &self.world,
                 keys: &self.repositories.key_files,

@@ -9,13 +9,13 @@ use lycia_installer::found::look;
 use lycia_installer::kernel;
 use lycia_installer::medium::Medium;
 use lycia_installer::probe::{Views, probe};
-use lycia_installer::rescue;
+use lycia_installer::rescue::{self, Installed};
 
 use crate::verbs::{Failure, ask};
 
-/// Finds the system, shows what would be written, writes it. Gives what is left to say.
+/// Shows what would be written to make a system start, writes it. Gives what is left to say.
 pub fn boot_repair(
-    system: Option<&str>,
+    one: &Installed,
     medium: &Path,
     confirm: Option<&str>,
     dry_run: bool,
@@ -27,8 +27,6 @@ pub fn boot_repair(
         dev: "/dev".into(),
     })?;
     let dev = Path::new("/dev");
-    let found = rescue::systems(&machine, dev);
-    let one = rescue::select(&found, system)?;
     let disk = machine
         .disks
         .iter()
@@ -55,6 +53,8 @@ pub fn boot_repair(
             disk: &one.disk,
             root,
             root_uuid: &one.uuid,
+            boot_uuid: one.boot.as_ref().map(|boot| boot.uuid.as_str()),
+            volume_uuid: one.volume.as_ref().map(|volume| volume.uuid()),
             esp: esp.as_deref(),
             command_line: &command_line,
         };
@@ -78,11 +78,8 @@ pub fn boot_repair(
     };
     let planned = files();
     drop(device);
-    let unmounted = match &esp {
-        Some(esp) => rescue::unmount_esp(esp),
-        None => Ok(()),
-    }
-    .and_then(|()| one.unmount(root));
+    // With everything below it.
+    let unmounted = one.unmount(root);
     let planned = planned?;
     unmounted?;
     let Some(repair) = planned else {

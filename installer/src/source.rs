@@ -19,6 +19,7 @@ use lycia_apk::metadata::{Dependency, FileKind, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
 use lycia_apk::repositories::{self, Layout, Repository};
 use lycia_apk::solver::{self, Operation, Request, UniverseBuilder};
+use lycia_apk::virtual_package::Virtual;
 use lycia_tree::{Content, Pack, PackWriter};
 
 /// Largest index, in bytes.
@@ -91,6 +92,8 @@ pub struct Repositories {
     keys: KeyRing,
     /// Public keys: name and PEM text.
     pub key_files: Vec<(String, Vec<u8>)>,
+    /// Packages without files that are made where world asks for them.
+    virtuals: Vec<Virtual>,
 }
 
 /// A package that was chosen.
@@ -98,7 +101,8 @@ pub struct Repositories {
 pub struct Chosen {
     /// What the index says.
     pub entry: PackageInfo,
-    repository: usize,
+    /// None for a virtual package.
+    repository: Option<usize>,
 }
 
 /// A step of a change of a root.
@@ -208,7 +212,52 @@ impl Repositories {
             open,
             keys,
             key_files,
+            virtuals: Vec::new(),
         })
+    }
+
+    /// The same with virtual packages that can be chosen.
+    #[must_use]
+    pub fn with_virtuals(mut self, virtuals: Vec<Virtual>) -> Repositories {
+        self.virtuals = virtuals;
+        self
+    }
+
+    /// What can be chosen, besides what is installed already.
+    fn fill(&self, universe: &mut UniverseBuilder, installed: &Database) -> Result<(), SourceError> {
+        let unsolvable = |error: &dyn std::fmt::Display| SourceError::Unsolvable(error.to_string());
+        for one in &self.open {
+            let tags: Vec<Option<&str>> = one.tags().iter().map(Option::as_deref).collect();
+            universe
+                .repository(tags, one.packages.iter().cloned())
+                .map_err(|error| unsolvable(&error))?;
+        }
+        let there = |one: &&Virtual| installed.packages.iter().any(|old| old.info.name == one.name);
+        for one in self.virtuals.iter().filter(|one| !there(one)) {
+            universe
+                .virtual_package(&one.name, &one.version, Vec::new())
+                .map_err(|error| unsolvable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// A package of a universe, as it is installed.
+    fn chosen(&self, info: &PackageInfo, repository: Option<usize>) -> Result<Chosen, SourceError> {
+        let made = self.virtuals.iter().find(|one| one.name == info.name);
+        match (repository, made) {
+            (Some(_), _) => Ok(Chosen {
+                entry: info.clone(),
+                repository,
+            }),
+            (None, Some(made)) => Ok(Chosen {
+                entry: made.info(),
+                repository: None,
+            }),
+            (None, None) => Err(SourceError::Unsolvable(format!(
+                "{} is in no repository",
+                info.name
+            ))),
+        }
     }
 
     /// Where the packages come from, for people.
@@ -232,23 +281,12 @@ impl Repositories {
             .map(|entry| dependency::parse_world_entry(entry).map_err(|error| unsolvable(&error)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut universe = UniverseBuilder::new([self.arch.as_str()]);
-        for one in &self.open {
-            let tags: Vec<Option<&str>> = one.tags().iter().map(Option::as_deref).collect();
-            universe
-                .repository(tags, one.packages.iter().cloned())
-                .map_err(|error| unsolvable(&error))?;
-        }
+        self.fill(&mut universe, &Database::default())?;
         let universe = universe.finish().map_err(|error| unsolvable(&error))?;
         let chosen = solver::select(&universe, &world).map_err(|error| unsolvable(&error))?;
         chosen
             .into_iter()
-            .map(|one| {
-                let entry = universe.info(one.package).clone();
-                let repository = one
-                    .repository
-                    .ok_or_else(|| SourceError::Unsolvable(format!("{} is in no repository", entry.name)))?;
-                Ok(Chosen { entry, repository })
-            })
+            .map(|one| self.chosen(universe.info(one.package), one.repository))
             .collect()
     }
 
@@ -257,6 +295,11 @@ impl Repositories {
     /// # Errors
     /// When it cannot be had, with the reason in words.
     pub fn changes(&self, installed: &Database, world: &[Dependency]) -> Result<Vec<Change>, SourceError> {
+        self.steps(installed, &Request::satisfy(world.iter().cloned()))
+    }
+
+    /// What a request leads to, in order.
+    pub(crate) fn steps(&self, installed: &Database, request: &Request) -> Result<Vec<Change>, SourceError> {
         let unsolvable = |error: &dyn std::fmt::Display| SourceError::Unsolvable(error.to_string());
         let mut universe = UniverseBuilder::new([self.arch.as_str()]);
         for package in &installed.packages {
@@ -264,28 +307,17 @@ impl Repositories {
                 .installed(package.info.clone(), package.tag.as_deref())
                 .map_err(|error| unsolvable(&error))?;
         }
-        for one in &self.open {
-            let tags: Vec<Option<&str>> = one.tags().iter().map(Option::as_deref).collect();
-            universe
-                .repository(tags, one.packages.iter().cloned())
-                .map_err(|error| unsolvable(&error))?;
-        }
+        self.fill(&mut universe, installed)?;
         let universe = universe.finish().map_err(|error| unsolvable(&error))?;
-        let solution = solver::solve(&universe, &Request::satisfy(world.iter().cloned()))
-            .map_err(|error| unsolvable(&error))?;
+        let solution = solver::solve(&universe, request).map_err(|error| unsolvable(&error))?;
         let mut out = Vec::new();
         for change in solution.changes {
             let name = |id| universe.info(id).name.clone();
             out.push(match (change.operation, change.old, change.new) {
                 (Operation::Keep | Operation::Repin, _, Some(new)) => Change::Keep(name(new)),
                 (_, _, Some(new)) => {
-                    let repository = universe.repositories(new).next().ok_or_else(|| {
-                        SourceError::Unsolvable(format!("{} is in no repository", name(new)))
-                    })?;
-                    Change::Put(Box::new(Chosen {
-                        entry: universe.info(new).clone(),
-                        repository,
-                    }))
+                    let repository = universe.repositories(new).next();
+                    Change::Put(Box::new(self.chosen(universe.info(new), repository)?))
                 }
                 (_, Some(old), None) => Change::Remove(name(old)),
                 (_, None, None) => continue,
@@ -326,7 +358,10 @@ impl Repositories {
                 ..Unpacked::default()
             });
         }
-        let open = &self.open[one.repository];
+        let open = one
+            .repository
+            .and_then(|number| self.open.get(number))
+            .ok_or_else(|| SourceError::Unsolvable(format!("{} is in no repository", entry.name)))?;
         let place = || format!("{} {}", entry.name, entry.version);
         let host = |doing: &'static str| {
             move |error: &dyn std::fmt::Display| SourceError::Io {

@@ -18,7 +18,7 @@ use lycia_apk::install::{ChangeKind, DigestKind, Installation, Names, Options, O
 use lycia_apk::metadata::Dependency;
 use lycia_tree::{Content, Device, Follow, Metadata, Node, Timestamp, Tree};
 
-use crate::medium::{Medium, MediumError};
+use crate::medium::{AllocatorTable, Medium, MediumError};
 use crate::source::{Change, Repositories, SourceError};
 
 /// Beginning of the names under which files are written before they are renamed.
@@ -349,23 +349,23 @@ fn new_world(medium: &Medium, world: &[Dependency], name: &str) -> Result<Vec<De
     let Some(chosen) = medium.allocator(Some(name))? else {
         return Ok(world.to_vec());
     };
-    let mine = |entry: &str| chosen.packages.iter().any(|package| package == entry);
-    let others: BTreeSet<&str> = medium
-        .install
-        .allocator
-        .iter()
-        .flat_map(|allocator| &allocator.packages)
-        .map(String::as_str)
-        .filter(|package| !mine(package))
-        .collect();
+    let entries = |table: &AllocatorTable| -> Result<Vec<Dependency>, SwitchError> {
+        let entries = table.world().into_iter().map(|text| {
+            dependency::parse_world_entry(&text).map_err(|error| SourceError::Unsolvable(error.to_string()))
+        });
+        Ok(entries.collect::<Result<_, _>>()?)
+    };
+    let own = entries(chosen)?;
+    let mut others = BTreeSet::new();
+    for table in &medium.install.allocator {
+        others.extend(entries(table)?.into_iter().map(|entry| entry.name));
+    }
     let mut out: Vec<Dependency> = world
         .iter()
-        .filter(|entry| !others.contains(entry.name.as_str()))
+        .filter(|entry| !others.contains(&entry.name) || own.iter().any(|one| one.name == entry.name))
         .cloned()
         .collect();
-    for package in &chosen.packages {
-        let entry = dependency::parse_world_entry(package)
-            .map_err(|error| SourceError::Unsolvable(error.to_string()))?;
+    for entry in own {
         if !out.iter().any(|old| old.name == entry.name) {
             out.push(entry);
         }
@@ -494,7 +494,11 @@ fn switch_with(
     let world_text = String::from_utf8_lossy(&text(&snapshot.tree, WORLD)).into_owned();
     let world = dependency::parse_world(&world_text).map_err(|error| odd(error.to_string()))?;
     let wanted = new_world(medium, &world, name)?;
-    let repositories = Repositories::local(&medium.packages(), &medium.install.arch, medium.keys()?)?;
+    let virtuals = medium
+        .allocator(Some(name))?
+        .map(AllocatorTable::virtual_packages);
+    let repositories = Repositories::local(&medium.packages(), &medium.install.arch, medium.keys()?)?
+        .with_virtuals(virtuals.unwrap_or_default());
     let changes = solve(&repositories, &database, &wanted, medium, name)?;
     let chosen: Vec<_> = changes
         .iter()

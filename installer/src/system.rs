@@ -173,6 +173,8 @@ pub struct Parts<'a> {
     pub consoles: &'a [String],
     /// Where everything will be.
     pub places: &'a Places,
+    /// Programs that no package brings: path in the root and content.
+    pub programs: &'a [(String, Content)],
     /// What is kept of the installation: path and text, for root alone to read.
     pub records: &'a [(String, String)],
 }
@@ -234,6 +236,12 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
         repositories: &lines,
     };
     installed.record(&mut tree, &records).map_err(packages)?;
+    for (path, content) in parts.programs {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
+            .and_then(|_| tree.write(path.as_bytes(), Metadata::new(0o755, time), content.clone()))
+            .map_err(packages)?;
+    }
     let configured = configure::configure(&mut tree, parts, time)?;
     // After the services are enabled: the one of the first boot is tied into what is there then.
     installed.finish(&mut tree).map_err(packages)?;
@@ -430,8 +438,8 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     }
     let root_uuid = parts.places.root_uuid.as_str();
     let boot_uuid = parts.places.boot_uuid.as_deref();
-    let unlock = parts.places.volume_uuid.as_ref();
-    let unlock = unlock.map(|uuid| format!("rd.luks.name={uuid}={}", crate::encryption::NAME));
+    let unlock = parts.places.volume_uuid.as_deref();
+    let unlock = unlock.map(crate::encryption::boot_argument);
     let mounting = file_system.arguments();
     let words = [
         unlock.as_deref().unwrap_or_default(),

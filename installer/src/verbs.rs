@@ -1,10 +1,10 @@
 //! What the verbs of the command line do.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lycia_installer::allocator;
+use lycia_installer::allocator::{self, AllocatorError};
 use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
 use lycia_installer::answers::{FILE_MAX, Problems, Secrets};
 use lycia_installer::apply::{self, ApplyError};
@@ -24,6 +24,7 @@ use lycia_installer::tools::Running;
 use lycia_installer::ui::Progress;
 
 use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
+use crate::unlock;
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,7 @@ pub enum Failure {
     #[error("{}:\n{problems}", file.display())]
     Problems { file: PathBuf, problems: Problems },
     #[error(transparent)]
-    Allocator(#[from] allocator::AllocatorError),
+    Allocator(#[from] AllocatorError),
     #[error(transparent)]
     Switch(#[from] lycia_installer::switch::SwitchError),
     #[error("{doing} {}: {source}", path.display())]
@@ -54,6 +55,8 @@ pub enum Failure {
     },
     #[error(transparent)]
     Rescue(#[from] rescue::RescueError),
+    #[error(transparent)]
+    Secret(#[from] lycia_installer::secret::SecretError),
     #[error("writing JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("writing the output: {0}")]
@@ -76,7 +79,8 @@ impl Failure {
                 ApplyError::Changed(_) => 4,
                 _ => 8,
             },
-            Self::Answers(_) | Self::Problems { .. } | Self::Obtain(_) => 2,
+            Self::Answers(_) | Self::Problems { .. } | Self::Obtain(_) | Self::Secret(_) => 2,
+            Self::Rescue(rescue::RescueError::Passphrase | rescue::RescueError::Locked(_)) => 2,
             Self::BootRepair(_) => 1,
             Self::Engine(_)
             | Self::Probe(_)
@@ -280,8 +284,7 @@ pub(crate) fn ask(name: &str) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     eprint!("Type `{name}` to write this plan to the disk, anything else to stop: ");
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
+    let line = crate::line::read(false)?.unwrap_or_default();
     Ok(Some(line.trim().to_owned()))
 }
 
@@ -438,35 +441,34 @@ fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String
     Ok(format!("the old table of {} is back\n", disk.path))
 }
 
-/// One line of a list of installed systems.
-fn system_line(one: &rescue::Installed) -> String {
-    let word = |value: &Option<String>| show::printable(value.as_deref().unwrap_or("-"));
-    let state = if one.clean { "" } else { "  not unmounted cleanly" };
-    format!(
-        "{}  {}  {}  {}{state}\n",
-        one.node(),
-        one.uuid,
-        word(&one.hostname),
-        word(&one.name)
-    )
-}
-
-/// Installed systems of this machine.
-pub(crate) fn live_systems() -> Result<Vec<rescue::Installed>, Failure> {
-    let machine = probe(&Views {
-        sysfs: "/sys".into(),
-        proc: "/proc".into(),
-        dev: "/dev".into(),
-    })?;
-    Ok(rescue::systems(&machine, Path::new("/dev")))
-}
-
 pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Failure::Output),
     }
+}
+
+/// A folder on which something is mounted for a while.
+fn mount_point(prefix: &str) -> Result<tempfile::TempDir, Failure> {
+    Ok(tempfile::Builder::new().prefix(prefix).tempdir_in("/run")?)
+}
+
+/// Changes the allocator of a root, or says which one it has; with the exit code.
+fn allocator(name: Option<&str>, root: &Path, medium: &Path, json: bool) -> Result<(String, u8), Failure> {
+    if let Some(name) = name {
+        let medium = Medium::open(medium).map_err(EngineError::Medium)?;
+        let done = lycia_installer::switch::switch(root, &medium, name)?;
+        return Ok((format!("{done}\n"), 0));
+    }
+    let report = allocator::inspect(root)?;
+    let code = if report.contradictions.is_empty() { 0 } else { 5 };
+    let text = if json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        report.text()
+    };
+    Ok((text, code))
 }
 
 /// Carries out a verb; gives the exit code.
@@ -510,43 +512,60 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             install(&what, confirm, false, true)?;
             String::new()
         }
-        Verb::Systems { views: args, json } => {
-            let found = rescue::systems(&probe(&views(&args))?, &args.dev);
+        Verb::Systems {
+            unlock: wanted,
+            passphrase,
+            views: args,
+            json,
+        } => {
+            let mut found = rescue::survey(&probe(&views(&args))?, &args.dev);
+            if wanted || passphrase.is_given() {
+                unlock::unlock(&mut found, &passphrase)?;
+            }
             if json {
                 serde_json::to_string_pretty(&found)? + "\n"
-            } else if found.is_empty() {
-                "no installed system was found\n".to_owned()
             } else {
-                found.iter().map(system_line).collect()
+                unlock::list(&found)
             }
         }
-        Verb::Mount { directory, system } => {
-            let found = live_systems()?;
-            let one = rescue::select(&found, system.as_deref())?;
+        Verb::Mount {
+            directory,
+            system,
+            passphrase,
+        } => {
+            let one = unlock::system(system.as_deref(), &passphrase)?;
             one.mount(&directory)?;
             format!("{} is mounted on {}\n", one.node(), directory.display())
         }
-        Verb::Chroot { system, command } => {
-            let found = live_systems()?;
-            let one = rescue::select(&found, system.as_deref())?;
-            let directory = tempfile::Builder::new()
-                .prefix("lycia-chroot-")
-                .tempdir_in("/run")?;
+        Verb::Unmount { directory } => {
+            rescue::unmount_system(&directory)?;
+            String::new()
+        }
+        Verb::Chroot {
+            system,
+            passphrase,
+            command,
+        } => {
+            let one = unlock::system(system.as_deref(), &passphrase)?;
+            let directory = mount_point("lycia-chroot-")?;
             code = u8::try_from(one.chroot(directory.path(), &command)?).unwrap_or(1);
             String::new()
         }
-        Verb::Fsck { system } => {
-            let found = live_systems()?;
-            let one = rescue::select(&found, system.as_deref())?;
+        Verb::Fsck { system, passphrase } => {
+            let one = unlock::system(system.as_deref(), &passphrase)?;
             one.check()?;
             format!("{} is sound\n", one.node())
         }
         Verb::BootRepair {
             system,
+            passphrase,
             medium,
             confirm,
             dry_run,
-        } => crate::repair::boot_repair(system.as_deref(), &medium, confirm.as_deref(), dry_run)?,
+        } => {
+            let one = unlock::system(system.as_deref(), &passphrase)?;
+            crate::repair::boot_repair(&one, &medium, confirm.as_deref(), dry_run)?
+        }
         Verb::Unattended {
             medium,
             scratch,
@@ -554,30 +573,28 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         } => crate::unattended::run(&medium, &scratch, &views)?,
         Verb::Undo { disk, views, confirm } => undo(&disk, &views, confirm.as_deref())?,
         Verb::Allocator {
-            name: Some(name),
+            name,
             root,
+            system,
+            passphrase,
             medium,
-            ..
-        } => {
-            let medium = Medium::open(&medium).map_err(EngineError::Medium)?;
-            let done = lycia_installer::switch::switch(&root, &medium, &name)?;
-            format!("{done}\n")
-        }
-        Verb::Allocator {
-            name: None,
-            root,
             json,
-            ..
         } => {
-            let report = allocator::inspect(&root)?;
-            if !report.contradictions.is_empty() {
-                code = 5;
-            }
-            if json {
-                serde_json::to_string_pretty(&report)? + "\n"
-            } else {
-                report.text()
-            }
+            let at = |root: &Path| allocator(name.as_deref(), root, &medium, json);
+            let said = match system {
+                None => at(&root)?,
+                Some(system) => {
+                    let selector = (system != "any").then_some(system.as_str());
+                    let one = unlock::system(selector, &passphrase)?;
+                    let directory = mount_point("lycia-allocator-")?;
+                    one.mount(directory.path())?;
+                    let said = at(directory.path());
+                    one.unmount(directory.path())?;
+                    said?
+                }
+            };
+            code = said.1;
+            said.0
         }
     };
     print_text(&text)?;

@@ -488,6 +488,13 @@ fn help_fits_and_has_an_example() {
         &["install", "--help"],
         &["resume", "--help"],
         &["undo", "--help"],
+        &["ask", "--help"],
+        &["systems", "--help"],
+        &["mount", "--help"],
+        &["unmount", "--help"],
+        &["chroot", "--help"],
+        &["fsck", "--help"],
+        &["boot-repair", "--help"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lycia-install"))
             .args(verb)

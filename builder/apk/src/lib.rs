@@ -91,5 +91,6 @@ pub mod repositories;
 pub mod solver;
 mod v2;
 pub mod version;
+pub mod virtual_package;
 
 pub use v2::V2Error;

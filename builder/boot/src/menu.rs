@@ -172,7 +172,7 @@ mod tests {
             "linux /boot/vmlinuz-6.1.0 root=UUID=01234567-89ab-cdef-0123-456789abcdef ro a=b c console=tty0 console=ttyS0,115200 quiet\n"
         ));
         assert!(text.contains("menuentry 'Lycia (6.0.9)'"));
-        let apart = text(&Installed {
+        let apart = super::text(&Installed {
             title: "Lycia",
             root_uuid: "a",
             root_folder: "/@",

@@ -13,10 +13,11 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
-pub use request::{NAME_MAX, Request, TYPE_MAX, UUID_MAX};
 use request::{
-    READ_ONLY, STATUS_TABLE, answers, device_numbers, header, plain, put_u32, table, u64_at, wipe,
+    DEFERRED_REMOVE, READ_ONLY, STATUS_TABLE, answers, device_numbers, header, plain, put_u32, table, u64_at,
+    wipe,
 };
+pub use request::{NAME_MAX, Request, TYPE_MAX, UUID_MAX};
 
 /// The device that takes the requests.
 pub const CONTROL: &str = "/dev/mapper/control";
@@ -282,6 +283,15 @@ impl<R: Requests> DeviceMapper<R> {
         // udev may have taken it away, or none was made.
         let _ = std::fs::remove_file(format!("/dev/mapper/{name}"));
         Ok(())
+    }
+
+    /// Takes a device away as soon as nobody has it open, which may be now. Its node stays until then and longer: nobody is told of that moment.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn remove_when_closed(&self, name: &str) -> Result<(), DeviceMapperError> {
+        let mut buffer = plain(name, "", DEFERRED_REMOVE)?;
+        self.send(Request::Remove, name, &mut buffer)
     }
 
     /// What the type says of each target: for `verity` `V`, or `C` once a block was not what it should be.

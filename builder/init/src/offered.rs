@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Parts of the medium that the installer reads, when the first of them is there.
-const PARTS: [&str; 3] = ["live/install.toml", "live/packages", "EFI/BOOT"];
+const PARTS: [&str; 4] = ["live/install.toml", "live/packages", "live/root", "EFI/BOOT"];
 /// Most files and folders.
 const ENTRIES_MAX: usize = 65_536;
 /// Deepest folder.

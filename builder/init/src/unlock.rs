@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(600);
 /// Longest passphrase in bytes, as cryptsetup takes from a terminal.
 const PASSPHRASE_MAX: usize = 512;
 /// What dm-crypt asks the kernel's crypto for; those that are built in, or not there, are left out.
-const MODULES: &[&str] = &["dm_mod", "dm_crypt", "aes_generic", "aesni_intel", "ecb", "xts"];
+pub const MODULES: &[&str] = &["dm_mod", "dm_crypt", "aes_generic", "aesni_intel", "ecb", "xts"];
 
 type Passphrase = Zeroizing<Vec<u8>>;
 
@@ -127,8 +127,11 @@ fn parameters(opened: &Opened, node: &str) -> Zeroizing<String> {
     words
 }
 
-/// Makes the device of an opened volume; `size` is that of the partition in bytes.
-fn map<R: Requests>(
+/// Makes the device of an opened volume; `size` is that of the partition in bytes. Gives its node.
+///
+/// # Errors
+/// When the volume does not fit its partition, or the kernel refuses.
+pub fn map<R: Requests>(
     mapper: &DeviceMapper<R>,
     opened: &Opened,
     node: &str,

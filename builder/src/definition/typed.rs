@@ -54,6 +54,9 @@ pub struct InstallTable {
     pub definition: Option<String>,
     /// Packages of the kernels to carry; all that the definition offers if not given.
     pub kernels: Vec<String>,
+    /// Files of the initramfs's packages (`usr/bin/NAME`) that also go into the live root and into what is installed: programs that the
+    /// distribution has no packages of.
+    pub programs: Vec<String>,
 }
 
 /// `[live]`

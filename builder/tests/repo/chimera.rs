@@ -502,6 +502,12 @@ impl Chimera {
             "lycia-init",
             &extra("lycia-init", "usr/lib/lycia/init"),
         );
+        write(
+            &path("tools/x86_64"),
+            &key,
+            "lycia-install",
+            &extra("lycia-install", "usr/bin/lycia-install"),
+        );
         for part in ["www/current/main", "www/current/user", "tools"] {
             // As cbuild makes its indexes.
             repo(&[
@@ -638,6 +644,7 @@ fn the_definition_of_chimera_builds_over_http_from_a_repository_of_its_shape() {
         "musl-mallocng",
         "dinit-chimera-device-none",
         "lycia-init",
+        "lycia-install",
     ] {
         assert!(!installed.contains(name), "{name} is in {installed:?}");
     }
@@ -709,9 +716,51 @@ fn the_definition_of_chimera_builds_over_http_from_a_repository_of_its_shape() {
         "{config}"
     );
 
+    installs(&chimera, iso);
+
     // Nothing of the server is needed any more.
     succeed(chimera.build("chimera", "again").arg("--offline"));
     assert!(read(&chimera.path("again/chimera-x86_64.iso")) == read(&chimera.path(iso)));
+}
+
+/// The medium offers installation: Chimera's packages with both C libraries, and the programs that Chimera lacks.
+fn installs(chimera: &Chimera, iso: &str) {
+    for path in ["usr/bin/lycia-install", "usr/lib/lycia/init"] {
+        let name = if path.ends_with("init") {
+            "lycia-init\n"
+        } else {
+            "lycia-install\n"
+        };
+        assert_eq!(chimera.of_root(iso, path), name);
+        assert_eq!(text(&chimera.of_iso(iso, &format!("live/root/{path}"))), name);
+    }
+    let install: toml::Table = toml::from_str(&text(&chimera.of_iso(iso, "live/install.toml"))).unwrap();
+    assert_eq!(install["kernel"][0]["package"].as_str(), Some("linux-stable"));
+    let allocators = install["allocator"].as_array().unwrap();
+    let names: Vec<_> = allocators
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["mimalloc", "mallocng"]);
+    assert_eq!(allocators[1]["virtual"][0].as_str(), Some("musl-safety-override"));
+    let mut list = tool("bsdtar", "libarchive-tools");
+    let list = text(&succeed(list.arg("-tf").arg(chimera.path(iso))).stdout);
+    for name in [
+        "base-full-core-0.6-r3",
+        "linux-stable-7.1.8-r0",
+        "musl-1.2.6-r1",
+        "musl-mallocng-1.2.6-r1",
+        "grub-x86_64-efi-1-r0",
+    ] {
+        let path = format!("live/packages/x86_64/{name}.apk");
+        // What installs nothing has no file.
+        let meta = name.starts_with("base-full-core");
+        assert_eq!(list.lines().any(|line| line == path), !meta, "{path} in {list}");
+    }
+    assert!(
+        !list.contains("zfs-bin") && !list.contains("musl-safety-override"),
+        "{list}"
+    );
 }
 
 #[test]

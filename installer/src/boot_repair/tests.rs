@@ -1,11 +1,13 @@
 //! Repairs of systems that were installed onto image files and then damaged.
 
+use super::write::write_any;
 use super::*;
-use crate::device::Disk;
+use crate::device::{Disk, Window};
 use crate::engine::tests::{ANSWERS, Run, run};
 use crate::fixture::{KERNEL, write_tree};
 use crate::plan::{Action, Plan};
-use std::os::unix::fs::FileExt as _;
+use lycia_media::fat;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 struct System {
     run: Run,
@@ -69,6 +71,8 @@ impl System {
             disk: "/dev/sda",
             root: self.root.path(),
             root_uuid: &self.root_uuid,
+            boot_uuid: None,
+            volume_uuid: None,
             esp: mounted.then_some(self.esp.path()),
             command_line: "console=ttyS1,9600",
         };

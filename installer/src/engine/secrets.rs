@@ -1,4 +1,5 @@
-//! No password and no hash of one is anywhere but in `/etc/shadow`: everything that an installation leaves is searched.
+//! No password and no hash of one is anywhere but in `/etc/shadow`, and no passphrase or key anywhere: everything that an installation leaves is searched.
+//! What the programs of a running system show (arguments, environment, logs, console) is searched in `builder/tests/installed`.
 
 use super::tests::{ANSWERS, Run, run};
 use super::*;
@@ -40,7 +41,8 @@ fn contains(bytes: &[u8], wanted: &str) -> bool {
 }
 
 /// How often a word is on a disk; holes of the image are passed over, and words across two pieces are seen.
-fn on_disk(run: &Run, wanted: &str) -> usize {
+fn on_disk(run: &Run, wanted: impl AsRef<[u8]>) -> usize {
+    let wanted = wanted.as_ref();
     use rustix::fs::{SeekFrom, seek};
     let file = run.image.as_file();
     let (mut at, mut count) = (0, 0);
@@ -48,9 +50,9 @@ fn on_disk(run: &Run, wanted: &str) -> usize {
         let end = seek(file, SeekFrom::Hole(start)).unwrap();
         let mut bytes = vec![0; (end - start) as usize];
         file.read_exact_at(&mut bytes, start).unwrap();
-        let first = wanted.as_bytes()[0];
+        let first = wanted[0];
         count += (0..bytes.len())
-            .filter(|&at| bytes[at] == first && bytes[at..].starts_with(wanted.as_bytes()))
+            .filter(|&at| bytes[at] == first && bytes[at..].starts_with(wanted))
             .count();
         at = end;
     }
@@ -152,5 +154,105 @@ fn no_secret_is_left_anywhere() {
                 path.display()
             );
         }
+    }
+}
+
+/// The passphrase and the key of an encrypted root are nowhere: not beside it, in what boots it, nor inside.
+#[test]
+fn no_passphrase_and_no_key_is_left_anywhere() {
+    const PASSPHRASE: &str = "zebra-Tulip-4711-disk";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passphrase");
+    std::fs::write(&file, format!("{PASSPHRASE}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let encrypted = format!(
+        "boot-size = \"200 MiB\"\nencrypt = true\npassphrase-file = \"{}\"\n",
+        file.display()
+    );
+    let run = run(&answers(folder.path()).replace("swap-size = \"8 MiB\"\n", &encrypted));
+    let prepared = run.prepare().unwrap();
+    let warnings = run.execute(&prepared);
+    let mut device = Disk::open_read(run.image.path(), 512).unwrap();
+    let span = |action| prepared.plan.region(action).unwrap().span;
+    let (header, data) = (span(Action::LuksHeader), span(Action::Ext4));
+    let opened = lycia_luks::open(
+        &mut |at, bytes| device.read_at(header.start + at, bytes),
+        PASSPHRASE.as_bytes(),
+    )
+    .unwrap();
+    for half in opened.key.chunks(lycia_luks::KEY_SIZE / 2) {
+        assert_eq!(on_disk(&run, half), 0, "the key");
+    }
+    // A hash begins with a salt: what is written in the clear has none of them.
+    for secret in [PASSPHRASE, ROOT, USER] {
+        assert_eq!(on_disk(&run, secret), 0, "{secret}");
+    }
+    // Inside, where hashes are in /etc/shadow alone.
+    let mut inside = crate::encryption::Inside::new(&mut device, data, opened.cipher().unwrap());
+    let mut reader =
+        lycia_media::ext4::Reader::open(Reading::new(&mut inside), lycia_media::ext4::Limits::default())
+            .unwrap();
+    let tree = reader.tree().unwrap();
+    let shadow = String::from_utf8(tree.read(b"etc/shadow").unwrap().to_vec()).unwrap();
+    let fields = shadow.lines().filter_map(|line| line.split(':').nth(1));
+    let hashes: Vec<&str> = fields.filter(|field| field.starts_with("$6$")).collect();
+    assert_eq!(hashes.len(), 2, "{shadow}");
+    let key: String = opened.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    for entry in tree.walk() {
+        let Some(content) = entry.inode.content() else {
+            continue;
+        };
+        let name = String::from_utf8_lossy(entry.relative()).into_owned();
+        for secret in [PASSPHRASE, ROOT, USER, &key[..64], &key[64..]] {
+            assert!(!contains(content.bytes(), secret), "{name}");
+        }
+        let open = hashes.iter().any(|hash| contains(content.bytes(), hash));
+        assert!(!open || name == "etc/shadow", "{name}");
+    }
+    for hash in &hashes {
+        assert_eq!(on_disk(&run, hash), 0, "a hash outside of the encrypted root");
+    }
+    let journal = Journal::find(&mut Disk::open_read(run.image.path(), 512).unwrap()).unwrap();
+    let said = [
+        prepared.plan.text(),
+        prepared.plan.json().unwrap(),
+        format!("{:?}{:?}{opened:?}{journal:?}", prepared.plan, prepared.answers),
+        run.file.without_secrets().text().unwrap(),
+        warnings.join("\n"),
+    ];
+    for secret in [PASSPHRASE, &key[..64], &key[64..]] {
+        for text in &said {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+/// Answers come from servers and drives, and what is wrong with them is said on consoles and in logs.
+#[test]
+fn what_is_wrong_with_answers_is_said_without_what_they_hold() {
+    const HASH: &str = "$6$zebra$Tulip4711";
+    for lines in [
+        // In the wrong place, of the wrong type, cut off.
+        "password-hash = \"HASH\"",
+        "[root]\npassword-fd = \"HASH\"",
+        "[root]\npassword-hash = [\"HASH\"]",
+        "[root]\npasword-hash = \"HASH\"",
+        "[root]\npassword-hash = \"HASH",
+        "[root]\npassword-hash = \"HASH:0\"",
+        "[root]\npassword-hash = \"1HASH\"",
+        "user = \"HASH\"",
+        "[[user]]\nname = \"a\"\npassword-file = \"/nowhere\"\npassword-hash = \"HASH\"",
+        "[disk]\nencrypt = \"HASH\"",
+        "[disk]\nencrypt = true\npassphrase-fd = \"HASH\"",
+    ] {
+        let text = format!("schema = 1\n{}\n", lines.replace("HASH", HASH));
+        let said = match AnswersFile::parse(&text, "http://server/answers.toml") {
+            Err(error) => format!("{error}{error:?}"),
+            Ok(file) => match file.resolve(Secrets::Read) {
+                Err(problems) => format!("{problems}{problems:?}"),
+                Ok(answers) => format!("{answers:?}"),
+            },
+        };
+        assert!(!said.contains("Tulip"), "{text}\n{said}");
     }
 }

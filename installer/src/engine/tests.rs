@@ -54,7 +54,7 @@ serial = "ttyS0,115200"
 pub(crate) struct Run {
     pub(crate) fixture: Fixture,
     pub(crate) image: tempfile::NamedTempFile,
-    machine: Machine,
+    pub(crate) machine: Machine,
     pub(crate) file: AnswersFile,
 }
 
@@ -328,14 +328,14 @@ fn an_installation_from_answers_to_disk() {
     // It is found again by reading alone.
     let dev = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(run.image.path(), dev.path().join("sda")).unwrap();
-    let systems = crate::rescue::systems(&run.machine, dev.path());
-    let one = crate::rescue::select(&systems, Some("box")).unwrap();
+    let systems = crate::rescue::survey(&run.machine, dev.path());
+    let one = systems.select(Some("box")).unwrap();
     assert_eq!(
         (one.node().as_str(), one.uuid.as_str(), one.clean),
         ("/dev/sda4", uuid.as_str(), true)
     );
-    assert!(crate::rescue::select(&systems, Some("other")).is_err());
-    assert_eq!(crate::rescue::select(&systems, None).unwrap(), one);
+    assert!(systems.select(Some("other")).is_err());
+    assert_eq!(systems.select(None).unwrap().uuid, one.uuid);
 
     let (table, _) = gpt::Table::read(&mut image, 512).unwrap();
     assert_eq!(table.partitions.len(), 4);

@@ -1,3 +1,5 @@
+mod chimera;
+
 use super::*;
 use crate::allocator::{Allocator, Report, inspect};
 use crate::answers::Secrets;
@@ -15,7 +17,8 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
     let mut world = crate::engine::world(&medium, &crate::engine::Wanted::from(&answers)).unwrap();
     // Hundreds of modules that no allocator changes, and every copy of the root would have.
     world.retain(|entry| !entry.starts_with("grub"));
-    let repositories = crate::engine::repositories(&medium, &answers.source).unwrap();
+    let repositories =
+        crate::engine::repositories(&medium, &answers.source, answers.allocator.as_deref()).unwrap();
     let chosen = repositories.solve(&world).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let unpacked = repositories
@@ -44,6 +47,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         consoles: &[],
         places: &places,
         records: &[],
+        programs: &[],
     };
     let system = assemble(unpacked, &parts).unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -17,7 +17,8 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
     let mut asked = answers.clone();
     asked.disk.file_system = FileSystem::default();
     let world = crate::engine::world(&medium, &crate::engine::Wanted::from(&asked)).unwrap();
-    let repositories = crate::engine::repositories(&medium, &answers.source).unwrap();
+    let repositories =
+        crate::engine::repositories(&medium, &answers.source, answers.allocator.as_deref()).unwrap();
     let chosen = repositories.solve(&world).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let unpacked = repositories
@@ -42,6 +43,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
         unpacked,
         &Parts {
             install: &medium.install,
+            programs: &[],
             answers: &answers,
             world: &world,
             keys: &repositories.key_files,

@@ -294,7 +294,8 @@ impl<'a> Session<'a> {
         let screen = self.screen(question);
         let line = line.trim();
         let value = match screen.kind {
-            Kind::Secret if line.is_empty() => return Ok(()),
+            // The password itself goes nowhere but into its hash.
+            Kind::Secret => return self.take_secret(question, line),
             Kind::Choice => pick(&screen, line)?,
             // A command; what is wrong with the whole is said when one goes on.
             Kind::Table if !line.is_empty() => {
@@ -315,6 +316,29 @@ impl<'a> Session<'a> {
             self.advised(&file)?;
         }
         self.file = file;
+        Ok(())
+    }
+
+    fn take_secret(&mut self, question: Q, line: &str) -> Result<(), String> {
+        let made = match line {
+            "" => return Ok(()),
+            "none" => None,
+            password => {
+                let hash = Hash::of(password).map_err(|error| error.to_string())?;
+                Some(hash.field().to_owned())
+            }
+        };
+        match question {
+            Q::UserPassword(at) => {
+                if let Some(user) = self.file.user.get_mut(at) {
+                    (user.password_hash, user.password_file, user.password_fd) = (made, None, None);
+                }
+            }
+            _ => {
+                self.file.root.password_hash = made;
+                (self.file.root.password_file, self.file.root.password_fd) = (None, None);
+            }
+        }
         Ok(())
     }
 
@@ -341,14 +365,6 @@ impl<'a> Session<'a> {
                 .collect()
         };
         let words = || list(' ');
-        let hash = || -> Result<Option<String>, String> {
-            if value == "none" {
-                return Ok(None);
-            }
-            Hash::of(value)
-                .map(|hash| Some(hash.field().to_owned()))
-                .map_err(|error| error.to_string())
-        };
         let size = |unset: &str| -> Result<Option<String>, String> {
             some(unset)
                 .map(|value| parse_size(&value).map(|_| value))
@@ -360,16 +376,13 @@ impl<'a> Session<'a> {
                 .transpose()
         };
         let user = match question {
-            Q::UserPassword(at)
-            | Q::UserAdmin(at)
-            | Q::UserGroups(at)
-            | Q::UserShell(at)
-            | Q::UserKeys(at) => file.user.get_mut(at),
+            Q::UserAdmin(at) | Q::UserGroups(at) | Q::UserShell(at) | Q::UserKeys(at) => {
+                file.user.get_mut(at)
+            }
             _ => None,
         };
         if let Some(user) = user {
             match question {
-                Q::UserPassword(_) => user.password_hash = hash()?,
                 Q::UserAdmin(_) => user.admin = value == "yes",
                 Q::UserGroups(_) => user.groups = words(),
                 Q::UserShell(_) => user.shell = some("/bin/sh"),
@@ -509,10 +522,6 @@ impl<'a> Session<'a> {
             Q::Gateway => file.network.gateway = none(),
             Q::Dns => file.network.dns = words(),
             Q::Services => file.services.enable = words(),
-            Q::RootPassword => {
-                file.root.password_hash = hash()?;
-                (file.root.password_file, file.root.password_fd) = (None, None);
-            }
             Q::RootKeys => file.root.ssh_keys = list(';'),
             Q::UserName(at) => match (none(), file.user.get_mut(at)) {
                 (Some(name), Some(user)) => user.name = name,
@@ -537,8 +546,13 @@ impl<'a> Session<'a> {
             }
             Q::Nvram => file.boot.nvram = (value == "no").then_some(false),
             Q::Arguments => file.boot.arguments = none(),
-            // Above.
-            Q::UserPassword(_) | Q::UserAdmin(_) | Q::UserGroups(_) | Q::UserShell(_) | Q::UserKeys(_) => {}
+            // Above, and what is secret elsewhere.
+            Q::RootPassword
+            | Q::UserPassword(_)
+            | Q::UserAdmin(_)
+            | Q::UserGroups(_)
+            | Q::UserShell(_)
+            | Q::UserKeys(_) => {}
         }
         Ok(file)
     }

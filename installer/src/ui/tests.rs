@@ -7,6 +7,7 @@ use crate::engine::Event;
 use crate::medium::Medium;
 use crate::plan::tests::disk;
 use crate::probe::{Firmware, Machine};
+use zeroize::Zeroizing;
 
 const INSTALL: &str = include_str!("../../../configs/install/seed.toml");
 const REPOSITORY: &str = include_str!("../../../configs/repositories/seed.toml");

@@ -38,6 +38,7 @@ pub(super) const READ_ONLY: u32 = 1 << 0;
 pub(super) const STATUS_TABLE: u32 = 1 << 4;
 pub(super) const BUFFER_FULL: u32 = 1 << 8;
 pub(super) const SECURE_DATA: u32 = 1 << 15;
+pub(super) const DEFERRED_REMOVE: u32 = 1 << 17;
 
 /// A request of the device mapper: `_IOWR(0xfd, NUMBER, struct dm_ioctl)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

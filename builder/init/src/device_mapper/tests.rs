@@ -1,6 +1,8 @@
 //! Requests as bytes, and their order.
 
-use super::request::{BUFFER_FULL, REQUEST_MAX, SECURE_DATA, VERSION, put_u64, spec, u32_at};
+use super::request::{
+    BUFFER_FULL, DEFERRED_REMOVE, REQUEST_MAX, SECURE_DATA, VERSION, header, put_u64, spec, u32_at,
+};
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -64,7 +66,7 @@ int main(void) {
     printf("%lx %lx %lx %lx %lx\n", (long)DM_DEV_CREATE, (long)DM_DEV_REMOVE, (long)DM_DEV_SUSPEND,
            (long)DM_TABLE_LOAD, (long)DM_TABLE_STATUS);
     printf("%d %d %d %d\n", DM_NAME_LEN, DM_UUID_LEN, DM_MAX_TYPE_NAME, DM_VERSION_MAJOR);
-    printf("%x %x %x %x\n", DM_READONLY_FLAG, DM_STATUS_TABLE_FLAG, DM_BUFFER_FULL_FLAG, DM_SECURE_DATA_FLAG);
+    printf("%x %x %x %x %x\n", DM_READONLY_FLAG, DM_STATUS_TABLE_FLAG, DM_BUFFER_FULL_FLAG, DM_SECURE_DATA_FLAG, DM_DEFERRED_REMOVE);
     begin(); strcpy(b.head.uuid, "CRYPT-VERITY-0011-live"); show();
     begin(); b.head.flags = DM_READONLY_FLAG;
     add(0, 80, "verity", "1 /dev/loop0 /dev/loop0 4096 4096 10 11 sha256 aabb -");
@@ -115,7 +117,7 @@ fn requests_are_what_a_c_compiler_makes_of_the_header() {
             TYPE_MAX + 1,
             VERSION[0]
         ),
-        format!("{READ_ONLY:x} {STATUS_TABLE:x} {BUFFER_FULL:x} {SECURE_DATA:x}"),
+        format!("{READ_ONLY:x} {STATUS_TABLE:x} {BUFFER_FULL:x} {SECURE_DATA:x} {DEFERRED_REMOVE:x}"),
         hex(&plain("live", "CRYPT-VERITY-0011-live", 0).unwrap()),
         hex(&table(&mapping(TWO)).unwrap()),
         hex(&plain("live", "", READ_ONLY).unwrap()),
@@ -225,6 +227,18 @@ fn a_device_in_use_is_asked_for_a_bounded_time() {
             .contains("it is in use")
     );
     assert_eq!(order(&mapper).len(), REMOVE_TRIES as usize);
+}
+
+#[test]
+fn a_device_that_is_to_go_later_is_asked_for_once() {
+    let mapper = Fake::new(None);
+    mapper.remove_when_closed("live").unwrap();
+    assert_eq!(order(&mapper), [Request::Remove]);
+    let flags = u32_at(&mapper.requests.seen.borrow()[0].1, header::FLAGS);
+    assert_eq!(flags, Some(DEFERRED_REMOVE));
+    let gone = Fake::new(Some((Request::Remove, libc::ENXIO)));
+    let error = gone.remove_when_closed("live").unwrap_err().to_string();
+    assert!(error.contains("there is no such device"), "{error}");
 }
 
 #[test]

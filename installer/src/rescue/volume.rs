@@ -1,0 +1,173 @@
+//! LUKS2 volumes of other systems: read without the device mapper, and given a device where the kernel has to mount them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lycia_init::device_mapper::{DeviceMapper, DeviceMapperError};
+use lycia_init::unlock;
+use lycia_luks::{LuksError, Opened};
+
+use super::{Installed, RescueError, node_of, system};
+use crate::device::{BlockDevice as _, Disk, Reading, Span};
+use crate::encryption::Inside;
+use crate::found::file_system;
+
+/// Beginning of the names of devices that are made here: no other program's are ever taken away.
+const NAME: &str = "lycia-luks-";
+const MAPPER: &str = "/dev/mapper";
+
+/// An encrypted volume that nobody opened.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Volume {
+    /// The disk.
+    pub disk: String,
+    /// Number of its partition.
+    pub partition: u32,
+    /// Its UUID.
+    pub uuid: String,
+    /// What uses it, if something does.
+    pub used: Vec<String>,
+    /// The disk's node or image.
+    #[serde(skip)]
+    pub(super) path: PathBuf,
+    #[serde(skip)]
+    pub(super) sector: u32,
+    #[serde(skip)]
+    pub(super) span: Span,
+}
+
+impl Volume {
+    /// Device node of its partition.
+    #[must_use]
+    pub fn node(&self) -> String {
+        node_of(&self.disk, self.partition)
+    }
+
+    /// The systems in it: none or one. None at all where the passphrase is another one.
+    pub(super) fn open(&self, passphrase: &[u8]) -> Result<Option<Vec<Installed>>, RescueError> {
+        let failed = |source| RescueError::Volume {
+            node: self.node(),
+            source,
+        };
+        let mut device = Disk::open_read(&self.path, self.sector).map_err(|error| failed(error.into()))?;
+        let start = self.span.start;
+        let read = &mut |at, bytes: &mut [u8]| device.read_at(start + at, bytes);
+        let opened = match lycia_luks::open(read, passphrase) {
+            Ok(opened) => opened,
+            Err(LuksError::Passphrase) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let room = self.span.size.saturating_sub(opened.offset);
+        let data = Span {
+            start: start + opened.offset,
+            size: opened.size.unwrap_or(room).min(room),
+        };
+        let cipher = opened.cipher().map_err(failed)?;
+        let mut inside = Inside::new(&mut device, data, cipher);
+        let whole = Span {
+            start: 0,
+            size: data.size,
+        };
+        let uuid = file_system(&mut inside, whole)
+            .filter(|found| found.kind == "ext4")
+            .and_then(|found| found.uuid);
+        let found = uuid.and_then(|uuid| {
+            let place = (self.disk.as_str(), self.partition, uuid);
+            let mut system = system(Reading::new(&mut inside), place)?;
+            system.volume = Some(Unlocked {
+                opened,
+                size: self.span.size,
+            });
+            Some(system)
+        });
+        Ok(Some(found.into_iter().collect()))
+    }
+}
+
+/// An encrypted volume with its key, which is wiped when it goes and never shown.
+#[derive(Debug, Clone)]
+pub struct Unlocked {
+    opened: Opened,
+    /// Bytes of its partition.
+    size: u64,
+}
+
+impl serde::Serialize for Unlocked {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.uuid())
+    }
+}
+
+impl Unlocked {
+    /// Its UUID.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.opened.uuid
+    }
+
+    fn name(&self) -> String {
+        format!("{NAME}{}", self.opened.uuid)
+    }
+
+    /// Gives it a device, whose node is the result.
+    pub(super) fn map(&self, partition: &str) -> Result<String, RescueError> {
+        let failed = |why: String| RescueError::Device {
+            node: partition.to_owned(),
+            why,
+        };
+        for module in unlock::MODULES {
+            // Those that are built in, or not there, are left out; what is really missing the kernel says.
+            let _ = Command::new("modprobe")
+                .args(["-q", module])
+                .stderr(Stdio::null())
+                .status();
+        }
+        let mapper = DeviceMapper::open().map_err(|error| failed(error.to_string()))?;
+        unlock::map(&mapper, &self.opened, partition, self.size, &self.name()).map_err(failed)
+    }
+
+    /// Takes the device away; one that is mounted goes when it is unmounted.
+    pub(super) fn unmap(&self) -> Result<(), RescueError> {
+        let gone = DeviceMapper::open()?.remove_when_closed(&self.name());
+        sweep();
+        gone_already(gone)
+    }
+}
+
+fn gone_already(gone: Result<(), DeviceMapperError>) -> Result<(), RescueError> {
+    let none = rustix::io::Errno::NXIO.raw_os_error();
+    match gone {
+        Err(DeviceMapperError::Kernel { source, .. }) if source.raw_os_error() == Some(none) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Waits until a device that was made here and is no longer mounted is gone: the kernel takes it away a moment later, and until then its disk is in use.
+pub(super) fn settle(node: &str) -> Result<(), RescueError> {
+    let name = node.strip_prefix(MAPPER).map(|name| name.trim_start_matches('/'));
+    if let Some(name) = name.filter(|name| name.starts_with(NAME)) {
+        gone_already(DeviceMapper::open()?.remove(name))?;
+    }
+    sweep();
+    Ok(())
+}
+
+/// Removes the nodes of devices that went: nobody does that where no udev runs.
+fn sweep() {
+    for entry in std::fs::read_dir(MAPPER).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = name.to_string_lossy().starts_with(NAME);
+        if ours && !is_there(&entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether the kernel still has the device of a node.
+fn is_there(node: &Path) -> bool {
+    let Ok(about) = rustix::fs::stat(node) else {
+        return false;
+    };
+    let (major, minor) = (rustix::fs::major(about.st_rdev), rustix::fs::minor(about.st_rdev));
+    Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists()
+}

@@ -1,0 +1,128 @@
+//! Finding installed systems, and opening the encrypted ones with a passphrase that is typed, in a file or in a descriptor.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lycia_installer::probe::{Views, probe};
+use lycia_installer::rescue::{self, Installed, RescueError, Survey};
+use lycia_installer::{secret, show};
+use zeroize::Zeroizing;
+
+use crate::line;
+use crate::verbs::Failure;
+
+/// How often a passphrase may be typed wrong.
+const TRIES: u32 = 3;
+
+/// Where the passphrase of an encrypted root comes from.
+#[derive(Debug, Clone, Args)]
+pub struct UnlockArgs {
+    /// The passphrase of an encrypted root is the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_fd")]
+    passphrase_file: Option<PathBuf>,
+    /// The same from an open file descriptor
+    #[arg(long, value_name = "NUMBER")]
+    passphrase_fd: Option<i32>,
+}
+
+impl UnlockArgs {
+    /// Whether one was given.
+    pub fn is_given(&self) -> bool {
+        self.passphrase_file.is_some() || self.passphrase_fd.is_some()
+    }
+
+    /// The passphrase that was given; none if it is to be asked for.
+    fn given(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        let line = match (&self.passphrase_file, self.passphrase_fd) {
+            (Some(path), _) => secret::line_of_file(path),
+            (None, Some(number)) => secret::line_of_descriptor(number),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(line?))
+    }
+}
+
+/// What is on this machine's disks.
+pub fn survey() -> Result<Survey, Failure> {
+    let machine = probe(&Views {
+        sysfs: "/sys".into(),
+        proc: "/proc".into(),
+        dev: "/dev".into(),
+    })?;
+    Ok(rescue::survey(&machine, Path::new("/dev")))
+}
+
+/// Opens encrypted volumes for reading. Without a passphrase one is asked for, where somebody is there who could be asked.
+pub fn unlock(survey: &mut Survey, args: &UnlockArgs) -> Result<(), Failure> {
+    if survey.locked.is_empty() {
+        return Ok(());
+    }
+    if let Some(passphrase) = args.given()? {
+        return match survey.unlock(passphrase.as_bytes())? {
+            0 => Err(RescueError::Passphrase.into()),
+            _ => Ok(()),
+        };
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    for _ in 0..TRIES {
+        let nodes: Vec<String> = survey.locked.iter().map(rescue::Volume::node).collect();
+        let question = format!("Passphrase of {} (it is not shown): ", nodes.join(", "));
+        let Some(line) = line::ask_secret(&question)? else {
+            break;
+        };
+        if survey.unlock(line.as_bytes())? > 0 {
+            return Ok(());
+        }
+        eprintln!("That passphrase opens nothing.");
+    }
+    Err(RescueError::Passphrase.into())
+}
+
+/// The system that was asked for. Nobody is asked for a passphrase that is not needed.
+pub fn system(selector: Option<&str>, args: &UnlockArgs) -> Result<Installed, Failure> {
+    let mut found = survey()?;
+    if matches!(found.select(selector), Err(RescueError::Locked(_))) {
+        unlock(&mut found, args)?;
+    }
+    Ok(found.select(selector)?.clone())
+}
+
+/// The list of installed systems for people.
+pub fn list(survey: &Survey) -> String {
+    let word = |value: &Option<String>| show::printable(value.as_deref().unwrap_or("-"));
+    let mut out = String::new();
+    for one in &survey.systems {
+        let mut line = format!(
+            "{}  {}  {}  {}",
+            one.node(),
+            one.uuid,
+            word(&one.hostname),
+            word(&one.name)
+        );
+        if let Some(volume) = &one.volume {
+            line.push_str(&format!("  in LUKS2 {}", volume.uuid()));
+        }
+        if one.boot.as_ref().is_some_and(|boot| boot.node.is_none()) {
+            line.push_str("  its /boot is on no disk");
+        }
+        if !one.clean {
+            line.push_str("  not unmounted cleanly");
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    for one in &survey.locked {
+        let used = match one.used.is_empty() {
+            true => String::new(),
+            false => format!("  in use: {}", show::printable(&one.used.join(", "))),
+        };
+        out.push_str(&format!("{}  {}  LUKS2, locked{used}\n", one.node(), one.uuid));
+    }
+    if out.is_empty() {
+        out.push_str("no installed system was found\n");
+    }
+    out
+}
