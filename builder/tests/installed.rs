@@ -95,14 +95,24 @@ fn pictures() {
         still(&mut guest);
         guest.send_text(&format!("{line}\n")).unwrap();
     }
-    still(&mut guest);
-    guest.screenshot(&docs.join("installer-disk.png")).unwrap();
-    for (line, picture) in [("1", ""), ("alongside", ""), ("", "installer-allocator.png")] {
-        guest.send_text(&format!("{line}\n")).unwrap();
-        still(&mut guest);
-        if !picture.is_empty() {
-            guest.screenshot(&docs.join(picture)).unwrap();
+    let mut picture = |keys: &[Key], name: &str| {
+        for key in keys {
+            guest.send_keys(&[*key]).unwrap();
+            still(&mut guest);
         }
-    }
-    off(guest, &[&other]);
+        if !name.is_empty() {
+            guest.screenshot(&docs.join(name)).unwrap();
+        }
+    };
+    picture(&[], "installer-disk.png");
+    // To the table, and a partition of it deleted.
+    picture(
+        &[Key::Enter, Key::Down, Key::Down, Key::Down, Key::Down, Key::Enter],
+        "",
+    );
+    picture(&[Key::Char('d')], "installer-table.png");
+    picture(&[Key::Escape, Key::Up, Key::Up, Key::Up, Key::Up, Key::Enter], "");
+    picture(&[Key::Enter; 8], "installer-allocator.png");
+    guest.quit(LIMIT).unwrap();
+    other.check();
 }

@@ -8,7 +8,7 @@ pub mod http;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lycia_apk::database::Database;
 use lycia_apk::dependency;
@@ -26,6 +26,8 @@ use lycia_tree::{Content, Pack, PackWriter};
 const INDEX_MAX: u64 = 256 << 20;
 /// What stands for a mirror in a line.
 pub const MIRROR: &str = "${mirror}";
+/// Packages that are unpacked at a time, at most: each holds its file in memory.
+const THREADS: usize = 4;
 /// Largest package, in bytes.
 const PACKAGE_MAX: u64 = 4 << 30;
 
@@ -336,13 +338,54 @@ impl Repositories {
         scratch: &Path,
         progress: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Unpacked>, SourceError> {
-        let mut out = Vec::with_capacity(chosen.len());
-        for (at, one) in chosen.iter().enumerate() {
-            progress(at, &one.entry.name);
-            out.push(self.unpack_one(one, at, scratch)?);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS);
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let (said, heard) = std::sync::mpsc::channel();
+        let mut out: Vec<Option<Unpacked>> = chosen.iter().map(|_| None).collect();
+        let mut failed: Option<(usize, SourceError)> = None;
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(chosen.len()) {
+                let (next, stop, said) = (&next, &stop, said.clone());
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(one) = chosen.get(at) else { break };
+                        let result = self.unpack_one(one, at, scratch);
+                        if result.is_err() {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        if said.send((at, result)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(said);
+            if let Some(first) = chosen.first() {
+                progress(0, &first.entry.name);
+            }
+            for (count, (at, result)) in heard.iter().enumerate() {
+                match result {
+                    Ok(unpacked) => {
+                        out[at] = Some(unpacked);
+                        progress(count + 1, &chosen[at].entry.name);
+                    }
+                    // Of what several threads ran into, the first in the order of the choice.
+                    Err(error) => {
+                        if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                            failed = Some((at, error));
+                        }
+                    }
+                }
+            }
+        });
+        match failed {
+            Some((_, error)) => Err(error),
+            None => Ok(out.into_iter().flatten().collect()),
         }
-        progress(chosen.len(), "");
-        Ok(out)
     }
 
     fn unpack_one(&self, one: &Chosen, at: usize, scratch: &Path) -> Result<Unpacked, SourceError> {

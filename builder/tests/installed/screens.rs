@@ -1,5 +1,5 @@
 //! A machine with BIOS and sectors of 512 bytes, from a medium that was copied to memory: one disk is erased by answers of a drive, and measured against
-//! dd; beside a system on another one an encrypted root is made through the screens of `lycia-install ask --plain`, rescued from the same medium, and started twice.
+//! dd; beside a system on another one an encrypted root is made through the screens of `lycia-install ask`, rescued from the same medium, and started twice.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -225,76 +225,95 @@ fn nothing_secret_was_seen(guest: &Guest) {
 }
 
 /// Everything is asked for, line by line; passwords and passphrase are not shown.
+/// Line by line, as with speech and braille: to the third question, where the answers are saved.
+fn line_by_line(guest: &Guest) {
+    let said = ask(
+        guest,
+        "printf '1\\nalongside\\n<\\nerase\\n!s\\n' | lycia-install ask --plain --save /run/plain.toml && cat /run/plain.toml",
+    );
+    assert!(
+        said.contains("layout = \"erase\"") && said.contains("the answers are in"),
+        "{said}"
+    );
+}
+
+/// The whole screen, over a serial line of 80 by 24.
 fn screens(guest: &Guest) {
     guest.stage("the screens");
+    line_by_line(guest);
     guest
         .serial
-        .send_line("lycia-install ask --plain --save /run/saved.toml; echo left \"with $?\"")
+        .send_line("lycia-install ask --save /run/saved.toml; echo left \"with $?\"")
         .unwrap();
-    // In whatever order they come.
-    let answers: &[(&str, &[&str])] = &[
-        (": Disk", &["1"]),
-        (": Layout", &["alongside"]),
-        (": EFI system partition", &[""]),
-        (": Encryption", &["yes"]),
-        (": Swap file", &["64M"]),
-        (": Compressed swap", &["64M"]),
-        (": Kernel", &[""]),
-        (": Memory allocator", &["mimalloc"]),
-        (": Host name", &["no good name", "installed"]),
-        (": Time zone", &["Europe/Prague"]),
-        (": Keyboard", &[""]),
-        (": Network", &[""]),
-        (": Password of root", &[ROOT]),
-        (": User", &["tester"]),
-        (": Password of the user", &[USER]),
-        (": Again, please", &[]),
-    ];
-    let mut patterns: Vec<&str> = answers.iter().map(|(title, _)| *title).collect();
-    patterns.extend(["Type `vda`", "left with"]);
-    let mut given = vec![0; answers.len()];
-    let mut secret = "";
-    loop {
-        let found = guest.serial.expect_any(&patterns, LIMIT).unwrap();
-        let at = found.index;
-        if at >= answers.len() {
-            assert_eq!(at, answers.len(), "{}", guest.serial.tail(40));
-            break;
-        }
-        guest.serial.expect("> ", LIMIT).unwrap();
-        let (title, lines) = answers[at];
-        let line = if lines.is_empty() {
-            secret
-        } else {
-            let line = *lines
-                .get(given[at])
-                .unwrap_or_else(|| panic!("{title} comes again\n{}", guest.serial.tail(40)));
-            given[at] += 1;
-            line
-        };
-        secret = line;
-        guest.serial.send_line(line).unwrap();
+    // Keys, and what stands in the first line then. Control-L draws it anew, in one piece.
+    let keys = |keys: &str, bar: &str| {
+        guest.serial.send(format!("{keys}\x0c").as_bytes()).unwrap();
+        let found = guest.serial.expect(bar, LIMIT);
+        found.unwrap_or_else(|error| panic!("{bar}: {error}\n{}", guest.serial.tail(60)));
+    };
+    guest.serial.expect("Disk, 1 of", LIMIT).unwrap();
+    for (typed, bar) in [
+        ("1\r", "Disk, 2 of"),
+        // Back and forth.
+        ("2\r", "Disk, 3 of"),
+        ("\x1b", "Disk, 2 of"),
+        ("\r", "Disk, 3 of"),
+        ("\r", "Disk, 4 of"),
+        ("\r", "Disk, 5 of"),
+        // Encrypted; then no partition for swap is offered.
+        ("\x1b[B\r", "Disk, 6 of"),
+        ("64M\r", "Disk, 7 of"),
+        ("64M\r", "Packages, 8 of"),
+        ("\r", "Packages, 9 of"),
+        ("\r", "Packages, 10 of"),
+        ("\r", "Packages, 11 of"),
+        // mimalloc
+        ("3\r", "System, 12 of"),
+        ("no good name\r", "System, 12 of"),
+        ("\x15installed\r", "System, 13 of"),
+        // Completed from the zones of the medium.
+        ("europe/pra\x1b[B\r", "System, 14 of"),
+        ("\r", "System, 15 of"),
+        ("\r", "Accounts, 16 of"),
+    ] {
+        keys(typed, bar);
     }
+    keys(&format!("{ROOT}\r{ROOT}\r"), "Accounts, 17 of");
+    keys("tester\r", "Accounts, 18 of");
+    keys(&format!("{USER}\r{USER}\r"), "Accounts, 19 of");
+    keys("\r", "All answers");
+    keys("\r", "The plan");
     guest.stage("the installation beside another system");
-    guest.serial.send_line("vda").unwrap();
-    for word in [PASSPHRASE, "another passphrase", PASSPHRASE, PASSPHRASE] {
-        guest
-            .serial
-            .expect_any(&["(it is not shown): ", "The same again: "], LIMIT)
-            .unwrap();
-        guest.serial.send_line(word).unwrap();
-    }
-    guest.serial.expect("installed on /dev/vda", LIMIT).unwrap();
+    keys("vda\r", "The plan");
+    let wrong = "another passphrase";
+    keys(&format!("{PASSPHRASE}\r{wrong}\r"), "The plan");
+    guest
+        .serial
+        .send(format!("{PASSPHRASE}\r{PASSPHRASE}\r").as_bytes())
+        .unwrap();
+    let ended = guest
+        .serial
+        .expect_any(&["Installed", "did not end"], LIMIT)
+        .unwrap();
+    assert_eq!(ended.index, 0, "{}", guest.serial.tail(60));
+    guest.serial.send(b"3\r").unwrap();
     guest.serial.expect("left with 0", LIMIT).unwrap();
     // Nothing that was typed in secret is on the console or in a file.
     let typed = guest.serial.transcript();
-    for secret in [USER, ROOT, PASSPHRASE] {
-        let lines = typed.lines().filter(|line| line.trim() == secret);
+    for secret in [USER, ROOT, PASSPHRASE, wrong] {
+        // The host name is the user's password, too.
+        let lines = typed
+            .lines()
+            .filter(|line| line.trim() == secret && secret != USER);
         assert_eq!(lines.count(), 0, "{secret} was shown");
     }
     let saved = ask(guest, "stat -c %a /run/saved.toml; cat /run/saved.toml");
     assert!(
         saved.starts_with("600") && !saved.contains(ROOT) && !saved.contains(PASSPHRASE),
+        "{saved}"
+    );
+    assert!(
+        saved.contains("Europe/Prague") && saved.contains("mimalloc"),
         "{saved}"
     );
 }
