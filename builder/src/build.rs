@@ -184,16 +184,15 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     )?;
     root.beside = root::beside(&root, beside)?;
     root.add_programs(&image.programs)?;
-    let offered = offer::files(
-        &image,
-        &root,
-        &open,
-        &chosen.offered,
+    let work = Work {
+        image: &image,
+        root: &root,
+        lock: &lock,
         store,
-        &client,
+        options,
         progress,
-        options.jobs,
-    )?;
+    };
+    let offered = offer::files(&work, &open, &chosen.offered, &client)?;
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),
@@ -207,14 +206,6 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
             let delta = base.difference(&root.tree);
             Some((path.as_path(), base, delta))
         }
-    };
-    let work = Work {
-        image: &image,
-        root: &root,
-        lock: &lock,
-        store,
-        options,
-        progress,
     };
     let mut files = Vec::new();
     let mut made = Made::default();

@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use lycia_tree::Content;
 use serde::Deserialize;
 
+use crate::build::Work;
 use crate::choice::{self, Open};
 use crate::definition::{Image, Output, Project, typed, virtual_package};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::fetch::Client;
 use crate::packages::{self, Chosen};
-use crate::progress::Progress;
-use crate::root::Root;
-use crate::store::Store;
 
 /// Where the packages are on the medium.
 const FOLDER: &str = "live/packages";
@@ -111,16 +109,10 @@ fn wishes(install: &toml::Table) -> Result<Wishes> {
 ///
 /// # Errors
 /// When a package cannot be had, or they come from more than one repository.
-pub fn files(
-    image: &Image,
-    root: &Root,
-    open: &Open,
-    chosen: &[Chosen],
-    store: &Store,
-    client: &Client,
-    progress: &Progress,
-    jobs: usize,
-) -> Result<Vec<(String, Content)>> {
+pub fn files(work: &Work, open: &Open, chosen: &[Chosen], client: &Client) -> Result<Vec<(String, Content)>> {
+    let Work {
+        image, root, store, ..
+    } = *work;
     let Some(install) = image
         .install
         .as_ref()
@@ -143,7 +135,14 @@ pub fn files(
         .context("what the medium installs"));
     };
     // Verified as all packages are, and from then on in the store.
-    packages::unpack(chosen, &open.root, store, client, progress, jobs)?;
+    packages::unpack(
+        chosen,
+        &open.root,
+        store,
+        client,
+        work.progress,
+        work.options.jobs,
+    )?;
     let repository = &open.root[number];
     files.push((
         "live/install.toml".to_owned(),

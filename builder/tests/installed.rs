@@ -19,9 +19,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium};
+use lycia_qemu::{Architecture, Firmware, Guest, Key, Machine, Medium};
 
-use machine::{LIMIT, Other, empty, live, off};
+use machine::{LIMIT, Other, empty, live};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

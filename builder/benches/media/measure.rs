@@ -18,6 +18,8 @@ pub struct Usage {
 }
 
 /// Runs a program to its end.
+// It is waited for by `wait4`, which tells its memory, too.
+#[allow(clippy::zombie_processes)]
 pub fn run(command: &mut Command) -> Usage {
     let started = Instant::now();
     let child = command
@@ -75,6 +77,8 @@ fn own_processors() -> f64 {
 }
 
 /// As [`run`], of a process that tells what its work took by a [`Clock`].
+// As in `run`.
+#[allow(clippy::zombie_processes)]
 pub fn run_telling(command: &mut Command) -> Usage {
     let mut child = command
         .stdin(Stdio::null())

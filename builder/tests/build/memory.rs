@@ -42,6 +42,8 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
             .arg("--output")
             .arg(small.path("output"))
             .stdout(Stdio::null());
+        // It is waited for by `wait4`, which tells its memory, too.
+        #[allow(clippy::zombie_processes)]
         let child = command.spawn().unwrap();
         let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
         // SAFETY: both places are of this function and live as long as the call; the child is ours, and nobody else waits.
