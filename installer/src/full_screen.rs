@@ -21,9 +21,11 @@ const ESCAPE: Duration = Duration::from_millis(150);
 /// How often signals and the size are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
+type Drawing = ratatui::Terminal<CrosstermBackend<io::Stdout>>;
+
 /// A terminal that is drawn on; as it was before when this goes.
 pub struct FullScreen {
-    terminal: ratatui::Terminal<CrosstermBackend<io::Stdout>>,
+    terminal: Drawing,
     before: Termios,
     keyboard: Keyboard,
     keys: Vec<Key>,
@@ -48,6 +50,12 @@ fn readable(wait: Duration) -> io::Result<bool> {
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+fn drawing((width, height): (u16, u16)) -> io::Result<Drawing> {
+    // Fixed: it would ask for the size of the terminal at every turn, by a program where the terminal does not tell.
+    let viewport = Viewport::Fixed(Rect::new(0, 0, width, height));
+    ratatui::Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })
 }
 
 fn told_size() -> Option<(u16, u16)> {
@@ -133,13 +141,7 @@ impl FullScreen {
         // The other screen, where there is one; wrapping at the end of lines off.
         out.write_all(b"\x1b[?1049h\x1b[?7l\x1b[2J")?;
         out.flush()?;
-        let area = Rect::new(0, 0, size.0, size.1);
-        let terminal = ratatui::Terminal::with_options(
-            CrosstermBackend::new(out),
-            TerminalOptions {
-                viewport: Viewport::Fixed(area),
-            },
-        )?;
+        let terminal = drawing(size)?;
         Ok(Some(FullScreen {
             terminal,
             before,
@@ -162,16 +164,23 @@ impl FullScreen {
             && size != self.size
         {
             self.size = size;
-            self.terminal.resize(Rect::new(0, 0, size.0, size.1))?;
+            self.terminal = drawing(size)?;
+            self.again()?;
         }
         let look = self.look;
         self.terminal.draw(|frame| full.draw(frame, look))?;
         Ok(())
     }
 
-    /// Draws everything anew: something else wrote on the screen, or the line lost bytes.
+    /// Everything is drawn anew: something else wrote on the screen, or the line lost bytes.
     pub fn again(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not `Terminal::clear`, which asks the terminal where its cursor is and reads the answer past our keyboard.
+        let mut out = io::stdout();
+        out.write_all(b"\x1b[0m\x1b[2J")?;
+        out.flush()?;
+        // With both of its buffers empty all that is drawn next differs.
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     /// The next key within `wait`; none where there is none, or a signal came.

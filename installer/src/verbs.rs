@@ -245,6 +245,9 @@ impl Reporter {
         let progress = &self.progress;
         if !self.terminal {
             if fresh {
+                if let Some((stage, took)) = progress.over.last() {
+                    eprintln!("{stage}: {:.1} s", took.as_secs_f32());
+                }
                 eprintln!("{} …", progress.stage);
             }
             return;

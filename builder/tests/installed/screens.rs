@@ -181,6 +181,7 @@ fn erase_and_measure(guest: &Guest, erased: &Path, saved: &Path) {
         )
     };
     let (took, bytes) = timed("lycia-install install --answers drive");
+    println!("{}", ask(guest, "grep '[0-9] s$' /run/said"));
     run(
         "cp",
         &[
