@@ -95,7 +95,8 @@ impl Target {
         }
     }
 
-    /// Mounts the root alone. What only the kernel reads is mounted read-only first: nothing is changed where there is no system.
+    /// Mounts the root alone. What only the kernel reads is mounted read-only first: no file is changed where there is no system. A log is replayed all
+    /// the same, or what is in it could not be seen.
     fn mount_root(
         &self,
         host: &mut dyn Host,

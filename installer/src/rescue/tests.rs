@@ -13,6 +13,7 @@ use lycia_tree::Tree;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+mod kernel;
 mod mounts;
 
 const PASSPHRASE: &str = "a long passphrase";

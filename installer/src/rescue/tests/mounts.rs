@@ -479,7 +479,7 @@ fn checks_are_made_by_the_programs_of_the_file_systems() {
     assert!(error.to_string().contains("Mount it"), "{error}");
 }
 
-fn ran(program: &str, package: &str, arguments: &[&str]) -> String {
+pub(super) fn ran(program: &str, package: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
