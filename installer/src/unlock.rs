@@ -180,3 +180,60 @@ pub fn list(survey: &Survey) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lycia_installer::rescue::{Installed, Unread};
+
+    #[test]
+    fn the_list_says_what_is_not_read_and_why() {
+        let root = |partition, kind| Root {
+            disk: "/dev/nvme0n1".to_owned(),
+            partition,
+            uuid: format!("u{partition}"),
+            kind,
+            volume: None,
+        };
+        let unread = |partition, kind, label: Option<&str>, used: &[&str], seen| Unread {
+            root: root(partition, kind),
+            label: label.map(str::to_owned),
+            used: used.iter().map(|&word| word.to_owned()).collect(),
+            seen,
+        };
+        let mut survey = Survey::default();
+        assert_eq!(list(&survey), "no installed system was found\n");
+        for (partition, kind, subvolume, clean) in [
+            (1, Kind::Ext4, None, Some(false)),
+            (2, Kind::Btrfs, Some("@"), None),
+        ] {
+            survey.systems.push(Installed {
+                root: root(partition, kind),
+                subvolume: subvolume.map(str::to_owned),
+                name: None,
+                hostname: Some("box".to_owned()),
+                clean,
+                boot: None,
+            });
+        }
+        survey.unread = vec![
+            unread(3, Kind::Xfs, Some("da\u{1b}ta"), &["/srv"], Seen::Not),
+            unread(4, Kind::F2fs, None, &[], Seen::NoSystem),
+            unread(5, Kind::Xfs, None, &[], Seen::Failed("busy".to_owned())),
+        ];
+        let shown = list(&survey);
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0], "/dev/nvme0n1p1  u1  box  -  not unmounted cleanly");
+        assert_eq!(lines[1], "/dev/nvme0n1p2  u2  box  -  btrfs  subvolume @");
+        assert!(lines[2].starts_with("/dev/nvme0n1p3  u3  xfs da"), "{shown}");
+        assert!(
+            lines[2].ends_with(
+                ", not read: its contents are seen when it is mounted (`systems --look`)  in use: /srv"
+            ),
+            "{shown}"
+        );
+        assert_eq!(lines[3], "/dev/nvme0n1p4  u4  f2fs, no system in it");
+        assert_eq!(lines[4], "/dev/nvme0n1p5  u5  xfs, not read: busy");
+    }
+}
