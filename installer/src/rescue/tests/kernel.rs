@@ -63,7 +63,7 @@ fn fill(node: &str, kind: Kind, uuid: &str, at: &Path) {
         fs::create_dir(root.join(folder)).unwrap();
     }
     let option = |name: &str| match kind {
-        Kind::Btrfs => format!("rw,subvol=/{name}"),
+        Kind::Btrfs => format!("rw,compress=zstd:3,subvol=/{name}"),
         _ => "rw".to_owned(),
     };
     let name = kind.name();
@@ -104,6 +104,57 @@ fn the_kernel_mounts_what_was_found() {
     }
 }
 
+fn survey_of(device: &Loop, kind: Kind, uuid: &str) -> Survey {
+    // A loop device has the name that a partition of `/dev/loop` would have.
+    let number = device.node.strip_prefix("/dev/loop").unwrap();
+    let mut survey = Survey::default();
+    survey.unread.push(Unread {
+        root: Root {
+            disk: "/dev/loop".to_owned(),
+            partition: number.parse().unwrap(),
+            uuid: uuid.to_owned(),
+            kind,
+            volume: None,
+        },
+        label: None,
+        used: Vec::new(),
+        seen: Seen::Not,
+    });
+    survey
+}
+
+fn look(survey: &mut Survey, folder: &Path) {
+    privately(|| {
+        survey.look(&mut Kernel, folder);
+        // What is left mounted goes with the namespace.
+        Kernel
+            .mount("none", folder, "tmpfs", MountFlags::NODEV, "")
+            .unwrap();
+    })
+    .unwrap();
+}
+
+/// As after a loss of power.
+fn a_log_stays_until_it_is_mounted(device: &Loop, one: &Target, folder: &Path, fresh: &dyn Fn() -> Survey) {
+    one.mount(&mut Kernel, folder).unwrap();
+    fs::write(folder.join("etc/late"), "").unwrap();
+    let shutdown = ["-x", "-c", "shutdown -f", folder.to_str().unwrap()];
+    ran("xfs_io", "xfsprogs", &shutdown);
+    unmount_system(&mut Kernel, folder).unwrap();
+    let before = device.digest();
+    let mut survey = fresh();
+    look(&mut survey, folder);
+    assert_eq!(survey.systems[0].hostname.as_deref(), Some("box"), "{survey:?}");
+    let error = one.check(&mut Kernel).unwrap_err();
+    assert!(matches!(error, RescueError::Log(_)), "{error}");
+    assert_eq!(device.digest(), before, "the log was replayed");
+    // What the error says.
+    one.mount(&mut Kernel, folder).unwrap();
+    assert!(folder.join("etc/late").exists());
+    unmount_system(&mut Kernel, folder).unwrap();
+    one.check(&mut Kernel).unwrap();
+}
+
 fn the_kernel_mounts(kind: Kind) {
     let uuid = "0d5ad6a0-3c1f-4a0e-9a3e-2f6f6f6f0001";
     let device = Loop::new(512 << 20);
@@ -117,27 +168,9 @@ fn the_kernel_mounts(kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
     fill(&device.node, kind, uuid, folder.path());
     let (before, mounts_before) = (device.digest(), mounts());
-    let mut survey = Survey::default();
-    // A loop device has the name that a partition of `/dev/loop` would have.
-    let number = device.node.strip_prefix("/dev/loop").unwrap();
-    survey.unread.push(Unread {
-        root: Root {
-            disk: "/dev/loop".to_owned(),
-            partition: number.parse().unwrap(),
-            uuid: uuid.to_owned(),
-            kind,
-            volume: None,
-        },
-        label: None,
-        used: Vec::new(),
-        seen: Seen::Not,
-    });
-    privately(|| {
-        survey.look(&mut Kernel, folder.path());
-        // What is left mounted goes with the namespace.
-        mount_tmpfs(folder.path());
-    })
-    .unwrap();
+    let fresh = || survey_of(&device, kind, uuid);
+    let mut survey = fresh();
+    look(&mut survey, folder.path());
     let one = &survey.systems[0];
     assert_eq!(
         (one.hostname.as_deref(), one.name.as_deref(), survey.systems.len()),
@@ -157,6 +190,10 @@ fn the_kernel_mounts(kind: Kind) {
     unmount_system(&mut Kernel, folder.path()).unwrap();
     assert_eq!(mounts(), mounts_before);
     one.check(&mut Kernel).unwrap();
+
+    if kind == Kind::Xfs {
+        a_log_stays_until_it_is_mounted(&device, &one, folder.path(), &fresh);
+    }
 
     // Data alone: everything is as it was.
     let top = if btrfs { "subvolid=5" } else { "" };
@@ -186,8 +223,4 @@ fn the_kernel_mounts(kind: Kind) {
     let error = one.mount(&mut Kernel, folder.path()).unwrap_err();
     assert!(matches!(error, RescueError::NoSystem { .. }), "{error}");
     assert_eq!(mounts(), mounts_before);
-}
-
-fn mount_tmpfs(at: &Path) {
-    Kernel.mount("none", at, "tmpfs", MountFlags::NODEV, "").unwrap();
 }
