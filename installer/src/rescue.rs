@@ -127,7 +127,8 @@ pub enum RescueError {
     Unread(String),
     /// What was mounted is no system.
     #[error(
-        "no installed system is in the {kind} on {node}: it has neither /etc/fstab nor an os-release. It is unmounted again"
+        "no installed system is in the {kind} on {node}: there is neither etc/fstab nor an os-release in its topmost directory{}. It is unmounted again",
+        if *kind == "btrfs" { " or in a subvolume right below it" } else { "" }
     )]
     NoSystem {
         /// The partition.

@@ -317,6 +317,10 @@ fn a_file_system_without_a_system_is_given_back_unchanged() {
             matches!(error, RescueError::NoSystem { .. }) && error.to_string().contains("/dev/vda3"),
             "{error}"
         );
+        assert_eq!(
+            error.to_string().contains("subvolume right below"),
+            kind == Kind::Btrfs
+        );
         let name = kind.name();
         assert_eq!(
             fake.calls,
