@@ -20,9 +20,12 @@ use lycia_tree::{Content, Metadata, Node, Pack, Timestamp, Tree};
 
 use crate::answers::typed::AnswersFile;
 use crate::device::{BlockDevice, Span};
+use crate::file_system::{FileSystem, Kind, subvolume_name};
 use crate::found::{Found, file_system, look};
 use crate::medium::{FirmwareKind, Medium};
-use crate::system::{SystemError, bios_boot_loader, efi_files, folder, installed_initramfs};
+use crate::system::{
+    SystemError, bios_boot_loader_of, efi_files_of, folder, installed_initramfs, mounting_table,
+};
 
 /// Where the installation left its records, and where this leaves its own, below the root.
 const RECORDS: &str = "var/log/lycia-install";
@@ -112,14 +115,37 @@ pub struct Broken<'a> {
     pub root: &'a Path,
     /// UUID of the root file system.
     pub root_uuid: &'a str,
+    /// How the root is mounted.
+    pub file_system: &'a FileSystem,
     /// UUID of the file system of `/boot`, which is mounted below the root, where it has one of its own.
     pub boot_uuid: Option<&'a str>,
+    /// What that is.
+    pub boot_kind: Option<&'a str>,
     /// UUID of the encrypted volume around the root.
     pub volume_uuid: Option<&'a str>,
     /// The EFI system partition, mounted, if it can be.
     pub esp: Option<&'a Path>,
     /// The running kernel's command line.
     pub command_line: &'a str,
+}
+
+impl Broken<'_> {
+    /// What GRUB runs first.
+    fn early(&self) -> String {
+        menu::early_in(self.root_uuid, &self.file_system.grub_folder(), self.boot_uuid)
+    }
+
+    /// The module that reads what GRUB reads, where that is not ext4.
+    fn grub_module(&self) -> Option<&'static str> {
+        match self.boot_uuid {
+            None => self.file_system.grub_module(),
+            Some(_) => self
+                .boot_kind
+                .and_then(Kind::named)
+                .filter(|kind| *kind != Kind::Ext4)
+                .map(Kind::name),
+        }
+    }
 }
 
 /// The partition that `/boot/efi` of the root's fstab names, or the only one of that kind on the disk.
@@ -220,12 +246,14 @@ fn wanted_menu(broken: &Broken<'_>, medium: &Medium, notes: &mut Vec<String>) ->
         consoles,
         arguments: [
             unlock.as_deref().unwrap_or_default(),
+            broken.file_system.arguments().as_str(),
             medium.install.boot.arguments.as_str(),
             extra,
         ]
-        .join(" ")
-        .trim()
-        .to_owned(),
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" "),
         timeout: boot.timeout.unwrap_or(3),
     }
 }
@@ -378,9 +406,14 @@ pub fn plan(
             broken.root.display()
         )));
     }
+    if let Some(one) = broken.file_system.subvolumes.first() {
+        // Words of the kernel's command line and of GRUB's language are made of it.
+        subvolume_name(&one.name).map_err(RepairError::Unfit)?;
+    }
     let mut root = Vec::new();
+    let table = mounting_table(&tree, &versions, broken.file_system, &medium.install.initramfs)?;
     for version in &versions {
-        let archive = installed_initramfs(&tree, version, &medium.install.initramfs, time)?;
+        let archive = installed_initramfs(&tree, version, &table, time)?;
         root.push(Put {
             path: menu::initramfs_path(version),
             content: archive.into(),
@@ -390,7 +423,7 @@ pub fn plan(
     let text = menu::text(&menu::Installed {
         title: &medium.install.name,
         root_uuid: broken.root_uuid,
-        root_folder: "",
+        root_folder: &broken.file_system.grub_folder(),
         boot_uuid: broken.boot_uuid,
         kernels: &versions,
         consoles: &old.consoles,
@@ -456,7 +489,7 @@ fn bios(
         notes.push("the disk has no BIOS boot partition: nothing is done for BIOS".to_owned());
         return Ok(Vec::new());
     };
-    let (core, code) = bios_boot_loader(files, broken.root_uuid, broken.boot_uuid, place.span.start)?;
+    let (core, code) = bios_boot_loader_of(files, broken.grub_module(), &broken.early(), place.span.start)?;
     if core.len() as u64 > place.span.size {
         return Err(RepairError::Unfit(format!(
             "GRUB's core image has {} bytes, the BIOS boot partition {}",
@@ -501,7 +534,7 @@ fn uefi(
     };
     let path = medium.directory.join("EFI/BOOT").join(removable);
     let image = fs::read(&path).map_err(io_error("reading", &path))?;
-    let (image, config) = efi_files(&image, broken.root_uuid, broken.boot_uuid)?;
+    let (image, config) = efi_files_of(&image, &broken.early())?;
     let pair = |folder: &str, name: &str| {
         [
             Put {

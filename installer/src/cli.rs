@@ -102,8 +102,13 @@ pub enum Verb {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
     },
-    /// List installed systems on all disks; mounts and writes nothing
+    /// List installed systems on all disks; writes nothing, and mounts nothing
+    /// unless told to
     Systems {
+        /// Mount what cannot be read otherwise (xfs, btrfs, f2fs), read-only and
+        /// seen by nobody else, to find the systems in it
+        #[arg(long)]
+        look: bool,
         /// Look into encrypted volumes, too: ask for their passphrase
         #[arg(long)]
         unlock: bool,
@@ -142,7 +147,8 @@ pub enum Verb {
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Check and repair the root of an installed system that is not mounted
+    /// Check and repair the root of an installed system that is not mounted;
+    /// btrfs is only checked
     Fsck {
         /// UUID or host name of the system; needed where there are several
         #[arg(long, value_name = "SYSTEM")]

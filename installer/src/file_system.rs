@@ -245,7 +245,7 @@ const NEVER: [&str; 12] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/tmp",
 ];
 
-fn subvolume_name(name: &str) -> Result<(), String> {
+pub(crate) fn subvolume_name(name: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@-_.".contains(&byte);
     if !name.is_empty() && name.len() <= 64 && !name.starts_with(['.', '-']) && name.bytes().all(plain) {
         Ok(())
@@ -373,7 +373,7 @@ pub fn resolve(typed: &Typed<'_>, layout: &Layout, wrong: &mut dyn FnMut(&str, S
     }
 }
 
-fn compression(how: &str) -> Result<(), String> {
+pub(crate) fn compression(how: &str) -> Result<(), String> {
     let (name, level) = match how.split_once(':') {
         Some((name, level)) => (name, level.parse::<u8>().ok()),
         None => (how, Some(1)),

@@ -9,13 +9,13 @@ use lycia_installer::found::look;
 use lycia_installer::kernel;
 use lycia_installer::medium::Medium;
 use lycia_installer::probe::{Views, probe};
-use lycia_installer::rescue::{self, Installed};
+use lycia_installer::rescue::{self, Kernel, Target};
 
 use crate::verbs::{Failure, ask};
 
 /// Shows what would be written to make a system start, writes it. Gives what is left to say.
 pub fn boot_repair(
-    one: &Installed,
+    one: &Target,
     medium: &Path,
     confirm: Option<&str>,
     dry_run: bool,
@@ -30,8 +30,8 @@ pub fn boot_repair(
     let disk = machine
         .disks
         .iter()
-        .find(|disk| disk.path == one.disk)
-        .ok_or_else(|| Failure::Refused(format!("{} is gone", one.disk)))?;
+        .find(|disk| disk.path == one.root.disk)
+        .ok_or_else(|| Failure::Refused(format!("{} is gone", one.root.disk)))?;
     let path = dev.join(&disk.name);
     let failed = |doing: &'static str| {
         let path = path.clone();
@@ -42,19 +42,22 @@ pub fn boot_repair(
         .tempdir_in("/run")?;
     let root = folder.path();
     let mut device = Disk::open_read(&path, disk.logical_sector).map_err(failed("opening"))?;
-    one.mount(root)?;
+    let mounted = one.mount(&mut Kernel, root)?;
     let esp = look(&mut device)
         .ok()
         .and_then(|found| esp_partition(root, &found))
-        .and_then(|(number, _, _)| rescue::mount_esp(&one.disk, number, root));
+        .and_then(|(number, _, _)| rescue::mount_esp(&one.root.disk, number, root));
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let boot = mounted.boot.as_ref();
     let mut files = || -> Result<Option<boot_repair::Repair>, Failure> {
         let broken = Broken {
-            disk: &one.disk,
+            disk: &one.root.disk,
             root,
-            root_uuid: &one.uuid,
-            boot_uuid: one.boot.as_ref().map(|boot| boot.uuid.as_str()),
-            volume_uuid: one.volume.as_ref().map(|volume| volume.uuid()),
+            root_uuid: &one.root.uuid,
+            file_system: &mounted.file_system,
+            boot_uuid: boot.map(|boot| boot.uuid.as_str()),
+            boot_kind: boot.and_then(|boot| boot.kind.as_deref()),
+            volume_uuid: one.root.volume.as_ref().map(|volume| volume.uuid()),
             esp: esp.as_deref(),
             command_line: &command_line,
         };
@@ -79,7 +82,7 @@ pub fn boot_repair(
     let planned = files();
     drop(device);
     // With everything below it.
-    let unmounted = one.unmount(root);
+    let unmounted = rescue::unmount_system(&mut Kernel, root);
     let planned = planned?;
     unmounted?;
     let Some(repair) = planned else {
@@ -88,5 +91,5 @@ pub fn boot_repair(
     let mut device = Disk::open_write(&path, disk.logical_sector).map_err(failed("opening for writing"))?;
     repair.write_disk(&mut device)?;
     let _ = kernel::read_table_again(device.file());
-    Ok(format!("{} starts from {} again\n", one.node(), one.disk))
+    Ok(format!("{} starts from {} again\n", one.node(), one.root.disk))
 }

@@ -1,24 +1,32 @@
 //! Installed systems: found on disks by reading alone, mounted, checked.
 //!
 //! An encrypted root is read without the kernel's help. To be mounted it gets a device of the device mapper, which goes by itself when it is unmounted.
+//! What is in XFS, Btrfs and F2FS is seen when the kernel mounts them: reading alone finds that they are there.
 
+mod check;
+mod host;
+mod inside;
+mod target;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use lycia_init::device_mapper::DeviceMapperError;
+use lycia_init::superblock::untouched_options;
 use lycia_luks::LuksError;
 
 use lycia_media::ext4::{Limits, Reader};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{MountFlags, mount};
 
 use crate::device::{Disk, Window};
+use crate::file_system::Kind;
 use crate::found::look;
 use crate::probe::Machine;
 
+pub use host::{Host, Kernel, privately};
+pub use target::{Mounted, Target, unmount_system};
 pub use volume::{Unlocked, Volume};
 
 /// Largest file of a system that is read to describe it, in bytes.
@@ -33,34 +41,74 @@ pub struct Boot {
     pub uuid: String,
     /// Its device node; none where no disk has it.
     pub node: Option<String>,
+    /// Its file system; none where no disk has it.
+    pub kind: Option<String>,
+}
+
+/// A file system that is, or can be, the root of a system.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Root {
+    /// The disk.
+    pub disk: String,
+    /// Number of the partition.
+    pub partition: u32,
+    /// Its UUID.
+    pub uuid: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The encrypted volume around it.
+    pub volume: Option<Unlocked>,
 }
 
 /// An installed system.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Installed {
-    /// The disk.
-    pub disk: String,
-    /// Number of the partition of its root.
-    pub partition: u32,
-    /// UUID of its root.
-    pub uuid: String,
+    /// Its root.
+    #[serde(flatten)]
+    pub root: Root,
+    /// The subvolume of Btrfs that is its root.
+    pub subvolume: Option<String>,
     /// What it calls itself: `PRETTY_NAME` of os-release.
     pub name: Option<String>,
     /// Its host name.
     pub hostname: Option<String>,
-    /// Whether the file system was left clean.
-    pub clean: bool,
+    /// Whether the file system was left clean; none where that is not known.
+    pub clean: Option<bool>,
     /// `/boot`, where it has a file system of its own.
     pub boot: Option<Boot>,
-    /// The encrypted volume around its root.
-    pub volume: Option<Unlocked>,
+}
+
+/// What is known of the inside of a file system that only the kernel reads.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// It was not mounted.
+    Not,
+    /// It was mounted, and there is no system in it.
+    NoSystem,
+    /// It could not be mounted, and why.
+    Failed(String),
+}
+
+/// A file system that can be a root, and whose files cannot be read without mounting it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Unread {
+    /// Which.
+    #[serde(flatten)]
+    pub root: Root,
+    /// Its label.
+    pub label: Option<String>,
+    /// What uses it, if something does.
+    pub used: Vec<String>,
+    /// What is known of its inside.
+    pub seen: Seen,
 }
 
 /// Why a system was not found, mounted or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum RescueError {
     /// None or several fit.
-    #[error("{count} installed systems fit `{selector}`{}", if *count == 0 { "; `lycia-install systems` lists them" } else { ": give the UUID" })]
+    #[error("{count} installed systems fit `{selector}`{}", if *count == 0 { "; `lycia-install systems` lists them" } else { ": give the UUID, or the host name where they share it" })]
     Count {
         /// What was asked for.
         selector: String,
@@ -72,6 +120,33 @@ pub enum RescueError {
         "locked: {0}; its passphrase opens it (asked for on a terminal, or --passphrase-file, --passphrase-fd)"
     )]
     Locked(String),
+    /// It may be in a file system that nobody mounted.
+    #[error(
+        "not read: {0}; the system may be in there. `lycia-install systems --look` mounts it read-only and looks, `--system UUID` takes it as it is"
+    )]
+    Unread(String),
+    /// What was mounted is no system.
+    #[error(
+        "no installed system is in the {kind} on {node}: there is neither etc/fstab nor an os-release in its topmost directory{}. It is unmounted again",
+        if *kind == "btrfs" { " or in a subvolume right below it" } else { "" }
+    )]
+    NoSystem {
+        /// The partition.
+        node: String,
+        /// Its file system.
+        kind: &'static str,
+    },
+    /// Several systems are in one file system.
+    #[error(
+        "several systems are in the Btrfs on {node}: {subvolumes}. Name the one that is meant by its host name (`lycia-install systems --look`), \
+         or mount it by hand: `mount -o subvol=NAME {node} DIR`"
+    )]
+    Several {
+        /// The partition.
+        node: String,
+        /// Their subvolumes.
+        subvolumes: String,
+    },
     /// A passphrase opens nothing.
     #[error("no encrypted volume opens with this passphrase. Nothing was written")]
     Passphrase,
@@ -108,13 +183,38 @@ pub enum RescueError {
         source: io::Error,
     },
     /// The check found faults that it did not repair.
-    #[error("e2fsck left faults on {node} (code {code})")]
+    #[error("{program} left faults on {node} (code {code}): {advice}")]
     Faults {
         /// The partition.
         node: String,
-        /// Exit code of e2fsck(8).
+        /// What checked.
+        program: &'static str,
+        /// Its exit code.
         code: i32,
+        /// What to do.
+        advice: &'static str,
     },
+    /// What checks a file system is not there.
+    #[error(
+        "this system has no {program}, which checks the {kind} on {node}: install the package {package}, or start a medium that has it"
+    )]
+    NoChecker {
+        /// The partition.
+        node: String,
+        /// Its file system.
+        kind: &'static str,
+        /// What checks it.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// An XFS was not unmounted.
+    #[error(
+        "{0} was not unmounted, and its log has changes that are not in their places yet; nothing was checked. Mount it, which brings them there, \
+         then check again: `lycia-install mount DIR`, `lycia-install unmount DIR`. Where it cannot be mounted, `xfs_repair -L` throws these changes \
+         away, and files with them: that is never done here"
+    )]
+    Log(String),
 }
 
 /// A small text file of an ext4 volume.
@@ -128,13 +228,12 @@ fn text<R: Read + Seek>(reader: &mut Reader<R>, path: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// UUID of what fstab(5) mounts on `/boot`.
-fn boot_of(fstab: &str) -> Option<String> {
-    fstab.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let (device, place) = (words.next()?, words.next()?);
-        (place == "/boot").then(|| device.strip_prefix("UUID=").map(str::to_owned))?
-    })
+/// What a system calls itself in an os-release.
+fn pretty_name(release: &str) -> Option<String> {
+    let line = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(line.trim_matches('"').to_owned())
 }
 
 /// The system in an ext4 volume; none if there is none. `place` is the disk, the partition and the volume's UUID.
@@ -148,40 +247,64 @@ fn system<R: Read + Seek>(volume: R, (disk, partition, uuid): (&str, u32, String
     if release.is_none() && fstab.is_none() {
         return None;
     }
-    let name = release.and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
-        Some(line.trim_matches('"').to_owned())
-    });
     let hostname = text(&mut reader, b"/etc/hostname").map(|text| text.trim().to_owned());
+    let boot = fstab
+        .as_deref()
+        .and_then(|text| inside::boot_of(&inside::lines(text)));
     Some(Installed {
-        disk: disk.to_owned(),
-        partition,
-        uuid,
-        name,
+        root: Root {
+            disk: disk.to_owned(),
+            partition,
+            uuid,
+            kind: Kind::Ext4,
+            volume: None,
+        },
+        subvolume: None,
+        name: release.as_deref().and_then(pretty_name),
         hostname: hostname.filter(|name| !name.is_empty()),
-        clean: reader.summary().clean,
-        boot: fstab
-            .as_deref()
-            .and_then(boot_of)
-            .map(|uuid| Boot { uuid, node: None }),
-        volume: None,
+        clean: Some(reader.summary().clean),
+        boot: boot.map(Boot::of),
     })
 }
+
+impl Boot {
+    /// One that is not looked for yet.
+    fn of(uuid: String) -> Boot {
+        Boot {
+            uuid,
+            node: None,
+            kind: None,
+        }
+    }
+
+    /// Says where it is.
+    fn find(&mut self, nodes: &Nodes) {
+        let found = nodes
+            .iter()
+            .find(|(uuid, _)| uuid.eq_ignore_ascii_case(&self.uuid));
+        let (node, kind) = found.map(|(_, place)| place.clone()).unzip();
+        (self.node, self.kind) = (node, kind);
+    }
+}
+
+/// Device nodes and kinds of file systems by their UUIDs.
+type Nodes = BTreeMap<String, (String, String)>;
 
 /// What was found on the disks of a machine.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Survey {
     /// Systems whose files can be read.
     pub systems: Vec<Installed>,
+    /// File systems that can be roots, and that only the kernel reads.
+    pub unread: Vec<Unread>,
     /// Encrypted volumes that nobody opened; there may be systems in them.
     pub locked: Vec<Volume>,
-    /// Device nodes by the UUID of their file system.
     #[serde(skip)]
-    nodes: BTreeMap<String, String>,
+    nodes: Nodes,
 }
 
-/// Looks for installed systems on every disk: ext4 volumes that have an os-release or an fstab, and LUKS2 volumes, which can hold one. Only reads; nothing
-/// is mounted. Disks that cannot be read are passed over.
+/// Looks for installed systems on every disk: ext4 volumes that have an os-release or an fstab, and what can hold one: XFS, Btrfs and F2FS, LUKS2 volumes.
+/// Only reads; nothing is mounted. Disks that cannot be read are passed over.
 #[must_use]
 pub fn survey(machine: &Machine, dev: &Path) -> Survey {
     let mut out = Survey::default();
@@ -194,26 +317,42 @@ pub fn survey(machine: &Machine, dev: &Path) -> Survey {
         for partition in found.partitions {
             let Some(uuid) = partition.uuid else { continue };
             let node = node_of(&disk.path, partition.number);
-            out.nodes.entry(uuid.clone()).or_insert(node);
-            match partition.file_system.as_deref() {
-                Some("ext4") => {
+            let Some(kind) = partition.file_system else {
+                continue;
+            };
+            out.nodes.entry(uuid.clone()).or_insert((node, kind.clone()));
+            let used = || {
+                let used = disk.partitions.iter().find(|one| one.number == partition.number);
+                used.map(|one| one.used.clone()).unwrap_or_default()
+            };
+            match (kind.as_str(), Kind::named(&kind)) {
+                (_, Some(Kind::Ext4)) => {
                     let mut nothing = |_| ();
                     let inside = Window::new(&mut device, partition.span, &mut nothing);
                     out.systems
                         .extend(system(inside, (&disk.path, partition.number, uuid)));
                 }
-                Some("crypto_LUKS") => {
-                    let used = disk.partitions.iter().find(|one| one.number == partition.number);
-                    out.locked.push(Volume {
+                (_, Some(kind)) => out.unread.push(Unread {
+                    root: Root {
                         disk: disk.path.clone(),
                         partition: partition.number,
                         uuid,
-                        used: used.map(|one| one.used.clone()).unwrap_or_default(),
-                        path: path.clone(),
-                        sector: disk.logical_sector,
-                        span: partition.span,
-                    });
-                }
+                        kind,
+                        volume: None,
+                    },
+                    label: partition.label,
+                    used: used(),
+                    seen: Seen::Not,
+                }),
+                ("crypto_LUKS", None) => out.locked.push(Volume {
+                    disk: disk.path.clone(),
+                    partition: partition.number,
+                    uuid,
+                    used: used(),
+                    path: path.clone(),
+                    sector: disk.logical_sector,
+                    span: partition.span,
+                }),
                 _ => {}
             }
         }
@@ -226,7 +365,7 @@ impl Survey {
     /// Says of each system where its `/boot` is: on any disk.
     fn find_boot(&mut self) {
         for boot in self.systems.iter_mut().filter_map(|one| one.boot.as_mut()) {
-            boot.node = self.nodes.get(&boot.uuid).cloned();
+            boot.find(&self.nodes);
         }
     }
 
@@ -240,7 +379,11 @@ impl Survey {
             match volume.open(passphrase)? {
                 Some(found) => {
                     opened += 1;
-                    self.systems.extend(found);
+                    match found {
+                        volume::Held::System(system) => self.systems.push(*system),
+                        volume::Held::Unread(unread) => self.unread.push(*unread),
+                        volume::Held::Nothing => {}
+                    }
                 }
                 None => self.locked.push(volume),
             }
@@ -249,37 +392,96 @@ impl Survey {
         Ok(opened)
     }
 
+    /// Mounts what only the kernel reads, one after the other, read-only on `folder`, and finds the systems in it. Nothing is written, and no log is
+    /// replayed. For [`privately`]: nobody else should see these mounts.
+    pub fn look(&mut self, host: &mut dyn Host, folder: &Path) {
+        for mut one in std::mem::take(&mut self.unread) {
+            match one.root.peek(host, folder) {
+                Ok(found) if found.is_empty() => {
+                    one.seen = Seen::NoSystem;
+                    self.unread.push(one);
+                }
+                Ok(found) => self.systems.extend(found.into_iter().map(|inside| Installed {
+                    root: one.root.clone(),
+                    boot: inside::boot_of(&inside.fstab).map(Boot::of),
+                    subvolume: inside.subvolume,
+                    name: inside.name,
+                    hostname: inside.hostname,
+                    clean: None,
+                })),
+                Err(error) => {
+                    one.seen = Seen::Failed(error.to_string());
+                    self.unread.push(one);
+                }
+            }
+        }
+        self.find_boot();
+    }
+
     /// The one system that `selector` names: a UUID (of its root or of the volume around it) or a host name; the only one there is if nothing is said.
+    /// A file system that was not read is named by a UUID alone.
     ///
     /// # Errors
-    /// When none or several fit, or it may be in a volume that is locked.
-    pub fn select(&self, selector: Option<&str>) -> Result<&Installed, RescueError> {
+    /// When none or several fit, or it may be in a volume that is locked, or in a file system that was not read.
+    pub fn select(&self, selector: Option<&str>) -> Result<Target, RescueError> {
         let same = |uuid: &str, word: &str| uuid.eq_ignore_ascii_case(word);
-        let fits = |one: &&Installed| {
-            selector.is_none_or(|word| {
-                same(&one.uuid, word)
-                    || one.hostname.as_deref() == Some(word)
-                    || one
-                        .volume
-                        .as_ref()
-                        .is_some_and(|volume| same(volume.uuid(), word))
-            })
+        let is = |root: &Root, word: &str| {
+            let around = root.volume.as_ref();
+            same(&root.uuid, word) || around.is_some_and(|volume| same(volume.uuid(), word))
         };
-        let found: Vec<&Installed> = self.systems.iter().filter(fits).collect();
-        // What is locked could be meant, too: by its UUID, by a host name that nobody can read, or as the only one.
-        let could = |volume: &&Volume| match selector {
-            Some(word) => same(&volume.uuid, word) || found.is_empty(),
-            None => true,
+        let fits = |one: &&Installed| {
+            selector.is_none_or(|word| is(&one.root, word) || one.hostname.as_deref() == Some(word))
+        };
+        let systems = self.systems.iter().filter(fits).map(|one| Target {
+            root: one.root.clone(),
+            hostname: one.hostname.clone(),
+            subvolume: one.subvolume.clone(),
+            boot: one.boot.clone(),
+            nodes: self.nodes.clone(),
+        });
+        let named = self
+            .unread
+            .iter()
+            .filter(|one| selector.is_some_and(|word| is(&one.root, word)));
+        let found: Vec<Target> = systems
+            .chain(named.map(|one| Target {
+                root: one.root.clone(),
+                hostname: None,
+                subvolume: None,
+                boot: None,
+                nodes: self.nodes.clone(),
+            }))
+            .collect();
+        // What nobody has looked into could be meant, too: by a host name that nobody can read, or as the only one.
+        let nameless = selector.is_none() || found.is_empty();
+        let is_locked = |one: &Volume| selector.is_some_and(|word| same(&one.uuid, word));
+        let is_volume = self.locked.iter().any(is_locked);
+        let unread = |looked: bool| -> Vec<&str> {
+            let could = self.unread.iter().filter(|one| match one.seen {
+                Seen::Not => !looked,
+                Seen::NoSystem => false,
+                Seen::Failed(_) => looked,
+            });
+            could
+                .filter(|_| nameless && !is_volume)
+                .map(|one| one.root.uuid.as_str())
+                .collect()
         };
         let locked: Vec<&str> = self
             .locked
             .iter()
-            .filter(could)
+            .filter(|volume| nameless || is_locked(volume))
             .map(|volume| volume.uuid.as_str())
             .collect();
+        // Looking costs nothing, a passphrase does, and what could not be mounted may be anything.
+        let (fresh, failed) = (unread(false), unread(true));
+        if !fresh.is_empty() {
+            return Err(RescueError::Unread(fresh.join(", ")));
+        }
         match (&found[..], &locked[..]) {
-            ([one], []) => Ok(one),
+            ([one], []) if failed.is_empty() => Ok(one.clone()),
             ([], [_, ..]) => Err(RescueError::Locked(locked.join(", "))),
+            ([] | [_], []) if !failed.is_empty() => Err(RescueError::Unread(failed.join(", "))),
             _ => Err(RescueError::Count {
                 selector: selector.unwrap_or("any").to_owned(),
                 count: found.len() + locked.len(),
@@ -304,47 +506,8 @@ pub fn mount_esp(disk: &str, partition: u32, root: &Path) -> Option<PathBuf> {
     Some(target)
 }
 
-/// The mount points of mountinfo(5) at and below a directory with what is mounted there, as they were mounted.
-fn below(mountinfo: &str, directory: &Path) -> Vec<(PathBuf, String)> {
-    let line = |line: &str| {
-        let (first, second) = line.split_once(" - ")?;
-        let place = crate::usage::unescaped(first.split(' ').nth(4)?);
-        let source = crate::usage::unescaped(second.split(' ').nth(1)?);
-        Some((PathBuf::from(place), source))
-    };
-    mountinfo
-        .lines()
-        .filter_map(line)
-        .filter(|(place, _)| place.starts_with(directory))
-        .collect()
-}
-
-/// Unmounts what [`Installed::mount`] mounted on a directory with everything below it, and takes away the device of an encrypted root.
-///
-/// # Errors
-/// When nothing is mounted there, or something is in use.
-pub fn unmount_system(directory: &Path) -> Result<(), RescueError> {
-    let failed = |doing: &'static str, path: &Path, source: io::Error| RescueError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    };
-    let real = std::fs::canonicalize(directory).map_err(|error| failed("unmounting", directory, error))?;
-    let table = Path::new("/proc/self/mountinfo");
-    let text = std::fs::read_to_string(table).map_err(|error| failed("reading", table, error))?;
-    let mounts = below(&text, &real);
-    let Some((_, root)) = mounts.iter().find(|(place, _)| *place == real) else {
-        let none = io::Error::new(io::ErrorKind::InvalidInput, "nothing is mounted there");
-        return Err(failed("unmounting", directory, none));
-    };
-    for (place, _) in mounts.iter().rev() {
-        unmount(place, UnmountFlags::empty()).map_err(|error| failed("unmounting", place, error.into()))?;
-    }
-    volume::settle(root)
-}
-
-impl Installed {
-    /// Device node of the partition of the root.
+impl Root {
+    /// Device node of its partition.
     #[must_use]
     pub fn node(&self) -> String {
         node_of(&self.disk, self.partition)
@@ -363,100 +526,46 @@ impl Installed {
         self.volume.as_ref().map_or(Ok(()), Unlocked::unmap)
     }
 
-    /// Mounts the root on `directory`, its `/boot` if that is apart, and what a shell in it needs of the running system.
-    ///
-    /// # Errors
-    /// When something cannot be mounted; what was mounted is taken away again.
-    pub fn mount(&self, directory: &Path) -> Result<(), RescueError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error: rustix::io::Errno| RescueError::Io {
-                doing: "mounting",
-                path,
-                source: error.into(),
-            }
-        };
-        let boot = match &self.boot {
-            None => None,
-            Some(Boot { node: Some(node), .. }) => Some(node.as_str()),
-            Some(Boot { uuid, node: None }) => return Err(RescueError::BootMissing(uuid.clone())),
-        };
+    /// What mount(2) is told to show all of it: of Btrfs the top.
+    fn top(&self) -> &'static str {
+        match self.kind {
+            Kind::Btrfs => "subvolid=5",
+            Kind::Ext4 | Kind::Xfs | Kind::F2fs => "",
+        }
+    }
+
+    /// The systems in it, without a change to it.
+    fn peek(&self, host: &mut dyn Host, folder: &Path) -> Result<Vec<inside::Inside>, RescueError> {
         let node = self.open()?;
-        let mounted = mount(node.as_str(), directory, "ext4", MountFlags::NODEV, None);
-        // It is in use now, and goes when it no longer is, whoever unmounts it.
-        let closed = self.close();
-        mounted.map_err(failed(Path::new(&node)))?;
-        let mounts = || -> Result<(), RescueError> {
-            closed?;
-            if let Some(boot) = boot {
-                let target = directory.join("boot");
-                mount(boot, &target, "ext4", MountFlags::NODEV, None).map_err(failed(&target))?;
-            }
-            for name in KERNEL_MOUNTS {
-                let target = directory.join(name);
-                mount_bind(Path::new("/").join(name), &target).map_err(failed(&target))?;
-            }
-            Ok(())
+        let options = [self.top(), untouched_options(self.kind.name())];
+        let options: Vec<&str> = options.into_iter().filter(|word| !word.is_empty()).collect();
+        let found = self.systems_of(host, &node, folder, &options.join(","));
+        let closed = self.close().and_then(|()| volume::settle(&node));
+        let found = found?;
+        closed?;
+        Ok(found)
+    }
+
+    /// Mounts it read-only for as long as it takes to see which systems are in it.
+    fn systems_of(
+        &self,
+        host: &mut dyn Host,
+        node: &str,
+        folder: &Path,
+        data: &str,
+    ) -> Result<Vec<inside::Inside>, RescueError> {
+        let failed = |doing: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |source| RescueError::Io { doing, path, source }
         };
-        mounts().inspect_err(|_| {
-            let _ = self.unmount(directory);
-        })
-    }
-
-    /// Takes away what [`Self::mount`] mounted.
-    ///
-    /// # Errors
-    /// When something is in use.
-    pub fn unmount(&self, directory: &Path) -> Result<(), RescueError> {
-        unmount_system(directory)
-    }
-
-    /// Runs a program, or a shell, in the system; everything is unmounted afterwards. Its exit code.
-    ///
-    /// # Errors
-    /// When the system cannot be mounted or the program not started.
-    pub fn chroot(&self, directory: &Path, command: &[String]) -> Result<i32, RescueError> {
-        self.mount(directory)?;
-        let shell = ["/bin/sh".to_owned(), "-l".to_owned()];
-        let command = if command.is_empty() { &shell[..] } else { command };
-        let ran = Command::new("chroot").arg(directory).args(command).status();
-        let unmounted = self.unmount(directory);
-        let status = ran.map_err(|source| RescueError::Io {
-            doing: "running chroot in",
-            path: directory.to_owned(),
-            source,
-        })?;
+        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        host.mount(node, folder, self.kind.name(), flags, data)
+            .map_err(failed("mounting", Path::new(node)))?;
+        let found = inside::systems(host, folder, self);
+        let unmounted = host.unmount(folder).map_err(failed("unmounting", folder));
+        let found = found?;
         unmounted?;
-        Ok(status.code().unwrap_or(1))
-    }
-
-    /// Checks and repairs the file systems of the root and of `/boot` with the medium's own e2fsck.
-    ///
-    /// # Errors
-    /// When e2fsck is missing, or leaves faults.
-    pub fn check(&self) -> Result<(), RescueError> {
-        let boot = self.boot.as_ref().and_then(|boot| boot.node.as_deref());
-        let root = self.open()?;
-        let checked = boot.into_iter().chain([root.as_str()]).try_for_each(check_node);
-        checked.and(volume::settle(&root))
-    }
-}
-
-/// Checks and repairs an ext4 file system.
-fn check_node(node: &str) -> Result<(), RescueError> {
-    let status = Command::new("e2fsck").args(["-f", "-p", node]).status();
-    let status = status.map_err(|source| RescueError::Io {
-        doing: "running e2fsck on",
-        path: PathBuf::from(node),
-        source,
-    })?;
-    // 1 and 2: faults were repaired.
-    match status.code() {
-        Some(0..=2) => Ok(()),
-        code => Err(RescueError::Faults {
-            node: node.to_owned(),
-            code: code.unwrap_or(-1),
-        }),
+        Ok(found)
     }
 }
 

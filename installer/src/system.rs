@@ -286,18 +286,9 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     })
 }
 
-/// GRUB for BIOS: the core image that lies from byte `start` of the disk on, and the code of the first sector, which loads it.
-pub(crate) fn bios_boot_loader(
-    files: &grub::Files,
-    root_uuid: &str,
-    boot_uuid: Option<&str>,
-    start: u64,
-) -> Result<(Vec<u8>, [u8; grub::BOOT_CODE]), SystemError> {
-    bios_boot_loader_of(files, None, &menu::early(root_uuid, boot_uuid), start)
-}
-
-/// As [`bios_boot_loader`], with the module that reads the root where that is not ext4, and what runs first.
-fn bios_boot_loader_of(
+/// GRUB for BIOS: the core image that lies from byte `start` of the disk on, and the code of the first sector, which loads it. `module` reads the root
+/// where that is not ext4, `early` runs first.
+pub(crate) fn bios_boot_loader_of(
     files: &grub::Files,
     module: Option<&str>,
     early: &str,
@@ -312,17 +303,8 @@ fn bios_boot_loader_of(
     Ok((core, grub::boot_code(files, first).map_err(boot)?))
 }
 
-/// GRUB for UEFI: the medium's image as an installed system has it, and the `grub.cfg` beside it.
-pub(crate) fn efi_files(
-    image: &[u8],
-    root_uuid: &str,
-    boot_uuid: Option<&str>,
-) -> Result<(Vec<u8>, String), SystemError> {
-    efi_files_of(image, &menu::early(root_uuid, boot_uuid))
-}
-
-/// As [`efi_files`], with what the configuration runs first.
-fn efi_files_of(image: &[u8], early: &str) -> Result<(Vec<u8>, String), SystemError> {
+/// GRUB for UEFI: the medium's image as an installed system has it, and the `grub.cfg` beside it, which runs `early` first.
+pub(crate) fn efi_files_of(image: &[u8], early: &str) -> Result<(Vec<u8>, String), SystemError> {
     let image = grub::efi_with_config(image, EFI_EARLY).map_err(boot)?;
     Ok((
         image,
@@ -392,7 +374,7 @@ pub fn installed_initramfs(
 }
 
 /// What the initramfs has, with the module of the root's file system, which every kernel must have.
-fn mounting_table(
+pub(crate) fn mounting_table(
     tree: &Tree,
     kernels: &[String],
     file_system: &FileSystem,

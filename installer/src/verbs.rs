@@ -15,7 +15,7 @@ use lycia_installer::medium::Medium;
 use lycia_installer::obtain::{ObtainError, Origin};
 use lycia_installer::plan::PlanError;
 use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
-use lycia_installer::rescue;
+use lycia_installer::rescue::{self, Kernel};
 use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
 use lycia_installer::stop::Stoppable;
@@ -89,7 +89,11 @@ impl Failure {
             | Self::Output(_)
             | Self::File { .. } => 1,
             Self::Switch(_) => 6,
-            Self::Rescue(rescue::RescueError::Count { .. }) => 3,
+            Self::Rescue(
+                rescue::RescueError::Count { .. }
+                | rescue::RescueError::Unread(_)
+                | rescue::RescueError::Several { .. },
+            ) => 3,
             Self::Rescue(_) => 1,
         }
     }
@@ -453,7 +457,7 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
 }
 
 /// A folder on which something is mounted for a while.
-fn mount_point(prefix: &str) -> Result<tempfile::TempDir, Failure> {
+pub(crate) fn mount_point(prefix: &str) -> Result<tempfile::TempDir, Failure> {
     Ok(tempfile::Builder::new().prefix(prefix).tempdir_in("/run")?)
 }
 
@@ -517,6 +521,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         }
         Verb::Systems {
             unlock: wanted,
+            look,
             passphrase,
             views: args,
             json,
@@ -524,6 +529,9 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             let mut found = rescue::survey(&probe(&views(&args))?, &args.dev);
             if wanted || passphrase.is_given() {
                 unlock::unlock(&mut found, &passphrase)?;
+            }
+            if look {
+                unlock::look(&mut found)?;
             }
             if json {
                 serde_json::to_string_pretty(&found)? + "\n"
@@ -537,11 +545,11 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             passphrase,
         } => {
             let one = unlock::system(system.as_deref(), &passphrase)?;
-            one.mount(&directory)?;
+            one.mount(&mut Kernel, &directory)?;
             format!("{} is mounted on {}\n", one.node(), directory.display())
         }
         Verb::Unmount { directory } => {
-            rescue::unmount_system(&directory)?;
+            rescue::unmount_system(&mut Kernel, &directory)?;
             String::new()
         }
         Verb::Chroot {
@@ -551,12 +559,12 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         } => {
             let one = unlock::system(system.as_deref(), &passphrase)?;
             let directory = mount_point("lycia-chroot-")?;
-            code = u8::try_from(one.chroot(directory.path(), &command)?).unwrap_or(1);
+            code = u8::try_from(one.chroot(&mut Kernel, directory.path(), &command)?).unwrap_or(1);
             String::new()
         }
         Verb::Fsck { system, passphrase } => {
             let one = unlock::system(system.as_deref(), &passphrase)?;
-            one.check()?;
+            one.check(&mut Kernel)?;
             format!("{} is sound\n", one.node())
         }
         Verb::BootRepair {
@@ -590,9 +598,9 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
                     let selector = (system != "any").then_some(system.as_str());
                     let one = unlock::system(selector, &passphrase)?;
                     let directory = mount_point("lycia-allocator-")?;
-                    one.mount(directory.path())?;
+                    one.mount(&mut Kernel, directory.path())?;
                     let said = at(directory.path());
-                    one.unmount(directory.path())?;
+                    rescue::unmount_system(&mut Kernel, directory.path())?;
                     said?
                 }
             };

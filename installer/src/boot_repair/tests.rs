@@ -4,8 +4,10 @@ use super::write::write_any;
 use super::*;
 use crate::device::{Disk, Window};
 use crate::engine::tests::{ANSWERS, Run, run};
+use crate::file_system::Subvolume;
 use crate::fixture::{KERNEL, write_tree};
 use crate::plan::{Action, Plan};
+use crate::tools::fake::FakeTools;
 use lycia_media::fat;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
@@ -71,7 +73,9 @@ impl System {
             disk: "/dev/sda",
             root: self.root.path(),
             root_uuid: &self.root_uuid,
+            file_system: &FileSystem::default(),
             boot_uuid: None,
+            boot_kind: None,
             volume_uuid: None,
             esp: mounted.then_some(self.esp.path()),
             command_line: "console=ttyS1,9600",
@@ -250,6 +254,107 @@ fn a_root_without_a_kernel_is_refused(system: &System) {
         error.contains("vmlinuz") && error.contains("Nothing was written"),
         "{error}"
     );
+}
+
+/// What the kernel filled in the installation is what is mounted here; the disk has the rest.
+#[test]
+fn a_root_in_a_subvolume_of_btrfs_starts_again() {
+    let answers = ANSWERS
+        .replace(
+            "esp-size",
+            "filesystem = \"btrfs\"\ncompression = \"zstd:3\"\nesp-size",
+        )
+        .replace("swap-file-size = \"16 MiB\"\n", "");
+    let run = run(&answers);
+    let prepared = run.prepare().unwrap();
+    let (kept, esp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut tools = FakeTools::default();
+    tools.keep = Some(kept.path().join("top"));
+    run.execute_with(&prepared, &mut tools);
+    let root = kept.path().join("top/@");
+    let fstab = fs::read_to_string(root.join("etc/fstab")).unwrap();
+    let uuid = fstab.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let uuid = words.next()?.strip_prefix("UUID=")?.to_owned();
+        (words.next()? == "/").then_some(uuid)
+    });
+    let (uuid, plan_of) = (uuid.unwrap(), &prepared.plan);
+    let disk = || Disk::open_write(run.image.path(), 512).unwrap();
+    let span = plan_of.region(Action::Fat32).unwrap().span;
+    let (mut device, mut nothing) = (disk(), |_| ());
+    let window = Window::new(&mut device, span, &mut nothing);
+    let volume = fat::Reader::open(window, fat::Limits::default()).unwrap().tree();
+    write_tree(&volume.unwrap(), esp.path());
+    let btrfs = FileSystem {
+        kind: Kind::Btrfs,
+        subvolumes: vec![Subvolume {
+            mount_point: "/".to_owned(),
+            name: "@".to_owned(),
+        }],
+        compression: Some("zstd:3".to_owned()),
+    };
+    let medium = run.fixture.medium();
+    let plan_with = |file_system: &FileSystem| {
+        let broken = Broken {
+            disk: "/dev/sda",
+            root: &root,
+            root_uuid: &uuid,
+            file_system,
+            boot_uuid: None,
+            boot_kind: None,
+            volume_uuid: None,
+            esp: Some(esp.path()),
+            command_line: "",
+        };
+        plan(&broken, &medium, &mut disk())
+    };
+    let repair = plan_with(&btrfs).unwrap();
+    assert!(repair.is_done(), "{}", repair.text());
+    // Everything that starts it is lost; the menu comes from the records of the installation.
+    let core = plan_of.region(Action::BootLoader).unwrap().span;
+    let mut core_was = vec![0; core.size as usize];
+    disk().read_at(core.start, &mut core_was).unwrap();
+    let files = [MENU.to_owned(), format!("boot/initramfs-{KERNEL}.img")];
+    let were = files.clone().map(|file| fs::read(root.join(file)).unwrap());
+    let config = esp.path().join("EFI/BOOT/grub.cfg");
+    let config_was = fs::read_to_string(&config).unwrap();
+    assert!(
+        config_was.contains("set prefix=($root)/@/boot/grub"),
+        "{config_was}"
+    );
+    for file in &files {
+        fs::remove_file(root.join(file)).unwrap();
+    }
+    fs::remove_dir_all(esp.path().join("EFI")).unwrap();
+    disk().write_at(core.start, &vec![0; core.size as usize]).unwrap();
+    let repair = plan_with(&btrfs).unwrap();
+    repair.write_files(&root, Some(esp.path()), &mut disk()).unwrap();
+    repair.write_disk(&mut disk()).unwrap();
+    for (file, was) in files.iter().zip(were) {
+        let now = fs::read(root.join(file)).unwrap();
+        assert!(
+            now == was,
+            "{file}: {}",
+            String::from_utf8_lossy(&now[..now.len().min(2000)])
+        );
+    }
+    assert_eq!(fs::read_to_string(&config).unwrap(), config_was);
+    let mut core_now = vec![0; core.size as usize];
+    disk().read_at(core.start, &mut core_now).unwrap();
+    assert!(core_now == core_was, "GRUB's core image");
+    assert!(plan_with(&btrfs).unwrap().is_done());
+    // A name that would be several words of the command line.
+    let mut odd = btrfs.clone();
+    odd.subvolumes[0].name = "@ init=/bin/sh".to_owned();
+    let error = plan_with(&odd).unwrap_err().to_string();
+    assert!(error.contains("Nothing was written"), "{error}");
+    // The kernel must have what mounts the root.
+    let xfs = FileSystem {
+        kind: Kind::Xfs,
+        ..FileSystem::default()
+    };
+    let error = plan_with(&xfs).unwrap_err().to_string();
+    assert!(error.contains("has no module xfs"), "{error}");
 }
 
 #[test]

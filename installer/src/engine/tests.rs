@@ -7,7 +7,7 @@ use crate::fixture::{Fixture, KERNEL, SCUDO};
 use crate::plan::Role;
 use crate::plan::tests::disk;
 use crate::probe::SCHEMA;
-use crate::tools::Running;
+use crate::tools::{Running, Tools};
 use lycia_media::ext4::{Limits, Reader};
 use lycia_media::partition::gpt;
 use lycia_tree::{Follow, Tree};
@@ -91,6 +91,10 @@ impl Run {
     }
 
     pub(crate) fn execute(&self, prepared: &Prepared) -> Vec<String> {
+        self.execute_with(prepared, &mut Running::default())
+    }
+
+    pub(crate) fn execute_with(&self, prepared: &Prepared, tools: &mut dyn Tools) -> Vec<String> {
         let scratch = tempfile::tempdir().unwrap();
         let mut device = Disk::open_write(self.image.path(), 512).unwrap();
         let journal = interrupted(&mut device).unwrap();
@@ -98,7 +102,7 @@ impl Run {
             .execute(
                 &self.file,
                 &mut device,
-                &mut Running::default(),
+                tools,
                 scratch.path(),
                 journal,
                 &mut |_| (),
@@ -331,11 +335,15 @@ fn an_installation_from_answers_to_disk() {
     let systems = crate::rescue::survey(&run.machine, dev.path());
     let one = systems.select(Some("box")).unwrap();
     assert_eq!(
-        (one.node().as_str(), one.uuid.as_str(), one.clean),
-        ("/dev/sda4", uuid.as_str(), true)
+        (
+            one.node().as_str(),
+            one.root.uuid.as_str(),
+            systems.systems[0].clean
+        ),
+        ("/dev/sda4", uuid.as_str(), Some(true))
     );
     assert!(systems.select(Some("other")).is_err());
-    assert_eq!(systems.select(None).unwrap().uuid, one.uuid);
+    assert_eq!(systems.select(None).unwrap().root.uuid, one.root.uuid);
 
     let (table, _) = gpt::Table::read(&mut image, 512).unwrap();
     assert_eq!(table.partitions.len(), 4);

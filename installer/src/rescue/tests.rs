@@ -5,12 +5,16 @@ use crate::boot_repair::{self, Broken};
 use crate::device::{BlockDevice as _, Reading, Span};
 use crate::encryption::Inside;
 use crate::engine::tests::{ANSWERS, Run, run};
+use crate::file_system::FileSystem;
 use crate::fixture::{KERNEL, write_tree};
 use crate::plan::{Action, Plan};
 use lycia_media::fat;
 use lycia_tree::Tree;
 use std::fs;
 use std::os::unix::fs::symlink;
+
+mod kernel;
+mod mounts;
 
 const PASSPHRASE: &str = "a long passphrase";
 
@@ -123,12 +127,12 @@ fn it_is_locked_until_the_passphrase_is_there(system: &System) -> Installed {
     let one = found.systems[0].clone();
     let boot = one.boot.clone().unwrap();
     assert!(boot.node.unwrap().starts_with("/dev/sda"));
-    assert_eq!(one.volume.as_ref().unwrap().uuid(), volume.uuid);
-    assert!(one.clean);
+    assert_eq!(one.root.volume.as_ref().unwrap().uuid(), volume.uuid);
+    assert_eq!(one.clean, Some(true));
     // The key is shown nowhere.
     let key = format!("{:?}{}", one, serde_json::to_string(&found).unwrap());
     assert!(key.contains(&volume.uuid) && !key.contains(PASSPHRASE), "{key}");
-    let opened = format!("{:?}", one.volume);
+    let opened = format!("{:?}", one.root.volume);
     assert!(opened.contains("key not shown"), "{opened}");
     one
 }
@@ -143,9 +147,11 @@ fn what_starts_it_is_as_the_installation_wrote_it(system: &System, one: &Install
     let broken = Broken {
         disk: "/dev/sda",
         root: at.path(),
-        root_uuid: &one.uuid,
+        root_uuid: &one.root.uuid,
+        file_system: &FileSystem::default(),
         boot_uuid: boot_uuid.as_deref(),
-        volume_uuid: one.volume.as_ref().map(Unlocked::uuid),
+        boot_kind: Some("ext4"),
+        volume_uuid: one.root.volume.as_ref().map(Unlocked::uuid),
         esp: Some(on_esp.path()),
         command_line: "",
     };
@@ -196,7 +202,7 @@ fn a_lost_boot_partition_is_told(system: &System) {
     let one = found.select(None).unwrap();
     assert_eq!(one.boot.as_ref().unwrap().node, None);
     let directory = tempfile::tempdir().unwrap();
-    let error = one.mount(directory.path()).unwrap_err().to_string();
+    let error = one.mount(&mut Kernel, directory.path()).unwrap_err().to_string();
     assert!(error.contains("no disk has it"), "{error}");
     // A header that is damaged is no volume any more, and nothing to be opened.
     let header = system.span(Action::LuksHeader);
@@ -216,10 +222,10 @@ fn mounts_below_a_directory() {
 41 40 8:1 / /mnt/a\\040b/boot rw - ext4 /dev/sda1 rw
 42 22 8:9 / /mnt/a\\040bc rw - ext4 /dev/sdb1 rw
 ";
-    let found = below(table, Path::new("/mnt/a b"));
+    let found = host::below(table, Path::new("/mnt/a b"));
     let places: Vec<&str> = found.iter().map(|(place, _)| place.to_str().unwrap()).collect();
     assert_eq!(places, ["/mnt/a b", "/mnt/a b/boot"]);
     assert_eq!(found[0].1, "/dev/mapper/lycia-luks-1");
-    let error = unmount_system(tempfile::tempdir().unwrap().path()).unwrap_err();
+    let error = unmount_system(&mut Kernel, tempfile::tempdir().unwrap().path()).unwrap_err();
     assert!(error.to_string().contains("nothing is mounted there"), "{error}");
 }

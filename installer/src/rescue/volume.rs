@@ -7,9 +7,10 @@ use lycia_init::device_mapper::{DeviceMapper, DeviceMapperError};
 use lycia_init::unlock;
 use lycia_luks::{LuksError, Opened};
 
-use super::{Installed, RescueError, node_of, system};
+use super::{Installed, RescueError, Root, Seen, Unread, node_of, system};
 use crate::device::{BlockDevice as _, Disk, Reading, Span};
 use crate::encryption::Inside;
+use crate::file_system::Kind;
 use crate::found::file_system;
 
 /// Beginning of the names of devices that are made here: no other program's are ever taken away.
@@ -36,6 +37,13 @@ pub struct Volume {
     pub(super) span: Span,
 }
 
+/// What is in an encrypted volume that was opened.
+pub(super) enum Held {
+    System(Box<Installed>),
+    Unread(Box<Unread>),
+    Nothing,
+}
+
 impl Volume {
     /// Device node of its partition.
     #[must_use]
@@ -43,8 +51,8 @@ impl Volume {
         node_of(&self.disk, self.partition)
     }
 
-    /// The systems in it: none or one. None at all where the passphrase is another one.
-    pub(super) fn open(&self, passphrase: &[u8]) -> Result<Option<Vec<Installed>>, RescueError> {
+    /// What is in it; none where the passphrase is another one.
+    pub(super) fn open(&self, passphrase: &[u8]) -> Result<Option<Held>, RescueError> {
         let failed = |source| RescueError::Volume {
             node: self.node(),
             source,
@@ -68,19 +76,38 @@ impl Volume {
             start: 0,
             size: data.size,
         };
-        let uuid = file_system(&mut inside, whole)
-            .filter(|found| found.kind == "ext4")
-            .and_then(|found| found.uuid);
-        let found = uuid.and_then(|uuid| {
-            let place = (self.disk.as_str(), self.partition, uuid);
-            let mut system = system(Reading::new(&mut inside), place)?;
-            system.volume = Some(Unlocked {
-                opened,
-                size: self.span.size,
-            });
-            Some(system)
-        });
-        Ok(Some(found.into_iter().collect()))
+        let unlocked = Unlocked {
+            opened,
+            size: self.span.size,
+        };
+        let Some(found) = file_system(&mut inside, whole) else {
+            return Ok(Some(Held::Nothing));
+        };
+        let (Some(kind), Some(uuid)) = (Kind::named(found.kind), found.uuid) else {
+            return Ok(Some(Held::Nothing));
+        };
+        if kind != Kind::Ext4 {
+            return Ok(Some(Held::Unread(Box::new(Unread {
+                root: Root {
+                    disk: self.disk.clone(),
+                    partition: self.partition,
+                    uuid,
+                    kind,
+                    volume: Some(unlocked),
+                },
+                label: found.label,
+                used: self.used.clone(),
+                seen: Seen::Not,
+            }))));
+        }
+        let place = (self.disk.as_str(), self.partition, uuid);
+        Ok(Some(match system(Reading::new(&mut inside), place) {
+            Some(mut system) => {
+                system.root.volume = Some(unlocked);
+                Held::System(Box::new(system))
+            }
+            None => Held::Nothing,
+        }))
     }
 }
 

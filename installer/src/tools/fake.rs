@@ -14,6 +14,8 @@ pub(crate) struct FakeTools {
     pub fail: Option<usize>,
     span: Option<Span>,
     mounted: Option<tempfile::TempDir>,
+    /// Where the folder goes when it is unmounted, if it is to be kept.
+    pub keep: Option<PathBuf>,
     /// Files that were in the folder when it was unmounted.
     pub files: Vec<String>,
 }
@@ -143,6 +145,9 @@ impl Tools for FakeTools {
                 }
             }
             self.files.sort();
+            if let Some(keep) = &self.keep {
+                fs::rename(folder.keep(), keep).unwrap();
+            }
         }
         self.call("release".to_owned())
     }

@@ -1,0 +1,242 @@
+//! A system that was selected: mounted, entered, checked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::MountFlags;
+
+use super::host::{Host, below};
+use super::inside::{self, Directory, Inside, Line};
+use super::{Boot, KERNEL_MOUNTS, Nodes, RescueError, Root, check, volume};
+use crate::file_system::{FileSystem, Kind};
+
+/// A system, or a file system that may hold one, as it was selected.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its root.
+    pub root: Root,
+    /// Its host name, as far as that was read.
+    pub hostname: Option<String>,
+    /// The subvolume that was selected, where it is known.
+    pub subvolume: Option<String>,
+    /// Its `/boot`, as far as that was read.
+    pub boot: Option<Boot>,
+    pub(super) nodes: Nodes,
+}
+
+/// A system that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// How its root is mounted.
+    pub file_system: FileSystem,
+    /// `/boot`, where it has a file system of its own.
+    pub boot: Option<Boot>,
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RescueError {
+    let path = path.to_owned();
+    move |source| RescueError::Io { doing, path, source }
+}
+
+/// A directory of a mounted root, wherever the links in its path pretend to lead.
+fn directory_of(root: &Path, path: &str) -> Result<(Directory, PathBuf), RescueError> {
+    let shown = root.join(path.trim_start_matches('/'));
+    let directory = Directory::open(root, path).map_err(failed("mounting on", &shown))?;
+    Ok((directory, shown))
+}
+
+/// Unmounts what [`Target::mount`] mounted on a directory with everything below it, and takes away the device of an encrypted root.
+///
+/// # Errors
+/// When nothing is mounted there, or something is in use.
+pub fn unmount_system(host: &mut dyn Host, directory: &Path) -> Result<(), RescueError> {
+    let real = std::fs::canonicalize(directory).map_err(failed("unmounting", directory))?;
+    let text = host
+        .mountinfo()
+        .map_err(failed("reading", Path::new("/proc/self/mountinfo")))?;
+    let mounts = below(&text, &real);
+    let Some((_, root)) = mounts.iter().find(|(place, _)| *place == real) else {
+        let none = io::Error::new(io::ErrorKind::InvalidInput, "nothing is mounted there");
+        return Err(failed("unmounting", directory)(none));
+    };
+    for (place, _) in mounts.iter().rev() {
+        host.unmount(place).map_err(failed("unmounting", place))?;
+    }
+    volume::settle(root)
+}
+
+impl Target {
+    /// Device node of the partition of the root.
+    #[must_use]
+    pub fn node(&self) -> String {
+        self.root.node()
+    }
+
+    /// The system in a root that was mounted to see it.
+    fn chosen(&self, found: Vec<Inside>) -> Result<Inside, RescueError> {
+        let mut found: Vec<Inside> = found
+            .into_iter()
+            .filter(|one| self.subvolume.is_none() || one.subvolume == self.subvolume)
+            .collect();
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(RescueError::NoSystem {
+                node: self.node(),
+                kind: self.root.kind.name(),
+            }),
+            _ => {
+                let names = found.iter().map(|one| one.subvolume.as_deref().unwrap_or("/"));
+                Err(RescueError::Several {
+                    node: self.node(),
+                    subvolumes: names.collect::<Vec<_>>().join(", "),
+                })
+            }
+        }
+    }
+
+    /// Mounts the root alone. What only the kernel reads is mounted read-only first: no file is changed where there is no system. A log is replayed all
+    /// the same, or what is in it could not be seen.
+    fn mount_root(
+        &self,
+        host: &mut dyn Host,
+        node: &str,
+        directory: &Path,
+    ) -> Result<(FileSystem, Vec<Line>), RescueError> {
+        let root = &self.root;
+        let (file_system, fstab) = match root.kind {
+            Kind::Ext4 => (FileSystem::default(), Vec::new()),
+            Kind::Xfs | Kind::Btrfs | Kind::F2fs => {
+                let inside = self.chosen(root.systems_of(host, node, directory, root.top())?)?;
+                (inside.file_system(root), inside.fstab)
+            }
+        };
+        let data = match file_system.subvolumes.first() {
+            Some(subvolume) => format!("subvol=/{}", subvolume.name),
+            None => root.top().to_owned(),
+        };
+        let data: Vec<String> = [data, file_system.data()]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect();
+        host.mount(
+            node,
+            directory,
+            root.kind.name(),
+            MountFlags::NODEV,
+            &data.join(","),
+        )
+        .map_err(failed("mounting", Path::new(node)))?;
+        Ok((file_system, fstab))
+    }
+
+    /// Mounts the root on `directory`, the subvolumes of its fstab, its `/boot` if that is apart, and what a shell in it needs of the running system.
+    ///
+    /// # Errors
+    /// When something cannot be mounted or is no system; what was mounted is taken away again.
+    pub fn mount(&self, host: &mut dyn Host, directory: &Path) -> Result<Mounted, RescueError> {
+        if let Some(Boot { uuid, node: None, .. }) = &self.boot {
+            return Err(RescueError::BootMissing(uuid.clone()));
+        }
+        let node = self.root.open()?;
+        let mounted = self.mount_root(host, &node, directory);
+        // It is in use now, and goes when it no longer is, whoever unmounts it.
+        let closed = self.root.close();
+        let (file_system, fstab) = mounted?;
+        let rest = |host: &mut dyn Host| -> Result<Mounted, RescueError> {
+            closed?;
+            let boot = self.mount_rest(host, &node, directory, &fstab)?;
+            Ok(Mounted { file_system, boot })
+        };
+        rest(host).inspect_err(|_| {
+            let _ = unmount_system(host, directory);
+        })
+    }
+
+    fn mount_rest(
+        &self,
+        host: &mut dyn Host,
+        node: &str,
+        directory: &Path,
+        fstab: &[Line],
+    ) -> Result<Option<Boot>, RescueError> {
+        let own = Inside::others(fstab, &self.root);
+        for line in own {
+            let mut mount = || -> Result<(), RescueError> {
+                let (place, shown) = directory_of(directory, &line.place)?;
+                let data = line.data().unwrap_or_default();
+                host.mount(
+                    node,
+                    &place.path(),
+                    self.root.kind.name(),
+                    MountFlags::NODEV,
+                    &data,
+                )
+                .map_err(failed("mounting", &shown))
+            };
+            match mount() {
+                Err(_) if line.may_be_missing() => {}
+                other => other?,
+            }
+        }
+        let boot = match &self.boot {
+            Some(boot) => Some(boot.clone()),
+            // What was read without mounting has been asked for it already.
+            None if self.root.kind == Kind::Ext4 => None,
+            None => inside::boot_of(fstab).map(|uuid| {
+                let mut boot = Boot::of(uuid);
+                boot.find(&self.nodes);
+                boot
+            }),
+        };
+        if let Some(boot) = &boot {
+            let (Some(node), Some(kind)) = (&boot.node, &boot.kind) else {
+                return Err(RescueError::BootMissing(boot.uuid.clone()));
+            };
+            let (place, shown) = directory_of(directory, "boot")?;
+            host.mount(node, &place.path(), kind, MountFlags::NODEV, "")
+                .map_err(failed("mounting", &shown))?;
+        }
+        for name in KERNEL_MOUNTS {
+            let (place, shown) = directory_of(directory, name)?;
+            host.bind(&Path::new("/").join(name), &place.path())
+                .map_err(failed("mounting", &shown))?;
+        }
+        Ok(boot)
+    }
+
+    /// Runs a program, or a shell, in the system; everything is unmounted afterwards. Its exit code.
+    ///
+    /// # Errors
+    /// When the system cannot be mounted or the program not started.
+    pub fn chroot(
+        &self,
+        host: &mut dyn Host,
+        directory: &Path,
+        command: &[String],
+    ) -> Result<i32, RescueError> {
+        self.mount(host, directory)?;
+        let shell = ["/bin/sh".to_owned(), "-l".to_owned()];
+        let command = if command.is_empty() { &shell[..] } else { command };
+        let ran = Command::new("chroot").arg(directory).args(command).status();
+        let unmounted = unmount_system(host, directory);
+        let status = ran.map_err(failed("running chroot in", directory))?;
+        unmounted?;
+        Ok(status.code().unwrap_or(1))
+    }
+
+    /// Checks the file system of the root, and of a `/boot` that is known, with their own programs; all but Btrfs are repaired, too.
+    ///
+    /// # Errors
+    /// When such a program is missing, or leaves faults.
+    pub fn check(&self, host: &mut dyn Host) -> Result<(), RescueError> {
+        if let Some(boot) = &self.boot
+            && let (Some(node), Some(kind)) = (&boot.node, boot.kind.as_deref().and_then(Kind::named))
+        {
+            check::check(host, node, kind)?;
+        }
+        let node = self.root.open()?;
+        let checked = check::check(host, &node, self.root.kind);
+        checked.and(volume::settle(&node))
+    }
+}
