@@ -163,6 +163,7 @@ serial = \"ttyS0,115200\""
         left.starts_with('0') && !left.contains("vda") && !left.contains("lycia-root"),
         "{left}"
     );
+    rescue(&guest, cell.kind);
     guest.serial.send_line("poweroff").unwrap();
     guest.wait_exit(LIMIT).unwrap();
     drop(guest);
@@ -230,6 +231,27 @@ serial = \"ttyS0,115200\""
     assert!(status.success());
     let (program, package, arguments) = cell.checker;
     check(program, package, arguments, &part);
+}
+
+/// What starts the system is destroyed and made again from the medium; that it starts is seen after it.
+fn rescue(guest: &Guest, kind: &str) {
+    guest.stage("the rescue");
+    let systems = ask(guest, "lycia-install systems");
+    let line = systems.lines().find(|line| line.contains(", not read"));
+    assert!(line.is_some_and(|line| line.contains(kind)), "{systems}");
+    let systems = ask(guest, "lycia-install systems --look");
+    assert!(systems.contains("  installed  "), "{systems}");
+    ask(
+        guest,
+        "mkdir -p /run/found && lycia-install mount /run/found --system installed && rm /run/found/boot/grub/grub.cfg /run/found/boot/initramfs-* && lycia-install unmount /run/found",
+    );
+    let said = ask(
+        guest,
+        "lycia-install boot-repair --system installed --confirm vda",
+    );
+    assert!(said.contains("starts from /dev/vda again"), "{said}");
+    let said = ask(guest, "lycia-install fsck --system installed");
+    assert!(said.contains("is sound"), "{said}");
 }
 
 #[test]
