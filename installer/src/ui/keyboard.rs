@@ -64,14 +64,12 @@ impl Keyboard {
     /// The keys in `bytes`, together with what came before.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Key> {
         for &byte in bytes {
-            if byte == 0x1b {
-                if self.keys.escape {
-                    self.keys.found.push(Key::Escape);
-                }
-                self.keys.escape = true;
-            } else {
-                self.keys.escape = false;
+            // Sequences of keys begin with `ESC [` and `ESC O`; before anything else it was the key itself.
+            if self.keys.escape && !matches!(byte, b'[' | b'O') {
+                let key = self.nothing_followed();
+                self.keys.found.extend(key);
             }
+            self.keys.escape = byte == 0x1b;
             // `vte` ignores DEL, which is what most terminals send for backspace.
             if byte == 0x7f {
                 self.keys.found.push(Key::Backspace);
@@ -219,6 +217,11 @@ mod tests {
         assert_eq!(keyboard.nothing_followed(), Some(Key::Escape));
         assert_eq!(keyboard.feed(b"a"), [Key::Char('a')]);
         assert_eq!(keys(&[b"\x1b\x1b[A"]), [Key::Escape, Key::Up]);
+        assert_eq!(keys(&[b"\x1b\x0c"]), [Key::Escape, Key::Control('l')]);
+        assert_eq!(
+            keys(&[b"\x1by\x1b", b"\r"]),
+            [Key::Escape, Key::Char('y'), Key::Escape, Key::Enter]
+        );
     }
 
     #[test]
