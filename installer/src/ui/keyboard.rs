@@ -64,8 +64,8 @@ impl Keyboard {
     /// The keys in `bytes`, together with what came before.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Key> {
         for &byte in bytes {
-            // Sequences of keys begin with `ESC [` and `ESC O`; before anything else it was the key itself.
-            if self.keys.escape && !matches!(byte, b'[' | b'O') {
+            // Sequences of keys begin with `ESC [` and `ESC O`, other answers of terminals with the last two; before anything else it was the key itself.
+            if self.keys.escape && !matches!(byte, b'[' | b'O' | b']' | b'P') {
                 let key = self.nothing_followed();
                 self.keys.found.extend(key);
             }
