@@ -174,6 +174,8 @@ pub(super) fn settle(node: &str) -> Result<(), RescueError> {
     let name = node.strip_prefix(MAPPER).map(|name| name.trim_start_matches('/'));
     if let Some(name) = name.filter(|name| name.starts_with(NAME)) {
         gone_already(DeviceMapper::open()?.remove(name))?;
+        // It is gone, whatever sysfs still shows for a moment; the node may have been swept already.
+        let _ = std::fs::remove_file(node);
     }
     sweep();
     Ok(())
