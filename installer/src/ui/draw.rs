@@ -238,6 +238,10 @@ impl Full<'_> {
                 Some(Kind::Many) => format!(
                     " {arrows} move  Space choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop"
                 ),
+                Some(Kind::Table) if self.command => " Enter obey  Esc leave it".to_owned(),
+                Some(Kind::Table) => {
+                    format!(" {arrows} move  Space use  d delete  n new  : command  Enter next  Esc back")
+                }
                 Some(Kind::Choice) => {
                     format!(" {arrows} choose  Enter next  Esc back  Tab all answers  ^S save  ^C stop")
                 }
