@@ -14,7 +14,7 @@ use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
-use lycia_installer::ui::full::{Action, Full, Leave};
+use lycia_installer::ui::full::{Action, Full, Leave, Page};
 use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
 use zeroize::Zeroizing;
 
@@ -110,7 +110,7 @@ fn save_to(file: &AnswersFile, path: &Path) -> Result<(), Failure> {
     std::fs::rename(&aside, path).map_err(failed)
 }
 
-/// Names below a folder that match what the question wants: what can be typed is completed from them.
+/// Time zones and keyboard layouts of the running system: what is typed is completed from them.
 fn lists() -> Lists {
     // Columns of tzdata's table of zones, which every package of it carries.
     let zones = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi")
@@ -242,10 +242,15 @@ fn on_the_screen(
     save: &Path,
 ) -> Result<String, Failure> {
     let mut ready = None;
+    let mut failure = None;
     loop {
         screen.draw(&full)?;
         let Some(key) = screen.key(&full)? else {
-            return Ok("stopped by a signal; nothing was written\n".to_owned());
+            drop(screen);
+            return match full.page() {
+                Page::Over => left(&full, failure, Leave::Shell),
+                _ => Ok("stopped by a signal; nothing was written\n".to_owned()),
+            };
         };
         match full.key(key) {
             Action::Draw => {}
@@ -271,13 +276,18 @@ fn on_the_screen(
                 };
                 screen.draw(&full)?;
                 let result = installed(&mut screen, &mut full, &mut prepared, machine, what);
-                let words = result.map_err(|error| error.to_string());
-                full.over(words);
+                match result {
+                    Ok(warnings) => full.over(Ok(warnings)),
+                    Err(error) => {
+                        full.over(Err(error.to_string()));
+                        failure = Some(error);
+                    }
+                }
                 screen.again()?;
             }
             Action::Leave(leave) => {
                 drop(screen);
-                return left(&full, leave);
+                return left(&full, failure, leave);
             }
         }
     }
@@ -349,6 +359,9 @@ fn installed(
     let stop = std::sync::Arc::clone(&screen.stop);
     let mut drawn = Instant::now();
     let mut broken = None;
+    let mut by_key = false;
+    // Into a directory nothing is written by way of a device that could stop.
+    let stops = matches!(ready, Ready::Disk(_));
     let mut heard = |event| {
         let fresh = full.progress.event(event);
         if !fresh && drawn.elapsed() < Duration::from_millis(200) {
@@ -356,9 +369,10 @@ fn installed(
         }
         drawn = Instant::now();
         let asked = screen.pending().and_then(|key| {
-            if let Some(key) = key
+            if let Some(key) = key.filter(|_| stops)
                 && full.progress_key(key)
             {
+                by_key = true;
                 stop.store(true, Ordering::SeqCst);
             }
             screen.draw(full)
@@ -372,7 +386,10 @@ fn installed(
         Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stop, &mut heard),
         Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, &mut heard),
     };
-    stop.store(false, Ordering::SeqCst);
+    // A signal still ends the program.
+    if by_key {
+        stop.store(false, Ordering::SeqCst);
+    }
     let mut warnings = result?;
     if let Some(error) = broken {
         warnings.push(format!("the screen could not be drawn: {error}"));
@@ -380,18 +397,24 @@ fn installed(
     Ok(warnings)
 }
 
-/// What is done when the screen is left.
-fn left(full: &Full, leave: Leave) -> Result<String, Failure> {
-    let words = full.last_words();
+/// What is done when the screen is left. A failed installation ends as `install` would.
+fn left(full: &Full, failure: Option<Failure>, leave: Leave) -> Result<String, Failure> {
     let program = match leave {
-        Leave::Reboot => "reboot",
-        Leave::PowerOff => "poweroff",
-        Leave::Shell => return words.map_err(Failure::Refused),
+        Leave::Reboot => Some("reboot"),
+        Leave::PowerOff => Some("poweroff"),
+        Leave::Shell => None,
     };
-    let status = std::process::Command::new(program).status();
-    match status {
-        Ok(status) if status.success() => words.map_err(Failure::Refused),
-        Ok(status) => Err(Failure::Refused(format!("`{program}` failed ({status})"))),
-        Err(error) => Err(Failure::Refused(format!("running `{program}`: {error}"))),
+    if let Some(program) = program {
+        let run = std::process::Command::new(program).status();
+        let done = run.and_then(|status| match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(status.to_string())),
+        });
+        done.map_err(|source| Failure::File {
+            doing: "running",
+            path: program.into(),
+            source,
+        })?;
     }
+    failure.map_or_else(|| Ok(full.last_words()), Err)
 }

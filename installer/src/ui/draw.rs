@@ -610,10 +610,7 @@ impl Full<'_> {
         }
         if self.failed {
             column.gap();
-            column.text(
-                "The answers are saved. What has been begun on the disk can be finished with `lycia-install resume --answers FILE`, or taken back with `lycia-install undo --disk DISK`.",
-                Style::new(),
-            );
+            column.text("The answers are saved.", Style::new());
         } else {
             let room = usize::from(area.height).saturating_sub(column.lines.len() + ENDS.len() + 2);
             self.stages(&mut column, room, look);

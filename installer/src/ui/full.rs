@@ -580,17 +580,14 @@ impl<'a> Full<'a> {
         }
     }
 
-    /// What stays on the terminal when the screen is left: `Err` where the installation failed.
-    ///
-    /// # Errors
-    /// What went wrong.
-    pub fn last_words(&self) -> Result<String, String> {
-        let lines = self.over.join("\n");
-        if self.failed {
-            return Err(lines);
+    /// What stays on the terminal when the screen is left after an installation that ended well.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut lines = self.over.join("\n");
+        if !lines.is_empty() {
+            lines.push('\n');
         }
-        let lines = if lines.is_empty() { lines } else { lines + "\n" };
-        Ok(format!("{lines}installed\n"))
+        lines + "installed\n"
     }
 
     /// The installation is over: `Ok` with warnings, or why it failed.
