@@ -356,9 +356,11 @@ fn rescue(guest: &Guest) {
     assert!(line.contains("  installed  "), "{systems}");
     let said = ask(guest, &format!("lycia-install allocator jemalloc {with}"));
     assert!(said.contains("the allocator is jemalloc now"), "{said}");
-    // The device is gone; its node, which nothing is behind, may be left for a moment.
     let closed = || {
-        let left = ask(guest, "cat /sys/block/dm-*/dm/name 2>/dev/null; true");
+        let left = ask(
+            guest,
+            "ls /dev/mapper; cat /sys/block/dm-*/dm/name 2>/dev/null; true",
+        );
         assert!(!left.contains("lycia-luks"), "{left}");
     };
     closed();
