@@ -1,4 +1,4 @@
-//! The live ISO installs roots on XFS (BIOS) and on Btrfs with subvolumes (UEFI), and into a directory with prepared file systems. They boot by
+//! The live ISO installs roots on XFS (BIOS), on Btrfs with subvolumes (UEFI) and on Btrfs in LUKS2 (BIOS), and into a directory with prepared file systems. They boot by
 //! themselves, are mounted as was asked for, and their own checkers find them whole. What a kernel cannot mount is refused before anything is written. No other
 //! disk changes.
 
@@ -19,6 +19,11 @@ const DISK: u64 = 3 << 30;
 /// `openssl passwd -6 -salt lycia2 rooted`.
 const ROOT_HASH: &str =
     "$6$lycia2$h3ANLr6hiWBbw7j7MNSMoVkFM3NrhxuQtT6kicBWjyx/RtOAE/KucYkfZeGjZizwq3sY5AggEfVC7UMp.m04k0";
+
+/// Opens the encrypted root.
+const PASSPHRASE: &str = "a long passphrase";
+/// Where the live system has it.
+const FILE: &str = "/run/passphrase";
 
 /// The medium, built once for all tests.
 fn iso() -> &'static Path {
@@ -85,6 +90,8 @@ struct Cell {
     mounted: &'static [(&'static str, &'static str)],
     /// The checker, its package, its arguments.
     checker: (&'static str, &'static str, &'static [&'static str]),
+    /// Whether the root is in LUKS2.
+    encrypted: bool,
 }
 
 fn install_and_boot(cell: &Cell) {
@@ -136,6 +143,12 @@ serial = \"ttyS0,115200\""
         "{}",
         refused.text
     );
+    if cell.encrypted {
+        ask(
+            &guest,
+            &format!("umask 077; printf '%s\\n' '{PASSPHRASE}' >{FILE}"),
+        );
+    }
     put(answers(cell.lines), "/run/answers.toml");
     guest.stage("the plan");
     let plan = ask(&guest, "lycia-install plan --answers /run/answers.toml");
@@ -157,13 +170,16 @@ serial = \"ttyS0,115200\""
     // Nothing of it is left behind.
     let left = ask(
         &guest,
-        "grep -c lycia-root /proc/mounts; cat /sys/block/loop*/loop/backing_file 2>/dev/null; ls -d /run/lycia-root-* 2>/dev/null; true",
+        "grep -c lycia-root /proc/mounts; cat /sys/block/loop*/loop/backing_file /sys/block/dm-*/dm/name 2>/dev/null; ls /dev/mapper; ls -d /run/lycia-root-* 2>/dev/null; true",
     );
     assert!(
-        left.starts_with('0') && !left.contains("vda") && !left.contains("lycia-root"),
+        left.starts_with('0')
+            && !left.contains("vda")
+            && !left.contains("lycia-root")
+            && !left.contains("lycia-luks"),
         "{left}"
     );
-    rescue(&guest, cell.kind);
+    rescue(&guest, cell);
     guest.serial.send_line("poweroff").unwrap();
     guest.wait_exit(LIMIT).unwrap();
     drop(guest);
@@ -172,6 +188,11 @@ serial = \"ttyS0,115200\""
     machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
     let guest = machine.start().unwrap();
     guest.stage("the installed system");
+    if cell.encrypted {
+        guest.serial.expect("Passphrase of root", LIMIT).unwrap();
+        guest.serial.expect(": ", LIMIT).unwrap();
+        guest.serial.send_line(PASSPHRASE).unwrap();
+    }
     guest.serial.expect("login:", LIMIT).unwrap();
     guest.serial.login("root", "rooted", LIMIT).unwrap();
     assert_eq!(ask(&guest, "hostname").trim(), "installed");
@@ -211,6 +232,10 @@ serial = \"ttyS0,115200\""
         "the other disk changed"
     );
 
+    if cell.encrypted {
+        // Its checker was run in the guest.
+        return;
+    }
     // The root that the kernel mounted and wrote to is whole.
     let mut file = std::fs::File::open(&disk).unwrap();
     let (table, _) = gpt::Table::read(&mut file, 512).unwrap();
@@ -234,23 +259,29 @@ serial = \"ttyS0,115200\""
 }
 
 /// What starts the system is destroyed and made again from the medium; that it starts is seen after it.
-fn rescue(guest: &Guest, kind: &str) {
+fn rescue(guest: &Guest, cell: &Cell) {
     guest.stage("the rescue");
-    let systems = ask(guest, "lycia-install systems");
+    let with = match cell.encrypted {
+        true => format!("--passphrase-file {FILE}"),
+        false => String::new(),
+    };
+    let systems = ask(guest, &format!("lycia-install systems {with}"));
     let line = systems.lines().find(|line| line.contains(", not read"));
-    assert!(line.is_some_and(|line| line.contains(kind)), "{systems}");
-    let systems = ask(guest, "lycia-install systems --look");
+    assert!(line.is_some_and(|line| line.contains(cell.kind)), "{systems}");
+    let systems = ask(guest, &format!("lycia-install systems --look {with}"));
     assert!(systems.contains("  installed  "), "{systems}");
     ask(
         guest,
-        "mkdir -p /run/found && lycia-install mount /run/found --system installed && rm /run/found/boot/grub/grub.cfg /run/found/boot/initramfs-* && lycia-install unmount /run/found",
+        &format!(
+            "mkdir -p /run/found && lycia-install mount /run/found --system installed {with} && rm /run/found/boot/grub/grub.cfg /run/found/boot/initramfs-* && lycia-install unmount /run/found"
+        ),
     );
     let said = ask(
         guest,
-        "lycia-install boot-repair --system installed --confirm vda",
+        &format!("lycia-install boot-repair --system installed --confirm vda {with}"),
     );
     assert!(said.contains("starts from /dev/vda again"), "{said}");
-    let said = ask(guest, "lycia-install fsck --system installed");
+    let said = ask(guest, &format!("lycia-install fsck --system installed {with}"));
     assert!(said.contains("is sound"), "{said}");
 }
 
@@ -262,6 +293,7 @@ fn a_root_on_xfs() {
         lines: "filesystem = \"xfs\"\nswap-file-size = \"32M\"",
         mounted: &[("/", "")],
         checker: ("xfs_repair", "xfsprogs", &["-n", "-f"]),
+        encrypted: false,
     });
 }
 
@@ -277,6 +309,19 @@ fn a_root_on_btrfs_with_subvolumes() {
             ("/var/log", "compress=zstd:3"),
         ],
         checker: ("btrfs", "btrfs-progs", &["check"]),
+        encrypted: false,
+    });
+}
+
+#[test]
+fn an_encrypted_root_on_btrfs() {
+    install_and_boot(&Cell {
+        firmware: Firmware::Bios,
+        kind: "btrfs",
+        lines: "filesystem = \"btrfs\"\nencrypt = true\npassphrase-file = \"/run/passphrase\"\nswap-file-size = \"32M\"",
+        mounted: &[("/", "subvol=/@"), ("/home", "subvol=/@home")],
+        checker: ("btrfs", "btrfs-progs", &["check"]),
+        encrypted: true,
     });
 }
 

@@ -452,8 +452,22 @@ impl Runner<'_, '_> {
             return Ok(());
         };
         let span = region.span;
+        let header = self.span(Action::LuksHeader);
+        let sealed = match header {
+            None => None,
+            Some(header) => {
+                let sealed = self.contents.sealed;
+                let sealed = sealed.ok_or("the plan has an encrypted root and there is no key")?;
+                if let Some(bytes) = &sealed.header {
+                    self.device.write_at(header.start, bytes).map_err(words)?;
+                    // A header that is there opens what is written behind it, should this be interrupted.
+                    self.device.flush().map_err(words)?;
+                }
+                Some(sealed)
+            }
+        };
         if region.action != Action::Ext4 {
-            return self.made(span);
+            return self.made(span, sealed);
         }
         let volume = ext4::Volume {
             sector_size: self.device.sector(),
@@ -462,21 +476,11 @@ impl Runner<'_, '_> {
             enlarged: self.contents.swap_file.into_iter().collect(),
             ..ext4::Volume::new(span.size, self.identity.root(), self.contents.time)
         };
-        let header = self.span(Action::LuksHeader);
         let progress = &mut *self.progress;
         let mut shown = |done, total| progress(Step::Root, done, total);
-        let Some(header) = header else {
+        let Some(sealed) = sealed else {
             return write_ext4(self.device, span, self.contents.root, &volume, &mut shown);
         };
-        let sealed = self
-            .contents
-            .sealed
-            .ok_or("the plan has an encrypted root and there is no key")?;
-        if let Some(bytes) = &sealed.header {
-            self.device.write_at(header.start, bytes).map_err(words)?;
-            // A header that is there opens what is written behind it, should this be interrupted.
-            self.device.flush().map_err(words)?;
-        }
         let cipher = sealed.cipher().map_err(|error| error.to_string())?;
         let mut inside = Inside::new(self.device, span, cipher);
         let whole = Span {
@@ -487,22 +491,26 @@ impl Runner<'_, '_> {
     }
 
     /// A root that its own program makes and the kernel fills. Repeated, it is made anew.
-    fn made(&mut self, span: Span) -> Ran {
+    fn made(&mut self, span: Span, sealed: Option<&Sealed>) -> Ran {
         let file_system = self.contents.file_system;
         if self.plan.root().map(|root| root.action) != Some(file_system.kind.action()) {
             return Err(format!("the plan has no {}", file_system.kind.name()));
         }
-        let filled = self.fill(span);
+        let filled = self.fill(span, sealed);
         // Also after an error: a file system that stays mounted holds the disk.
         let released = self.tools.release(self.device).map_err(|error| error.to_string());
         filled.and(released)
     }
 
-    fn fill(&mut self, span: Span) -> Ran {
+    fn fill(&mut self, span: Span, sealed: Option<&Sealed>) -> Ran {
         let (file_system, kind) = (self.contents.file_system, self.contents.file_system.kind);
         let uuid = self.identity.root().to_string();
         let told = |error: crate::tools::ToolError| error.to_string();
-        let node = self.tools.expose(self.device, span).map_err(told)?;
+        let mut node = self.tools.expose(self.device, span).map_err(told)?;
+        if let Some(sealed) = sealed {
+            let opened = self.tools.encrypt(self.device, &node, span.size, sealed);
+            node = opened.map_err(told)?;
+        }
         let command = file_system.make(&node, self.contents.label, &uuid, self.device.sector());
         let command = command.ok_or("no program makes this file system")?;
         self.tools
@@ -546,34 +554,16 @@ impl Runner<'_, '_> {
 
     fn verify(&mut self) -> Ran {
         let mut expected = Vec::new();
-        if let Some(root) = self.plan.root().filter(|root| root.action != Action::Ext4) {
-            let name = self.contents.file_system.kind.name();
-            expected.push((root.span, name, self.identity.root().to_string()));
-        }
-        if let Some(span) = self.span(Action::Ext4) {
+        if let Some(root) = self.plan.root() {
+            let (name, uuid) = (
+                self.contents.file_system.kind.name(),
+                self.identity.root().to_string(),
+            );
             match self.span(Action::LuksHeader) {
-                None => expected.push((span, "ext4", self.identity.root().to_string())),
+                None => expected.push((root.span, name, uuid)),
                 Some(header) => {
                     expected.push((header, "crypto_LUKS", self.identity.volume().to_string()));
-                    let cipher = self
-                        .contents
-                        .sealed
-                        .map(Sealed::cipher)
-                        .ok_or("there is no key")?;
-                    let mut inside =
-                        Inside::new(self.device, span, cipher.map_err(|error| error.to_string())?);
-                    let whole = Span {
-                        start: 0,
-                        size: span.size,
-                    };
-                    let read = found::file_system(&mut inside, whole);
-                    if read.as_ref().and_then(|read| read.uuid.as_deref())
-                        != Some(&self.identity.root().to_string())
-                    {
-                        return Err(format!(
-                            "the encrypted volume does not give back its ext4: {read:?}"
-                        ));
-                    }
+                    self.verify_inside(root.span, name, &uuid)?;
                 }
             }
         }
@@ -618,6 +608,27 @@ impl Runner<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the file system inside of an encrypted volume is there.
+    fn verify_inside(&mut self, span: Span, kind: &str, uuid: &str) -> Ran {
+        let sealed = self.contents.sealed.ok_or("there is no key")?;
+        let cipher = sealed.cipher().map_err(|error| error.to_string())?;
+        let mut inside = Inside::new(self.device, span, cipher);
+        let whole = Span {
+            start: 0,
+            size: span.size,
+        };
+        let read = found::file_system(&mut inside, whole);
+        let right = read
+            .as_ref()
+            .is_some_and(|read| read.kind == kind && read.uuid.as_deref() == Some(uuid));
+        if right {
+            return Ok(());
+        }
+        Err(format!(
+            "the encrypted volume does not give back its {kind}: {read:?}"
+        ))
     }
 
     fn table(&mut self, old: Option<&gpt::Table>) -> Ran {

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::io;
 
-use lycia_luks::{Cipher, Kdf, Key, LuksError, Settings};
+use lycia_luks::{Cipher, Kdf, Key, LuksError, Opened, Settings};
 use zeroize::Zeroizing;
 
 use crate::device::{BlockDevice, Span};
 use crate::secret;
+
+/// Beginning of the names of encrypted devices that are made here: no other program's are ever taken away.
+pub const MAPPED: &str = "lycia-luks-";
 
 /// Name of the root below `/dev/mapper`.
 pub const NAME: &str = "root";
@@ -51,6 +54,7 @@ impl Passphrase {
 pub struct Sealed {
     /// The header, to be written; none where the one on the disk is used.
     pub header: Option<Zeroizing<Vec<u8>>>,
+    uuid: String,
     key: Key,
     sector: u32,
 }
@@ -82,6 +86,7 @@ impl Sealed {
         let header = lycia_luks::make(settings, &key, &passphrase.0, random)?;
         Ok(Sealed {
             header: Some(header),
+            uuid: settings.uuid.clone(),
             key,
             sector: settings.sector_size,
         })
@@ -104,6 +109,7 @@ impl Sealed {
         match opened {
             Ok(opened) if opened.uuid == uuid => Ok(Some(Sealed {
                 header: None,
+                uuid: opened.uuid,
                 key: opened.key,
                 sector: opened.sector_size,
             })),
@@ -118,6 +124,19 @@ impl Sealed {
     /// Never for a volume that was made here.
     pub fn cipher(&self) -> Result<Cipher, LuksError> {
         Cipher::new(&self.key, self.sector)
+    }
+
+    /// The volume for the kernel, of which only the `size` bytes of data are on a device of their own.
+    #[must_use]
+    pub fn data(&self, size: u64) -> Opened {
+        Opened {
+            uuid: self.uuid.clone(),
+            key: self.key.clone(),
+            offset: 0,
+            size: Some(size),
+            sector_size: self.sector,
+            encryption: lycia_luks::CIPHER.to_owned(),
+        }
     }
 }
 

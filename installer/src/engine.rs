@@ -745,7 +745,8 @@ impl Prepared {
     /// # Errors
     /// Says what it lacks.
     pub fn check_tools(&self, tools: &dyn Tools) -> Result<(), EngineError> {
-        let ready = tools.ready(self.answers.disk.file_system.kind);
+        let disk = &self.answers.disk;
+        let ready = tools.ready(disk.file_system.kind, disk.encryption.is_some());
         ready.map_err(|why| EngineError::Unsupported(format!("disk.filesystem: {why}. Nothing was written")))
     }
 

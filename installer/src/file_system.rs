@@ -297,8 +297,6 @@ pub struct Typed<'a> {
     pub compression: Option<&'a str>,
     /// Whether a partition is kept as `/home`.
     pub home: bool,
-    /// Whether the root is encrypted.
-    pub encrypted: bool,
     /// Whether there is a swap file.
     pub swap_file: bool,
 }
@@ -326,15 +324,6 @@ pub fn resolve(typed: &Typed<'_>, layout: &Layout, wrong: &mut dyn FnMut(&str, S
         wrong(
             "disk.filesystem",
             "with the layout `directory` it is the one that is mounted there".to_owned(),
-        );
-    }
-    if typed.encrypted && kind != Kind::Ext4 {
-        wrong(
-            "disk.filesystem",
-            format!(
-                "an encrypted root is written as ext4: leave `{}` or `encrypt` out",
-                kind.name()
-            ),
         );
     }
     if typed.swap_file && kind == Kind::F2fs {

@@ -7,7 +7,7 @@ mod check;
 mod host;
 mod inside;
 mod target;
-mod volume;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek};

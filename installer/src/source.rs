@@ -341,6 +341,9 @@ impl Repositories {
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(THREADS);
+        // The largest first: none is left to one thread when the others have nothing to do.
+        let mut order: Vec<usize> = (0..chosen.len()).collect();
+        order.sort_by_key(|&at| (std::cmp::Reverse(chosen[at].entry.installed_size), at));
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let (said, heard) = std::sync::mpsc::channel();
@@ -348,12 +351,13 @@ impl Repositories {
         let mut failed: Option<(usize, SourceError)> = None;
         std::thread::scope(|scope| {
             for _ in 0..threads.min(chosen.len()) {
-                let (next, stop, said) = (&next, &stop, said.clone());
+                let (order, next, stop, said) = (&order, &next, &stop, said.clone());
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(one) = chosen.get(at) else { break };
-                        let result = self.unpack_one(one, at, scratch);
+                        let Some(&at) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                            break;
+                        };
+                        let result = self.unpack_one(&chosen[at], at, scratch);
                         if result.is_err() {
                             stop.store(true, Ordering::Relaxed);
                         }
@@ -364,8 +368,8 @@ impl Repositories {
                 });
             }
             drop(said);
-            if let Some(first) = chosen.first() {
-                progress(0, &first.entry.name);
+            if let Some(&first) = order.first() {
+                progress(0, &chosen[first].entry.name);
             }
             for (count, (at, result)) in heard.iter().enumerate() {
                 match result {

@@ -9,11 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lycia_init::device_mapper::DeviceMapper;
 use lycia_init::loopdev::{self, LoopDevice, Range};
+use lycia_init::unlock;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
 use crate::device::{BlockDevice, Span};
+use crate::encryption::Sealed;
 use crate::file_system::Kind;
 
 /// Lines of a program's output that a message ends with.
@@ -51,17 +54,29 @@ pub enum ToolError {
 ///
 /// `device` is the disk itself. The kernel reaches it without help; what stands for the kernel in tests does not.
 pub trait Tools {
-    /// Whether this system has what makes and mounts a file system.
+    /// Whether this system has what makes and mounts a file system, inside of an encrypted volume if so.
     ///
     /// # Errors
     /// Says what is missing.
-    fn ready(&self, kind: Kind) -> Result<(), String>;
+    fn ready(&self, kind: Kind, encrypted: bool) -> Result<(), String>;
 
     /// Makes a range of the disk a block device of its own; its node.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn expose(&mut self, device: &mut dyn BlockDevice, span: Span) -> Result<String, ToolError>;
+
+    /// Lays encryption over the range that is exposed as `node`: what is written to the node that comes back is encrypted there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn encrypt(
+        &mut self,
+        device: &mut dyn BlockDevice,
+        node: &str,
+        size: u64,
+        sealed: &Sealed,
+    ) -> Result<String, ToolError>;
 
     /// Runs a program to its end.
     ///
@@ -99,8 +114,16 @@ pub struct Running {
     /// Its root, `/` but in tests.
     root: PathBuf,
     attached: Option<LoopDevice>,
+    opened: Option<Volume>,
     mounted: Option<tempfile::TempDir>,
     private: bool,
+}
+
+/// An encrypted device of this process. The kernel takes it away when the process ends, however it does, for it is told to as soon as this file is open.
+#[derive(Debug)]
+struct Volume {
+    name: String,
+    node: fs::File,
 }
 
 impl Default for Running {
@@ -114,6 +137,7 @@ impl Running {
         Running {
             root: root.to_owned(),
             attached: None,
+            opened: None,
             mounted: None,
             private: false,
         }
@@ -140,7 +164,8 @@ impl Running {
         let module = |line: &str| {
             let path = line.split(':').next().unwrap_or_default();
             let file = path.rsplit('/').next().unwrap_or_default();
-            file.split('.').next() == Some(name)
+            let module = file.split('.').next().unwrap_or_default();
+            module.replace('-', "_") == name
         };
         ["modules.dep", "modules.builtin"]
             .iter()
@@ -177,7 +202,7 @@ fn last_lines(bytes: &[u8]) -> String {
 }
 
 impl Tools for Running {
-    fn ready(&self, kind: Kind) -> Result<(), String> {
+    fn ready(&self, kind: Kind, encrypted: bool) -> Result<(), String> {
         let name = kind.name();
         for program in kind.programs() {
             if !self.has_program(program) {
@@ -189,6 +214,13 @@ impl Tools for Running {
         if kind != Kind::Ext4 && !self.has_module(name) {
             return Err(format!(
                 "the kernel that runs here has no module {name} and cannot fill the new root: start a medium with another kernel, or choose another file system"
+            ));
+        }
+        // Built in, it is in no list of file systems.
+        let mapper = |name: &str| self.has_module(name) || self.root.join("sys/module").join(name).exists();
+        if kind != Kind::Ext4 && encrypted && !mapper("dm_crypt") {
+            return Err(format!(
+                "the kernel that runs here has no module dm_crypt and cannot fill an encrypted {name}: start a medium with another kernel, or choose ext4, which needs none"
             ));
         }
         Ok(())
@@ -217,6 +249,40 @@ impl Tools for Running {
         let node = attached.node.clone();
         self.attached = Some(attached);
         Ok(node)
+    }
+
+    fn encrypt(
+        &mut self,
+        device: &mut dyn BlockDevice,
+        node: &str,
+        size: u64,
+        sealed: &Sealed,
+    ) -> Result<String, ToolError> {
+        let failed = |source| ToolError::Kernel {
+            doing: "laying encryption over",
+            on: node.to_owned(),
+            source,
+        };
+        for module in unlock::MODULES {
+            // Those that are built in, or not there, are left out; what is really missing the kernel says.
+            let _ = self.run(device, "modprobe", &["-q".to_owned(), (*module).to_owned()]);
+        }
+        let mapper = DeviceMapper::open().map_err(|error| failed(io::Error::other(error)))?;
+        let opened = sealed.data(size);
+        let name = format!("{}{}", crate::encryption::MAPPED, opened.uuid);
+        let path =
+            unlock::map(&mapper, &opened, node, size, &name).map_err(|why| failed(io::Error::other(why)))?;
+        let kept = fs::File::options().read(true).write(true).open(&path);
+        let deferred = kept.and_then(|file| {
+            mapper.remove_when_closed(&name).map_err(io::Error::other)?;
+            Ok(file)
+        });
+        let file = deferred.map_err(|error| {
+            let _ = mapper.remove(&name);
+            failed(error)
+        })?;
+        self.opened = Some(Volume { name, node: file });
+        Ok(path)
     }
 
     fn run(&mut self, _: &mut dyn BlockDevice, program: &str, arguments: &[String]) -> Result<(), ToolError> {
@@ -285,6 +351,18 @@ impl Tools for Running {
             rustix::mount::unmount(folder.path(), UnmountFlags::NOFOLLOW).map_err(failed)?;
         }
         self.mounted = None;
+        if let Some(volume) = self.opened.take() {
+            let path = format!("/dev/mapper/{}", volume.name);
+            let failed = |doing| {
+                let on = path.clone();
+                move |source| ToolError::Kernel { doing, on, source }
+            };
+            volume.node.sync_all().map_err(failed("writing out"))?;
+            drop(volume.node);
+            // The last one that had it open was this process: it goes now, and until it has gone the range is in use.
+            crate::rescue::volume::settle(&path)
+                .map_err(|error| failed("closing")(io::Error::other(error)))?;
+        }
         if let Some(attached) = self.attached.take() {
             attached.sync().map_err(|source| ToolError::Kernel {
                 doing: "writing out",

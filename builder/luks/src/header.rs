@@ -93,7 +93,7 @@ pub fn make(
                 "type": "raw",
                 "offset": SLOT_AT.to_string(),
                 "size": slot_size.to_string(),
-                "encryption": "aes-xts-plain64",
+                "encryption": crate::CIPHER,
                 "key_size": KEY_SIZE,
             },
             "kdf": kdf,
@@ -104,7 +104,7 @@ pub fn make(
             "offset": DATA_OFFSET.to_string(),
             "size": "dynamic",
             "iv_tweak": "0",
-            "encryption": "aes-xts-plain64",
+            "encryption": crate::CIPHER,
             "sector_size": settings.sector_size,
         }},
         "digests": {"0": {

@@ -24,6 +24,8 @@ pub use open::{Opened, open};
 
 /// Bytes of a volume key: two AES-256 keys, as XTS takes.
 pub const KEY_SIZE: usize = 64;
+/// The cipher of volumes that are made here, as dm-crypt calls it.
+pub const CIPHER: &str = "aes-xts-plain64";
 
 /// A key. It is wiped when it goes, and not shown.
 pub type Key = Zeroizing<Vec<u8>>;

@@ -54,7 +54,7 @@ impl Opened {
     /// # Errors
     /// When it is of a kind that is not known here; the kernel may know it.
     pub fn cipher(&self) -> Result<Cipher, LuksError> {
-        if self.encryption != "aes-xts-plain64" {
+        if self.encryption != crate::CIPHER {
             return Err(LuksError::Header(format!("the cipher {}", self.encryption)));
         }
         Cipher::new(&self.key, self.sector_size)
@@ -265,7 +265,7 @@ fn try_slot(
     let (Some(af), Some(area), Some(kdf)) = (&slot.af, &slot.area, &slot.kdf) else {
         return Err(header("a key slot is not whole"));
     };
-    if af.hash != "sha256" || digest.hash != "sha256" || area.encryption != "aes-xts-plain64" {
+    if af.hash != "sha256" || digest.hash != "sha256" || area.encryption != crate::CIPHER {
         return Err(header(format!(
             "a key slot with {}, {} and {}",
             af.hash, digest.hash, area.encryption

@@ -51,10 +51,12 @@ fn lines(manifest: &Value, built: bool) -> String {
         // The database has the sizes of packages, and those the length of the run's signatures; what is installed is above.
         let from = word(&file, "from");
         let of_run = path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed");
-        // What is made of built files is as they are.
+        // What is made of built files is as they are. The identity of a disk follows from its lock, which has their hashes: its
+        // file systems are named by it, and the salt of its password comes from it.
         let follows = from.starts_with("package ")
             || path.starts_with("/boot/initr")
-            || path.starts_with("/boot/grub/");
+            || path.starts_with("/boot/grub/")
+            || from == "lycia: assembly" && ["/etc/fstab", "/etc/shadow"].contains(&path);
         let sum = match word(&file, "sha256").get(..16) {
             None => "",
             Some(_) if of_run => "of the run",
@@ -100,14 +102,16 @@ fn menus(iso: &Path) -> String {
     entries.iter().map(line).collect()
 }
 
-/// Entries of one origin that are shown one by one.
+/// Entries of one package that are shown one by one.
 const SHOWN: usize = 40;
 
-/// The same with one line in place of the many entries of a package or step: how many there are, and their checksum.
+/// The same with one line in place of the many entries of a package: how many there are, and their checksum. What the builder itself
+/// made stays, so that a change names the file.
 fn folded(lines: &str) -> String {
     let origin = |line: &str| {
-        line.rsplit_once(" (")
-            .map(|(_, from)| from.trim_end_matches(')').to_owned())
+        let (_, from) = line.rsplit_once(" (")?;
+        from.starts_with("package ")
+            .then(|| from.trim_end_matches(')').to_owned())
     };
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for line in lines.lines() {

@@ -548,7 +548,6 @@ impl Resolver {
             subvolumes: &disk.subvolumes,
             compression: disk.compression.as_deref(),
             home: disk.home.is_some(),
-            encrypted: disk.encrypt,
             swap_file: disk.swap_file_size.is_some(),
         };
         let file_system = file_system::resolve(&wanted, &layout, &mut |key, what| self.wrong(key, what));

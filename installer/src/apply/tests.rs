@@ -355,6 +355,22 @@ fn cases() -> Vec<(&'static str, Case)> {
         ),
         ("btrfs", case(gpt(), &of(Kind::Btrfs, small(Layout::Alongside)))),
         (
+            "encrypted btrfs",
+            case(
+                Fake::new(2 << 30, 4096),
+                &of(
+                    Kind::Btrfs,
+                    answers::Disk {
+                        encryption: Some(answers::Encryption { passphrase: None }),
+                        boot_size: Some(64 << 20),
+                        swap_size: None,
+                        esp_size: 300 << 20,
+                        ..small(Layout::Erase)
+                    },
+                ),
+            ),
+        ),
+        (
             "f2fs",
             case(
                 gpt(),
@@ -458,6 +474,18 @@ fn programs_get_the_range_of_the_plan_and_nothing_else() {
                 "btrfs subvolume create TOP/@lib".to_owned(),
                 "release".to_owned(),
             ],
+            "encrypted btrfs" => {
+                let node = crate::tools::fake::OPENED;
+                vec![
+                    expose,
+                    "encrypt /dev/loop0".to_owned(),
+                    format!("mkfs.btrfs -f -K -q -L root -U {uuid} -s 4096 -d single -m dup {node}"),
+                    format!("mount {node} btrfs \"compress=zstd:3\""),
+                    "btrfs subvolume create TOP/@".to_owned(),
+                    "btrfs subvolume create TOP/@lib".to_owned(),
+                    "release".to_owned(),
+                ]
+            }
             "f2fs" => vec![
                 expose,
                 format!("mkfs.f2fs -f -q -t 0 -l root -U {uuid} /dev/loop0"),
@@ -471,7 +499,7 @@ fn programs_get_the_range_of_the_plan_and_nothing_else() {
         let files = &case.tools.files;
         let has = |path: &str| files.iter().any(|file| file == path);
         match name {
-            "btrfs" => {
+            "btrfs" | "encrypted btrfs" => {
                 assert!(has("@/usr/lib/2/file2") && has("@lib/file1") && has("@/usr/lib/1"));
                 assert!(!has("@/usr/lib/1/file1"), "{files:?}");
             }

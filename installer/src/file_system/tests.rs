@@ -9,7 +9,6 @@ fn typed<'a>(name: &'a str, subvolumes: &'a BTreeMap<String, String>) -> Typed<'
         subvolumes,
         compression: None,
         home: false,
-        encrypted: false,
         swap_file: false,
     }
 }
@@ -129,13 +128,6 @@ fn what_cannot_be_is_refused_with_what_to_do() {
             ..typed("f2fs", &none)
         })
         .contains("disk.compression")
-    );
-    assert!(
-        one(&Typed {
-            encrypted: true,
-            ..typed("xfs", &none)
-        })
-        .contains("leave `xfs` or `encrypt` out")
     );
     assert!(
         one(&Typed {

@@ -519,7 +519,7 @@ impl Draft {
         }
         // GRUB reads no encrypted root; the header is right in front of what it opens.
         if let Some(header) = self.regions_of(Action::LuksHeader).next() {
-            let root = self.regions_of(Action::Ext4).next();
+            let root = self.roots().next();
             let right = root.is_some_and(|root| {
                 root.span.start == header.span.end() && root.partition == header.partition
             });

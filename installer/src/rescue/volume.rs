@@ -9,12 +9,10 @@ use lycia_luks::{LuksError, Opened};
 
 use super::{Installed, RescueError, Root, Seen, Unread, node_of, system};
 use crate::device::{BlockDevice as _, Disk, Reading, Span};
-use crate::encryption::Inside;
+use crate::encryption::{Inside, MAPPED as NAME};
 use crate::file_system::Kind;
 use crate::found::file_system;
 
-/// Beginning of the names of devices that are made here: no other program's are ever taken away.
-const NAME: &str = "lycia-luks-";
 const MAPPER: &str = "/dev/mapper";
 
 /// An encrypted volume that nobody opened.
@@ -170,7 +168,7 @@ fn gone_already(gone: Result<(), DeviceMapperError>) -> Result<(), RescueError> 
 }
 
 /// Waits until a device that was made here and is no longer mounted is gone: the kernel takes it away a moment later, and until then its disk is in use.
-pub(super) fn settle(node: &str) -> Result<(), RescueError> {
+pub(crate) fn settle(node: &str) -> Result<(), RescueError> {
     let name = node.strip_prefix(MAPPER).map(|name| name.trim_start_matches('/'));
     if let Some(name) = name.filter(|name| name.starts_with(NAME)) {
         gone_already(DeviceMapper::open()?.remove(name))?;

@@ -1,9 +1,12 @@
 //! Stands for programs and the kernel in tests: records what was asked for, fails where it is told to, and puts superblocks onto the disk in memory.
 
 use super::*;
+use crate::encryption::Inside;
 
 /// The node of the range that is exposed.
 pub(crate) const NODE: &str = "/dev/loop0";
+/// The node of the volume on it.
+pub(crate) const OPENED: &str = "/dev/mapper/lycia-luks";
 
 /// Tools whose every call is written down.
 #[derive(Default)]
@@ -13,6 +16,7 @@ pub(crate) struct FakeTools {
     /// The call that fails, counted from 1.
     pub fail: Option<usize>,
     span: Option<Span>,
+    volume: Option<lycia_luks::Opened>,
     mounted: Option<tempfile::TempDir>,
     /// Where the folder goes when it is unmounted, if it is to be kept.
     pub keep: Option<PathBuf>,
@@ -65,7 +69,7 @@ fn uuid_of(arguments: &[String]) -> String {
 }
 
 impl Tools for FakeTools {
-    fn ready(&self, _: Kind) -> Result<(), String> {
+    fn ready(&self, _: Kind, _: bool) -> Result<(), String> {
         Ok(())
     }
 
@@ -74,6 +78,19 @@ impl Tools for FakeTools {
         self.call(format!("expose {} {}", span.start, span.end()))?;
         self.span = Some(span);
         Ok(NODE.to_owned())
+    }
+
+    fn encrypt(
+        &mut self,
+        _: &mut dyn BlockDevice,
+        node: &str,
+        size: u64,
+        sealed: &Sealed,
+    ) -> Result<String, ToolError> {
+        assert_eq!(self.span.map(|span| span.size), Some(size));
+        self.call(format!("encrypt {node}"))?;
+        self.volume = Some(sealed.data(size));
+        Ok(OPENED.to_owned())
     }
 
     fn run(
@@ -104,15 +121,23 @@ impl Tools for FakeTools {
         }
         // What a program writes of the disk is what was exposed.
         let span = self.span.expect("a program is run on a range");
-        assert_eq!(arguments.last().map(String::as_str), Some(NODE));
+        let node = arguments.last().map(String::as_str);
         let (start, block) = superblock(program, &uuid_of(arguments));
-        device
-            .write_at(span.start + start, &block)
-            .map_err(|source| ToolError::Kernel {
-                doing: "writing",
-                on: NODE.to_owned(),
-                source,
-            })
+        let written = match &self.volume {
+            None => {
+                assert_eq!(node, Some(NODE));
+                device.write_at(span.start + start, &block)
+            }
+            Some(volume) => {
+                assert_eq!(node, Some(OPENED));
+                Inside::new(device, span, volume.cipher().unwrap()).write_at(start, &block)
+            }
+        };
+        written.map_err(|source| ToolError::Kernel {
+            doing: "writing",
+            on: NODE.to_owned(),
+            source,
+        })
     }
 
     fn mount(
@@ -130,7 +155,7 @@ impl Tools for FakeTools {
     }
 
     fn release(&mut self, _: &mut dyn BlockDevice) -> Result<(), ToolError> {
-        self.span = None;
+        (self.span, self.volume) = (None, None);
         if let Some(folder) = self.mounted.take() {
             let mut waiting = vec![folder.path().to_owned()];
             self.files.clear();

@@ -12,26 +12,50 @@ fn a_system_says_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let tools = Running::at(root);
-    assert_eq!(tools.ready(Kind::Ext4), Ok(()));
-    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("mkfs.btrfs"));
+    assert_eq!(tools.ready(Kind::Ext4, false), Ok(()));
+    assert!(
+        tools
+            .ready(Kind::Btrfs, false)
+            .unwrap_err()
+            .contains("mkfs.btrfs")
+    );
     put(root, "usr/bin/mkfs.btrfs", "");
-    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("no btrfs,"));
+    assert!(tools.ready(Kind::Btrfs, false).unwrap_err().contains("no btrfs,"));
     put(root, "sbin/btrfs", "");
-    assert!(tools.ready(Kind::Btrfs).unwrap_err().contains("module btrfs"));
+    assert!(
+        tools
+            .ready(Kind::Btrfs, false)
+            .unwrap_err()
+            .contains("module btrfs")
+    );
     put(root, "proc/sys/kernel/osrelease", "6.1.0-x\n");
     put(
         root,
         "lib/modules/6.1.0-x/modules.dep",
         "kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz\nkernel/fs/btrfs/btrfs.ko: a.ko\n",
     );
-    assert_eq!(tools.ready(Kind::Btrfs), Ok(()));
+    assert_eq!(tools.ready(Kind::Btrfs, false), Ok(()));
+    // What this program writes itself it encrypts itself; the kernel has to do so for the others.
+    assert_eq!(tools.ready(Kind::Ext4, true), Ok(()));
+    assert!(tools.ready(Kind::Btrfs, true).unwrap_err().contains("dm_crypt"));
+    put(
+        root,
+        "lib/modules/6.1.0-x/modules.builtin",
+        "kernel/drivers/md/dm-crypt.ko\n",
+    );
+    assert_eq!(tools.ready(Kind::Btrfs, true), Ok(()));
     // What only needs the module has none.
     put(root, "usr/bin/mkfs.f2fs", "");
-    assert!(tools.ready(Kind::F2fs).unwrap_err().contains("module f2fs"));
+    assert!(
+        tools
+            .ready(Kind::F2fs, false)
+            .unwrap_err()
+            .contains("module f2fs")
+    );
     put(root, "proc/filesystems", "nodev\tsysfs\n\tf2fs\n");
-    assert_eq!(tools.ready(Kind::F2fs), Ok(()));
+    assert_eq!(tools.ready(Kind::F2fs, false), Ok(()));
     put(root, "usr/bin/mkfs.xfs", "");
-    assert_eq!(tools.ready(Kind::Xfs), Ok(()));
+    assert_eq!(tools.ready(Kind::Xfs, false), Ok(()));
 }
 
 #[test]
