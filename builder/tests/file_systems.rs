@@ -94,16 +94,21 @@ struct Cell {
     encrypted: bool,
 }
 
-fn install_and_boot(cell: &Cell) {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().join("disk.img");
-    std::fs::File::create(&disk).unwrap().set_len(DISK).unwrap();
-    let other = folder.path().join("other.img");
-    // Bytes that no installer writes.
+/// A disk that no installer is told to write, and its bytes.
+fn other_disk(folder: &Path) -> (PathBuf, Vec<u8>) {
+    let other = folder.join("other.img");
     let untouched: Vec<u8> = (0..8u32 << 20)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
     std::fs::write(&other, &untouched).unwrap();
+    (other, untouched)
+}
+
+fn install_and_boot(cell: &Cell) {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.img");
+    std::fs::File::create(&disk).unwrap().set_len(DISK).unwrap();
+    let (other, untouched) = other_disk(folder.path());
 
     let mut machine = Machine::new(Architecture::X86_64, cell.firmware);
     machine.media = vec![Medium::cdrom(iso()), Medium::disk(&disk), Medium::disk(&other)];
@@ -162,10 +167,15 @@ serial = \"ttyS0,115200\""
         .unwrap_or_else(|| panic!("no hash in\n{plan}"))
         .trim();
     guest.stage("the installation");
-    let said = ask(
-        &guest,
-        &format!("lycia-install install --answers /run/answers.toml --confirm {hash}"),
-    );
+    let with = format!("--answers /run/answers.toml --confirm {hash}");
+    let verb = match cell.encrypted {
+        true => {
+            killed(&guest, &with);
+            "resume"
+        }
+        false => "install",
+    };
+    let said = ask(&guest, &format!("lycia-install {verb} {with}"));
     println!("{said}");
     // Nothing of it is left behind.
     let left = ask(
@@ -224,6 +234,11 @@ serial = \"ttyS0,115200\""
     assert!(wants(cell.checker.1), "{world}");
     let services = ask(&guest, "seedctl list --plain");
     assert!(!services.to_lowercase().contains("fail"), "{services}");
+    if cell.encrypted {
+        // No program of this machine opens it. Every block is read, and held against its checksum.
+        let said = ask(&guest, "btrfs scrub start -B /");
+        assert!(said.contains("no errors found"), "{said}");
+    }
     guest.serial.send_line("poweroff").unwrap();
     assert!(guest.wait_exit(LIMIT).unwrap().success());
     drop(guest);
@@ -233,7 +248,6 @@ serial = \"ttyS0,115200\""
     );
 
     if cell.encrypted {
-        // Its checker was run in the guest.
         return;
     }
     // The root that the kernel mounted and wrote to is whole.
@@ -256,6 +270,31 @@ serial = \"ttyS0,115200\""
     assert!(status.success());
     let (program, package, arguments) = cell.checker;
     check(program, package, arguments, &part);
+}
+
+/// An installation that is killed while the kernel fills its root: mount, encrypted device and loop device go with it, and no table was written.
+fn killed(guest: &Guest, with: &str) {
+    ask(
+        guest,
+        &format!(
+            "lycia-install install {with} >/run/first 2>&1 & p=$!; \
+             until grep -q lycia-root- /proc/$p/mounts; do kill -0 $p || {{ cat /run/first; exit 1; }}; sleep 1; done; \
+             sleep 1; kill -9 $p; wait $p; true"
+        ),
+    );
+    let left = ask(
+        guest,
+        "n=20; while [ $n -gt 0 ] && cat /sys/block/dm-*/dm/name 2>/dev/null; do sleep 1; n=$((n - 1)); done; \
+         echo left; cat /sys/block/loop*/loop/backing_file /sys/block/dm-*/dm/name 2>/dev/null; true",
+    );
+    let left = left.rsplit("left").next().unwrap();
+    assert!(!left.contains("vda") && !left.contains("lycia-luks"), "{left}");
+    let refused = guest
+        .serial
+        .run(&format!("lycia-install install {with}"), LIMIT)
+        .unwrap();
+    assert_eq!(refused.status, 8, "{}", refused.text);
+    assert_eq!(ask(guest, "ls /dev/vda* | wc -l").trim(), "1");
 }
 
 /// What starts the system is destroyed and made again from the medium; that it starts is seen after it.
@@ -344,8 +383,9 @@ fn a_root_in_a_directory() {
         ],
         &disk,
     );
+    let (other, untouched) = other_disk(folder.path());
     let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
-    machine.media = vec![Medium::cdrom(iso()), Medium::disk(&disk)];
+    machine.media = vec![Medium::cdrom(iso()), Medium::disk(&disk), Medium::disk(&other)];
     let guest = machine.start().unwrap();
     guest.stage("the live system");
     guest.serial.expect("login:", LIMIT).unwrap();
@@ -393,7 +433,7 @@ bios-disk = \"/dev/vda\""
     guest.wait_exit(LIMIT).unwrap();
     drop(guest);
 
-    machine.media = vec![Medium::disk(&disk)];
+    machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
     let guest = machine.start().unwrap();
     guest.stage("the installed system");
     guest.serial.expect("login:", LIMIT).unwrap();
@@ -415,4 +455,9 @@ bios-disk = \"/dev/vda\""
     assert_eq!(ask(&guest, "cat /proc/swaps").lines().count(), 2);
     guest.serial.send_line("poweroff").unwrap();
     assert!(guest.wait_exit(LIMIT).unwrap().success());
+    drop(guest);
+    assert!(
+        std::fs::read(&other).unwrap() == untouched,
+        "the other disk changed"
+    );
 }

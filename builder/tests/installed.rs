@@ -1,12 +1,14 @@
 //! The live ISO installs the system, which then boots by itself into what was asked for, and is rescued from the same medium.
 //!
-//! Two machines at a time (tests run beside each other), `installed/screens.rs` and `installed/server.rs`; what they have in common is in
-//! `installed/machine.rs`. No other disk changes.
+//! Two machines at a time (tests run beside each other): `installed/screens.rs`, `installed/server.rs` and `installed/power_cut.rs`; what they have in
+//! common is in `installed/machine.rs`. No other disk changes.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "installed/machine.rs"]
 mod machine;
+#[path = "installed/power_cut.rs"]
+mod power_cut;
 #[path = "installed/screens.rs"]
 mod screens;
 #[path = "installed/server.rs"]
@@ -73,6 +75,14 @@ fn from_a_server_through_all_allocators_and_rescued() {
     let begun = Instant::now();
     server::from_a_server(&iso.path(), project());
     println!("the server took {} s", begun.elapsed().as_secs());
+}
+
+#[test]
+fn without_anybody_and_after_a_power_cut() {
+    let iso = Iso::get();
+    let begun = Instant::now();
+    power_cut::without_anybody(&iso.path());
+    println!("the power cut took {} s", begun.elapsed().as_secs());
 }
 
 /// `cargo test -p lycia --test installed -- --ignored pictures` writes the pictures of the README.

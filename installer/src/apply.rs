@@ -16,7 +16,7 @@ use crate::device::{BlockDevice, Guarded, Reading, Span, Window};
 use crate::encryption::{Inside, Sealed};
 use crate::file_system::{FileSystem, Kind};
 use crate::found;
-use crate::journal::{Journal, JournalError, State};
+use crate::journal::{Journal, JournalError, Notes, State};
 use crate::plan::{Action, Plan, TableChange};
 use crate::tools::Tools;
 use crate::unfold::{Place, Reserved, unfold};
@@ -118,8 +118,8 @@ pub struct Contents<'a> {
     pub label: &'a str,
     /// The time of file systems.
     pub time: Timestamp,
-    /// The answers, which go into the journal and must hold no secret.
-    pub answers: &'a str,
+    /// What goes into the journal.
+    pub notes: &'a Notes,
 }
 
 /// A step.
@@ -243,7 +243,7 @@ pub fn apply(
                     disk.path
                 )));
             }
-            Journal::begin(device, plan, identity.nonce(), contents.answers.to_owned())?
+            Journal::begin(device, plan, identity.nonce(), contents.notes.clone())?
         }
     };
     // Read once, before anything is written over: the table that partitions are added to.
@@ -459,8 +459,13 @@ impl Runner<'_, '_> {
                 let sealed = self.contents.sealed;
                 let sealed = sealed.ok_or("the plan has an encrypted root and there is no key")?;
                 if let Some(bytes) = &sealed.header {
-                    self.device.write_at(header.start, bytes).map_err(words)?;
-                    // A header that is there opens what is written behind it, should this be interrupted.
+                    // A header that is there opens what is written behind it, should this be interrupted: the key slot is there before
+                    // the header that names it.
+                    let (header_copies, slots) = bytes.split_at(lycia_luks::SLOT_AT.min(bytes.len()));
+                    let slots_at = header.start + header_copies.len() as u64;
+                    self.device.write_at(slots_at, slots).map_err(words)?;
+                    self.device.flush().map_err(words)?;
+                    self.device.write_at(header.start, header_copies).map_err(words)?;
                     self.device.flush().map_err(words)?;
                 }
                 Some(sealed)

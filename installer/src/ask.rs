@@ -14,6 +14,7 @@ use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
+use lycia_installer::secret::Hash;
 use lycia_installer::ui::full::{Action, Full, Leave, Page};
 use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
 use zeroize::Zeroizing;
@@ -21,7 +22,10 @@ use zeroize::Zeroizing;
 use crate::cli::{ViewArgs, WhatArgs};
 use crate::directory;
 use crate::full_screen::FullScreen;
-use crate::verbs::{Failure, carry_out, install, interrupted, prepared, read_answers, views};
+use crate::verbs::{
+    Failure, carry_out, install, interrupted, prepared, read_answers, undo, unfinished as unfinished_on,
+    views,
+};
 
 struct Lines {
     plain: bool,
@@ -79,6 +83,60 @@ pub fn passphrase(old: bool) -> Result<Option<Passphrase>, Failure> {
         }
         eprintln!("They differ.");
     }
+}
+
+/// Asks for a new password twice; none where nobody is there.
+pub fn password(login: &str) -> Result<Option<Hash>, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    loop {
+        let Some(first) = crate::line::ask_secret(&format!("Password of {login} (it is not shown): "))?
+        else {
+            return Ok(None);
+        };
+        if first.is_empty() {
+            eprintln!("It had one: give one.");
+        } else if crate::line::ask_secret("The same again: ")?.as_ref() == Some(&first) {
+            return Ok(Some(Hash::of(&first)?));
+        } else {
+            eprintln!("They differ.");
+        }
+    }
+}
+
+/// What is done about installations that were interrupted, before anything else is asked; none where the installer goes on.
+fn unfinished(machine: &Machine, asking: &Asking) -> Result<Option<String>, Failure> {
+    for (disk, step) in unfinished_on(machine, asking.views) {
+        println!("An installation on {disk} was interrupted; its next step is: {step}.");
+        println!("  r  finish it: its answers are on the disk, passwords are asked for again");
+        println!("  u  undo it: bring back the table and the headers that the disk had");
+        println!("  i  leave it as it is and go on to the installer");
+        loop {
+            print!("r, u or i, or nothing to stop: ");
+            io::stdout().flush()?;
+            let line = crate::line::read(false)?.unwrap_or_default();
+            match line.trim() {
+                "r" => {
+                    let what = WhatArgs {
+                        answers: None,
+                        disk: Some(disk),
+                        medium: asking.medium.to_owned(),
+                        scratch: asking.scratch.to_owned(),
+                        log: lycia_installer::log::RUNNING.into(),
+                        views: asking.views.clone(),
+                    };
+                    install(&what, None, false, true)?;
+                    return Ok(Some(String::new()));
+                }
+                "u" => return undo(&disk, asking.views, None).map(Some),
+                "i" => break,
+                "" => return Ok(Some("stopped; nothing was written\n".to_owned())),
+                other => println!("`{other}` is none of them."),
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Saves answers where only their owner can read them: they hold hashes of passwords.
@@ -197,6 +255,9 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         None => AnswersFile::default(),
     };
     let machine = probe(&views(asking.views))?;
+    if let Some(said) = unfinished(&machine, asking)? {
+        return Ok(said);
+    }
     let opened = Medium::open(asking.medium).map_err(EngineError::Medium)?;
     opened.kernel(None).map_err(EngineError::Medium)?;
     let advice = Advice::new(&opened);
@@ -209,6 +270,7 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         disk: None,
         medium: asking.medium.to_owned(),
         scratch: asking.scratch.to_owned(),
+        log: lycia_installer::log::RUNNING.into(),
         views: asking.views.clone(),
     };
     if !asking.plain

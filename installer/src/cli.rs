@@ -83,7 +83,8 @@ pub enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Finish an installation that was interrupted; needs the same answers
+    /// Finish an installation that was interrupted: with `--disk` by what its
+    /// journal has (passwords are asked for), else by the same answers
     Resume {
         #[command(flatten)]
         what: WhatArgs,
@@ -198,9 +199,11 @@ pub enum Verb {
         system: Option<String>,
         #[command(flatten)]
         passphrase: UnlockArgs,
-        /// Where the medium is mounted
-        #[arg(long, value_name = "DIR", default_value = lycia_installer::medium::MOUNT)]
-        medium: PathBuf,
+        /// Where a medium is mounted whose packages are taken; without it the
+        /// running system takes those of its repositories, and else the medium
+        /// that was started
+        #[arg(long, value_name = "DIR")]
+        medium: Option<PathBuf>,
         /// Write JSON
         #[arg(long)]
         json: bool,
@@ -220,7 +223,8 @@ pub struct WhatArgs {
         conflicts_with = "disk"
     )]
     pub answers: Option<String>,
-    /// Plan to erase this disk, without any other answers: a name in
+    /// The disk alone, which stands for erasing it without any other answers
+    /// (to `resume`: the disk that has the journal): a name in
     /// /dev/disk/by-id or by-path, a serial number, or a device node
     #[arg(long, value_name = "SELECTOR")]
     pub disk: Option<String>,
@@ -230,6 +234,9 @@ pub struct WhatArgs {
     /// Folder for unpacked packages; needs room for all of them
     #[arg(long, value_name = "DIR", default_value = "/run")]
     pub scratch: PathBuf,
+    /// Where the log is added to; the medium gets it too if it can be written
+    #[arg(long, value_name = "FILE", default_value = lycia_installer::log::RUNNING)]
+    pub log: PathBuf,
     #[command(flatten)]
     pub views: ViewArgs,
 }

@@ -13,7 +13,7 @@ use lycia_installer::probe::Machine;
 use lycia_installer::select::select;
 
 use crate::cli::WhatArgs;
-use crate::verbs::{Failure, Reporter, ask, print_text};
+use crate::verbs::{Failure, Reporter, ask, begin_log, end_log, print_text};
 
 /// Whether the answers name a directory.
 pub fn asked(file: &AnswersFile) -> bool {
@@ -124,5 +124,16 @@ pub fn carry_out(
             source,
         })?;
     let device = disk.as_mut().map(|disk| disk as &mut dyn BlockDevice);
-    Ok(prepared.execute(file, device, scratch.path(), events)?)
+    let mut log = begin_log(what);
+    log.line(&format!(
+        "plan {} for {}",
+        prepared.hash(),
+        prepared.ground.directory.display()
+    ));
+    let mut heard = |event: Event| {
+        log.event(event.clone());
+        events(event);
+    };
+    let result = prepared.execute(file, device, scratch.path(), &mut heard);
+    Ok(end_log(log, result)?)
 }

@@ -102,6 +102,11 @@ impl Sealed {
         uuid: &str,
         passphrase: &Passphrase,
     ) -> Result<Option<Sealed>, LuksError> {
+        // Before its own header is there, the range may have one of an older volume, which another passphrase opens.
+        let there = crate::found::file_system(device, span);
+        if there.and_then(|there| there.uuid).as_deref() != Some(uuid) {
+            return Ok(None);
+        }
         let opened = lycia_luks::open(
             &mut |at, bytes| device.read_at(span.start + at, bytes),
             &passphrase.0,

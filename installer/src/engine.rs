@@ -1,5 +1,6 @@
 //! From answers to a finished disk: looks at the machine, plans, checks consent, writes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::answers::typed::AnswersFile;
@@ -14,7 +15,7 @@ use crate::encryption::{Passphrase, Sealed};
 use crate::esp::vendor_image;
 use crate::file_system::FileSystem;
 use crate::found::{Found, look};
-use crate::journal::{Journal, JournalError, State};
+use crate::journal::{Journal, JournalError, Notes, State};
 use crate::medium::{AllocatorTable, FirmwareKind, Medium, MediumError};
 use crate::nvram;
 use crate::plan::layout::{Ways, lay_out};
@@ -68,7 +69,7 @@ pub enum EngineError {
     NotConfirmed(String),
     /// A resumed run is another one.
     #[error(
-        "the plan that was interrupted on this disk was another one (its hash begins {was}, these answers give {now}): give the same answers, or `lycia-install undo`"
+        "the plan that was interrupted on this disk was another one (its hash begins {was}, these answers give {now}): give the same answers and the same packages (a server may have newer ones by now), or `lycia-install undo`"
     )]
     OtherPlan {
         /// Beginning of the hash in the journal.
@@ -96,6 +97,8 @@ pub struct Prepared {
     memory: Option<u64>,
     /// Where the firmware's variables are, if its menu is to get an entry.
     pub efivars: Option<PathBuf>,
+    /// GUIDs of partitions of the other disks: what the firmware's menu has for them stays.
+    pub others: BTreeSet<[u8; 16]>,
 }
 
 /// What is heard of a running installation.
@@ -334,30 +337,7 @@ pub(crate) fn describe(
         .map(|one| format!("{}-{}", one.entry.name, one.entry.version))
         .collect();
     packages.sort();
-    let mut files = vec![
-        "/etc/hostname",
-        "/etc/machine-id (uninitialised)",
-        "/etc/fstab",
-        "/etc/localtime",
-        "/etc/passwd",
-        "/etc/group",
-        "/etc/shadow",
-        "/etc/apk/world",
-        "/boot/grub/grub.cfg",
-        "/boot/initramfs-VERSION.img",
-    ];
-    if encrypted {
-        files.push("/etc/crypttab");
-    }
-    if answers.keymap.is_some() {
-        files.push("keyboard layout");
-    }
-    if answers.locale.is_some() {
-        files.push("/etc/locale.conf");
-    }
-    if answers.network != Network::Dhcp {
-        files.push("/etc/dinit.d/udhcpc");
-    }
+    let files = files(medium, answers, repositories, encrypted);
     let mut arguments = vec![medium.install.boot.arguments.clone(), answers.arguments.clone()];
     arguments.extend(consoles.iter().map(|console| format!("console={console}")));
     arguments.retain(|word| !word.is_empty());
@@ -393,6 +373,21 @@ pub(crate) fn describe(
                 format!("{interface} {address}/{prefix}{via}")
             }
         },
+        dns: match &answers.network {
+            Network::Static { dns, .. } => dns.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        },
+        keys: repositories
+            .key_files
+            .iter()
+            .map(|(name, pem)| format!("{name} {}", crate::found::hex(pem)))
+            .collect(),
+        ssh_keys: std::iter::once(("root", &answers.root))
+            .chain(answers.users.iter().map(|user| (user.name.as_str(), &user.login)))
+            .flat_map(|(name, login)| login.ssh_keys.iter().map(move |line| (name, line)))
+            .map(|(name, line)| format!("{name} {}", crate::found::hex(line.as_bytes())))
+            .collect(),
+        timeout: answers.timeout,
         services: medium
             .install
             .services
@@ -404,8 +399,82 @@ pub(crate) fn describe(
         commands,
         boot,
         arguments: arguments.join(" "),
-        files: files.into_iter().map(str::to_owned).collect(),
+        files,
     })
+}
+
+/// Files that are written beside those of packages. What only the packages decide, as whose service sets a static address, is named for each.
+fn files(medium: &Medium, answers: &Answers, repositories: &Repositories, encrypted: bool) -> Vec<String> {
+    let mut files: Vec<String> = [
+        "/etc/hostname",
+        "/etc/machine-id (uninitialised)",
+        "/etc/fstab",
+        "/etc/localtime",
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/apk/world",
+        "/etc/apk/arch",
+        "/etc/apk/repositories",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut put = |there: bool, path: &str| {
+        if there {
+            files.push(path.to_owned());
+        }
+    };
+    for (name, _) in &repositories.key_files {
+        put(true, &format!("/etc/apk/keys/{name}"));
+    }
+    put(true, "/lib/apk/db");
+    put(encrypted, "/etc/crypttab");
+    put(answers.keymap.is_some(), "/etc/keymap, or /etc/default/keyboard");
+    put(
+        answers.locale.is_some(),
+        "/etc/locale.conf, /etc/profile.d/locale.sh",
+    );
+    put(
+        answers.users.iter().any(|user| user.admin),
+        "/etc/doas.conf (where a package has doas)",
+    );
+    put(!answers.root.ssh_keys.is_empty(), "/root/.ssh/authorized_keys");
+    for user in &answers.users {
+        put(true, &format!("/home/{} (from /etc/skel)", user.name));
+        put(
+            !user.login.ssh_keys.is_empty(),
+            &format!("/home/{}/.ssh/authorized_keys", user.name),
+        );
+    }
+    match &answers.network {
+        Network::Dhcp => {}
+        Network::Off => put(true, "/etc/dinit.d/udhcpc (where a package has it)"),
+        Network::Static { dns, .. } => {
+            put(
+                true,
+                "/etc/dhcpcd.conf, or /etc/dinit.d/udhcpc and /etc/lycia/static-network.sh",
+            );
+            put(!dns.is_empty(), "/etc/resolv.conf (without dhcpcd)");
+        }
+    }
+    put(
+        answers.disk.swap_file.is_some(),
+        &format!("/{}", crate::swap::FILE),
+    );
+    put(answers.disk.zram.is_some(), system::ZRAM_FILES);
+    for service in medium.install.services.iter().chain(&answers.services) {
+        put(true, &format!("/etc/dinit.d/boot.d/{service} (link)"));
+    }
+    for program in medium.programs().unwrap_or_default() {
+        put(true, &format!("/{}", program.0));
+    }
+    put(true, "/boot/grub (menu, modules)");
+    put(true, "/boot/initramfs-VERSION.img");
+    put(
+        true,
+        &format!("/{} (plan, answers without secrets, log)", crate::log::FOLDER),
+    );
+    files
 }
 
 /// The repositories of a source, with the virtual packages that an allocator of the medium wants.
@@ -520,7 +589,10 @@ pub fn prepare(
     let repositories = repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let world = world(medium, &Wanted::from(answers))?;
     let chosen = repositories.solve(&world)?;
-    let consoles = consoles(answers, command_line);
+    let consoles = match journal {
+        Some(journal) => journal.notes().consoles.clone(),
+        None => consoles(answers, command_line),
+    };
     let system = describe(
         &world,
         &chosen,
@@ -561,6 +633,7 @@ pub fn prepare(
         medium: medium.clone(),
         memory: machine.memory,
         efivars: None,
+        others: BTreeSet::new(),
     })
 }
 
@@ -656,14 +729,11 @@ impl Prepared {
             .text()
             .map_err(|error| EngineError::Unsupported(error.to_string()))?;
         let records = [
-            ("var/log/lycia-install/plan.txt".to_owned(), self.plan.text()),
-            (
-                "var/log/lycia-install/answers.toml".to_owned(),
-                answers_text.clone(),
-            ),
+            ("plan.txt".to_owned(), self.plan.text()),
+            ("answers.toml".to_owned(), answers_text),
         ];
         let programs = programs(&self.medium)?;
-        let system = system::assemble(
+        let mut system = system::assemble(
             unpacked,
             &Parts {
                 install: &self.medium.install,
@@ -673,10 +743,13 @@ impl Prepared {
                 efi_image: efi_image.as_deref(),
                 consoles: &self.consoles,
                 places: &places,
+                mirror: self.repositories.mirror(),
                 records: &records,
                 programs: &programs,
             },
         )?;
+        self.keep_log(&mut system)?;
+        let notes = self.notes(file)?;
         let sealed = self.seal(device, &identity, journal.as_ref())?;
         let contents = Contents {
             root: &system.root,
@@ -690,7 +763,7 @@ impl Prepared {
             file_system: &self.answers.disk.file_system,
             label: ROOT_LABEL,
             time: system.time,
-            answers: &answers_text,
+            notes: &notes,
         };
         apply::apply(
             device,
@@ -704,6 +777,32 @@ impl Prepared {
         let mut warnings = system.warnings;
         warnings.extend(self.menu_entry(device));
         Ok(warnings)
+    }
+
+    /// Puts how the system was made into it.
+    fn keep_log(&self, system: &mut system::System) -> Result<(), EngineError> {
+        let planned = self.plan.draft().system.as_ref();
+        let planned = planned.cloned().unwrap_or_default();
+        let text = crate::log::of_system(&self.plan.hash(), &planned, &system.warnings);
+        system::keep(&mut system.root, system.time, "log.txt", &text)?;
+        Ok(())
+    }
+
+    /// What the journal keeps for a run that goes on.
+    fn notes(&self, file: &AnswersFile) -> Result<Notes, EngineError> {
+        let answers = file.for_journal().text();
+        let root = std::iter::once(("root", &self.answers.root));
+        let users = self
+            .answers
+            .users
+            .iter()
+            .map(|user| (user.name.as_str(), &user.login));
+        let logins = root.chain(users).filter(|(_, login)| login.password.is_some());
+        Ok(Notes {
+            answers: answers.map_err(|error| EngineError::Unsupported(error.to_string()))?,
+            consoles: self.consoles.clone(),
+            passwords: logins.map(|(name, _)| name.to_owned()).collect(),
+        })
     }
 
     /// Gives the firmware's menu an entry; what went wrong with it. The disk is whole without: it has the fallback path, or the firmware's own menu finds it.
@@ -735,7 +834,9 @@ impl Prepared {
             guid: partition.guid.to_disk(),
             path,
         };
-        nvram::write(efivars, &entry)
+        let mut partitions = self.others.clone();
+        partitions.extend(table.partitions.iter().map(|one| one.guid.to_disk()));
+        nvram::write(efivars, &entry, &partitions)
             .err()
             .and_then(|error| failed(error.to_string()))
     }
@@ -781,7 +882,9 @@ impl Prepared {
             ));
         };
         let uuid = identity.volume().to_string();
-        if journal.is_some()
+        // Before the old headers were cleared there is none of this run.
+        let begun = |journal: &Journal| journal.step() > 0;
+        if journal.is_some_and(begun)
             && let Some(resumed) = Sealed::resumed(device, span, &uuid, passphrase)?
         {
             return Ok(Some(resumed));
@@ -807,16 +910,21 @@ pub(crate) fn efi_image(medium: &Medium) -> Result<Option<Vec<u8>>, EngineError>
     Ok(Some(image))
 }
 
-/// The programs that the medium brings beside its packages.
-pub(crate) fn programs(medium: &Medium) -> Result<Vec<(String, Content)>, EngineError> {
+/// What the medium brings beside its packages: programs, and what it offers, by which the system changes its allocator later.
+pub(crate) fn programs(medium: &Medium) -> Result<Vec<(String, u16, Content)>, EngineError> {
     let read = |(path, place): (String, PathBuf)| match std::fs::read(&place) {
-        Ok(bytes) => Ok((path, Content::from(bytes))),
+        Ok(bytes) => Ok((path, 0o755, Content::from(bytes))),
         Err(source) => Err(EngineError::Read {
             path: place.display().to_string(),
             source,
         }),
     };
-    medium.programs()?.into_iter().map(read).collect()
+    let (path, text) = medium.kept()?;
+    let mut all = vec![(path, 0o644, Content::from(text))];
+    for program in medium.programs()? {
+        all.push(read(program)?);
+    }
+    Ok(all)
 }
 
 /// What erasing a disk would write where, for both kinds of firmware, before anything else is decided.

@@ -18,7 +18,7 @@ use crate::device::{BlockDevice, Reading, Span};
 use crate::found::hex;
 use crate::plan::Plan;
 
-const MAGIC: &[u8; 8] = b"LYCIAJ01";
+const MAGIC: &[u8; 8] = b"LYCIAJ02";
 const BLOCK: u64 = 4096;
 /// Where the description begins.
 const DESCRIPTION: u64 = 2 * BLOCK;
@@ -50,6 +50,18 @@ struct Copy {
     sha256: String,
 }
 
+/// What a run that goes on with an interrupted one has to know of it. No secret is in it: the disk is not encrypted where it lies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notes {
+    /// The answers, as TOML, without passwords and without where they were read from.
+    pub answers: String,
+    /// Consoles of the installed system, which those of another start of the medium need not be.
+    pub consoles: Vec<String>,
+    /// Logins that had a password: it has to be given again.
+    pub passwords: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -58,7 +70,7 @@ struct Description {
     disk_size: u64,
     journal: Span,
     nonce: [u8; 16],
-    answers: String,
+    notes: Notes,
     copies: Vec<Copy>,
 }
 
@@ -110,7 +122,7 @@ impl Journal {
         device: &mut dyn BlockDevice,
         plan: &Plan,
         nonce: [u8; 16],
-        answers: String,
+        notes: Notes,
     ) -> Result<Journal, JournalError> {
         let span = plan.journal();
         let write = failed("writing the journal");
@@ -152,7 +164,7 @@ impl Journal {
             disk_size: plan.disk().size,
             journal: span,
             nonce,
-            answers,
+            notes,
             copies,
         };
         let text = serde_json::to_vec(&description).map_err(|error| JournalError::Io {
@@ -332,10 +344,10 @@ impl Journal {
         self.description.nonce
     }
 
-    /// The answers without their secrets, as TOML.
+    /// What going on needs to know.
     #[must_use]
-    pub fn answers(&self) -> &str {
-        &self.description.answers
+    pub fn notes(&self) -> &Notes {
+        &self.description.notes
     }
 
     /// The disk as it was before the installation began, for reading.

@@ -30,6 +30,7 @@ mod fixture;
 pub mod found;
 pub mod journal;
 pub mod kernel;
+pub mod log;
 pub mod medium;
 pub mod mounted;
 pub mod nvram;

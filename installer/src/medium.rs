@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lycia_apk::virtual_package::Virtual;
 use serde::Deserialize;
 
+use crate::source::{Repositories, SourceError};
 use crate::toml_file::{TomlError, nearest, parse};
 
 /// Version of `install.toml` that this program reads.
@@ -235,6 +236,17 @@ pub enum MediumError {
     },
 }
 
+/// Why the packages of a medium cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceOrMedium {
+    /// The medium.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// Its packages.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
 /// A medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Medium {
@@ -242,7 +254,16 @@ pub struct Medium {
     pub directory: PathBuf,
     /// What can be installed from it.
     pub install: Install,
+    /// The installed system that is in the place of the medium, if one is.
+    system: Option<PathBuf>,
 }
+
+/// Where a medium has its description.
+const DESCRIPTION: &str = "live/install.toml";
+/// Where a system that was installed from a medium keeps that description, without a slash at its beginning.
+const KEPT: &str = "usr/lib/lycia/live/install.toml";
+/// Where a system has the keys of its packages.
+const KEYS: [&str; 2] = ["etc/apk/keys", "usr/lib/apk/keys"];
 
 fn find<'a, T>(
     list: &'a [T],
@@ -266,7 +287,7 @@ impl Medium {
     /// When it is not there or wrong.
     pub fn open(directory: &Path) -> Result<Medium, MediumError> {
         use io::Read as _;
-        let path = directory.join("live/install.toml");
+        let path = directory.join(DESCRIPTION);
         let failed = |source| MediumError::Read {
             path: path.clone(),
             source,
@@ -302,7 +323,45 @@ impl Medium {
         Ok(Medium {
             directory: directory.to_owned(),
             install,
+            system: None,
         })
+    }
+
+    /// What an installed system knows of the medium that it came from: in place of the medium's packages it has its own repositories.
+    ///
+    /// # Errors
+    /// When it keeps no description, as one that was not installed by this program.
+    pub fn of_system(root: &Path) -> Result<Medium, MediumError> {
+        let directory = root.join(KEPT.strip_suffix(DESCRIPTION).unwrap_or_default());
+        Ok(Medium {
+            system: Some(root.to_owned()),
+            ..Medium::open(&directory)?
+        })
+    }
+
+    /// Its description as an installed system keeps it: where, and the text.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn kept(&self) -> Result<(String, Vec<u8>), MediumError> {
+        let path = self.directory.join(DESCRIPTION);
+        let text = std::fs::read(&path).map_err(|source| MediumError::Read { path, source })?;
+        Ok((KEPT.to_owned(), text))
+    }
+
+    /// The repositories of its packages, or of the system in its place.
+    ///
+    /// # Errors
+    /// When one cannot be had or no key signed it.
+    pub fn repositories(&self) -> Result<Repositories, SourceOrMedium> {
+        let arch = &self.install.arch;
+        let Some(root) = &self.system else {
+            return Ok(Repositories::local(&self.packages(), arch, self.keys()?)?);
+        };
+        let path = root.join("etc/apk/repositories");
+        let text = std::fs::read_to_string(&path).map_err(|source| MediumError::Read { path, source })?;
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(Repositories::network(&lines, &[], arch, self.keys()?)?)
     }
 
     /// The kernel package of that name, or the default.
@@ -415,23 +474,34 @@ impl Medium {
     /// # Errors
     /// When they cannot be read.
     pub fn keys(&self) -> Result<Vec<(String, Vec<u8>)>, MediumError> {
-        let folder = self.packages().join("keys");
+        let folders = match &self.system {
+            None => vec![self.packages().join("keys")],
+            Some(root) => KEYS.iter().map(|folder| root.join(folder)).collect(),
+        };
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| MediumError::Read { path, source }
         };
         let mut keys = Vec::new();
-        for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
-            let path = entry.map_err(failed(&folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "pub") {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                keys.push((
-                    name.unwrap_or_default(),
-                    std::fs::read(&path).map_err(failed(&path))?,
-                ));
+        for folder in folders {
+            let entries = match std::fs::read_dir(&folder) {
+                // Systems have one of the two or both.
+                Err(error) if self.system.is_some() && error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed(&folder))?,
+            };
+            for entry in entries {
+                let path = entry.map_err(failed(&folder))?.path();
+                if path.extension().is_some_and(|extension| extension == "pub") {
+                    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                    keys.push((
+                        name.unwrap_or_default(),
+                        std::fs::read(&path).map_err(failed(&path))?,
+                    ));
+                }
             }
         }
         keys.sort();
+        keys.dedup_by(|one, other| one.0 == other.0);
         Ok(keys)
     }
 }

@@ -645,15 +645,15 @@ impl Prepared {
             .text()
             .map_err(|error| EngineError::Unsupported(error.to_string()))?;
         let records = [
-            ("var/log/lycia-install/plan.txt".to_owned(), self.text()),
-            ("var/log/lycia-install/answers.toml".to_owned(), answers_text),
+            ("plan.txt".to_owned(), self.text()),
+            ("answers.toml".to_owned(), answers_text),
         ];
         let efi_image = match places.esp_uuid {
             Some(_) => engine::efi_image(&self.medium)?,
             None => None,
         };
         let programs = engine::programs(&self.medium)?;
-        let system = system::assemble(
+        let mut system = system::assemble(
             unpacked,
             &Parts {
                 install: &self.medium.install,
@@ -664,9 +664,12 @@ impl Prepared {
                 efi_image: efi_image.as_deref(),
                 consoles: &self.consoles,
                 places: &places,
+                mirror: self.repositories.mirror(),
                 records: &records,
             },
         )?;
+        let text = crate::log::of_system(&self.hash(), &self.system, &system.warnings);
+        system::keep(&mut system.root, system.time, "log.txt", &text)?;
         if let (Some(disk), Some(core)) = (&self.ground.bios, &system.core)
             && core.len() as u64 > disk.span.size
         {

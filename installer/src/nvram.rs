@@ -3,6 +3,7 @@
 //! A variable's file has its attributes in four bytes, then its value, and is written in one call. The entry is written before the order names it, so that a
 //! write that fails leaves an order in which everything is there.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -94,42 +95,61 @@ fn load_option(entry: &Entry) -> Vec<u8> {
     out
 }
 
-/// Whether a load option starts the same image of the same partition, whatever it is called and wherever the partition is now.
-fn same_image(option: &[u8], entry: &Entry) -> bool {
-    let Some(length) = option
-        .get(4..6)
-        .map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])))
-    else {
-        return false;
-    };
+/// What a load option starts.
+#[derive(Default)]
+struct Started {
+    description: String,
+    /// GUID of the partition.
+    guid: Option<[u8; 16]>,
+    /// The image.
+    path: String,
+}
+
+fn text_of(units: &[u8]) -> String {
+    let units = units
+        .chunks_exact(2)
+        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+    char::decode_utf16(units.take_while(|&unit| unit != 0))
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
+}
+
+/// What a load option starts; none where it is no whole one.
+fn started(option: &[u8]) -> Option<Started> {
+    let length = usize::from(u16::from_le_bytes([*option.get(4)?, *option.get(5)?]));
     let units = option[6..].chunks_exact(2);
-    let Some(end) = units.clone().position(|unit| unit == [0, 0]) else {
-        return false;
-    };
+    let end = units.clone().position(|unit| unit == [0, 0])?;
     let start = 6 + (end + 1) * 2;
-    let Some(mut path) = option.get(start..start + length) else {
-        return false;
+    let mut path = option.get(start..start + length)?;
+    let mut out = Started {
+        description: text_of(&option[6..start]),
+        ..Started::default()
     };
-    let (mut partition, mut file) = (false, String::new());
     while let Some(&[kind, sub, low, high]) = path.first_chunk::<4>() {
         let length = usize::from(u16::from_le_bytes([low, high]));
         let Some(node) = path.get(4..length) else { break };
         match (kind, sub) {
-            (4, 1) => partition = node.get(20..36) == Some(&entry.guid[..]),
-            (4, 4) => {
-                let units = node
-                    .chunks_exact(2)
-                    .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
-                let text: String = char::decode_utf16(units.take_while(|&unit| unit != 0))
-                    .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-                    .collect();
-                file.push_str(&text);
-            }
+            (4, 1) => out.guid = node.get(20..36).and_then(|guid| guid.try_into().ok()),
+            (4, 4) => out.path.push_str(&text_of(node)),
             _ => {}
         }
         path = &path[length..];
     }
-    partition && file.eq_ignore_ascii_case(&entry.path)
+    Some(out)
+}
+
+impl Started {
+    /// Whether it is the same image of the same partition, whatever it is called and wherever the partition is now.
+    fn same_image(&self, entry: &Entry) -> bool {
+        self.guid == Some(entry.guid) && self.path.eq_ignore_ascii_case(&entry.path)
+    }
+
+    /// Whether it is what an earlier installation of the same system wrote for a partition that no disk has any more.
+    fn is_left_of(&self, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> bool {
+        self.description == entry.description
+            && self.path.eq_ignore_ascii_case(&entry.path)
+            && self.guid.is_some_and(|guid| !partitions.contains(&guid))
+    }
 }
 
 struct Variables<'a>(&'a Path);
@@ -182,6 +202,14 @@ impl Variables<'_> {
         Ok(())
     }
 
+    fn remove(&self, name: &str) -> Result<(), NvramError> {
+        fs::remove_file(self.path(name)).map_err(|source| NvramError::Io {
+            doing: "removing",
+            name: name.to_owned(),
+            source,
+        })
+    }
+
     /// Numbers of the entries that are there, in order.
     fn numbers(&self) -> Result<Vec<u16>, NvramError> {
         let failed = |source| NvramError::Io {
@@ -205,12 +233,13 @@ impl Variables<'_> {
     }
 }
 
-/// Makes `entry` the first of the firmware's menu. An entry that starts the same image is written anew rather than another one added; entries of others stay as they are,
-/// in their order.
+/// Makes `entry` the first of the firmware's menu. An entry that starts the same image is written anew rather than another one added, and so is one of an
+/// earlier installation of the same system whose partition is none of `partitions`, the GUIDs that the disks of this machine have; further ones of those
+/// go. Entries of others stay as they are, in their order.
 ///
 /// # Errors
 /// When the firmware refuses. The fallback path does not need an entry.
-pub fn write(efivars: &Path, entry: &Entry) -> Result<Outcome, NvramError> {
+pub fn write(efivars: &Path, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> Result<Outcome, NvramError> {
     let variables = Variables(efivars);
     let option = load_option(entry);
     let numbers = variables.numbers()?;
@@ -220,14 +249,20 @@ pub fn write(efivars: &Path, entry: &Entry) -> Result<Outcome, NvramError> {
         .chunks_exact(2)
         .map(|two| u16::from_le_bytes([two[0], two[1]]))
         .collect();
-    let mut own = None;
+    let (mut own, mut left) = (None, Vec::new());
     for &number in &numbers {
         let value = variables.read(&format!("Boot{number:04X}"))?.unwrap_or_default();
-        if same_image(&value, entry) {
+        let Some(there) = started(&value) else { continue };
+        if own.is_none() && there.same_image(entry) {
             own = Some((number, value));
-            break;
+        } else if there.is_left_of(entry, partitions) {
+            left.push((number, value));
         }
     }
+    if own.is_none() && !left.is_empty() {
+        own = Some(left.remove(0));
+    }
+    let left: Vec<u16> = left.into_iter().map(|(number, _)| number).collect();
     let (number, there) = match own {
         Some((number, value)) => (number, value == option),
         None => {
@@ -236,17 +271,22 @@ pub fn write(efivars: &Path, entry: &Entry) -> Result<Outcome, NvramError> {
             (free.ok_or(NvramError::Full)?, false)
         }
     };
-    if there && order.first() == Some(&number) {
+    if there && order.first() == Some(&number) && left.is_empty() {
         return Ok(Outcome::Already(number));
     }
     if !there {
         variables.write(&format!("Boot{number:04X}"), &option)?;
     }
     let mut new = vec![number];
-    new.extend(order.iter().copied().filter(|&other| other != number));
+    let stays = |other: &u16| *other != number && !left.contains(other);
+    new.extend(order.iter().copied().filter(stays));
     if new != order {
         let value: Vec<u8> = new.iter().flat_map(|number| number.to_le_bytes()).collect();
         variables.write("BootOrder", &value)?;
+    }
+    // The order names them no more.
+    for number in left {
+        variables.remove(&format!("Boot{number:04X}"))?;
     }
     Ok(Outcome::Written(number))
 }
@@ -266,6 +306,11 @@ mod tests {
             ],
             path: "\\EFI\\lycia\\grubx64.efi".to_owned(),
         }
+    }
+
+    /// GUIDs of partitions that disks have.
+    fn there() -> BTreeSet<[u8; 16]> {
+        [entry().guid, [9; 16]].into()
     }
 
     fn put(folder: &Path, name: &str, value: &[u8]) {
@@ -329,7 +374,7 @@ while path:
         )
         .unwrap();
         // 1 is named by the order; 3 is the first that nobody has.
-        assert_eq!(write(at, &entry()).unwrap(), Outcome::Written(3));
+        assert_eq!(write(at, &entry(), &there()).unwrap(), Outcome::Written(3));
         assert_eq!(
             shown(at, "Boot0003"),
             "7 1 Lycia \u{17e} HD(1,GPT,76543210-ba98-fedc-0102-030405060708,0x800,0x100000)/File(\\EFI\\lycia\\grubx64.efi)\n"
@@ -346,7 +391,7 @@ while path:
             names
         };
         let before = all(at);
-        assert_eq!(write(at, &entry()).unwrap(), Outcome::Already(3));
+        assert_eq!(write(at, &entry(), &there()).unwrap(), Outcome::Already(3));
         assert_eq!(all(at), before);
         // The same image under another name is the same entry, and shorter names leave nothing behind.
         let renamed = Entry {
@@ -354,7 +399,7 @@ while path:
             path: "\\efi\\LYCIA\\grubx64.efi".to_owned(),
             ..entry()
         };
-        assert_eq!(write(at, &renamed).unwrap(), Outcome::Written(3));
+        assert_eq!(write(at, &renamed, &there()).unwrap(), Outcome::Written(3));
         assert!(shown(at, "Boot0003").starts_with("7 1 L HD("));
         assert_eq!(all(at).len(), before.len());
         // Another partition's is another.
@@ -362,16 +407,46 @@ while path:
             guid: [9; 16],
             ..entry()
         };
-        assert_eq!(write(at, &other).unwrap(), Outcome::Written(4));
+        assert_eq!(write(at, &other, &there()).unwrap(), Outcome::Written(4));
         assert_eq!(value(at, "BootOrder"), [7, 0, 0, 0, 4, 0, 3, 0, 0, 0, 2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_earlier_installations_left_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let of = |guid: u8| Entry {
+            guid: [guid; 16],
+            ..entry()
+        };
+        // Two were erased since; the third is another system's, and the fourth is on a disk that is there.
+        let elsewhere = load_option(&Entry {
+            description: "Another system".to_owned(),
+            ..of(3)
+        });
+        put(at, "Boot0000", &load_option(&of(1)));
+        put(at, "Boot0001", &load_option(&of(2)));
+        put(at, "Boot0002", &elsewhere);
+        put(at, "Boot0003", &load_option(&of(9)));
+        put(at, "BootOrder", &[2, 0, 1, 0, 0, 0, 3, 0]);
+        assert_eq!(write(at, &entry(), &there()).unwrap(), Outcome::Written(0));
+        assert_eq!(value(at, "BootOrder"), [7, 0, 0, 0, 0, 0, 2, 0, 3, 0]);
+        assert!(shown(at, "Boot0000").contains("76543210-ba98-fedc-0102-030405060708"));
+        assert!(!at.join(format!("Boot0001-{GLOBAL}")).exists());
+        assert_eq!(value(at, "Boot0002")[4..], elsewhere);
+        assert_eq!(value(at, "Boot0003")[4..], load_option(&of(9)));
+        assert_eq!(write(at, &entry(), &there()).unwrap(), Outcome::Already(0));
     }
 
     #[test]
     fn firmware_without_anything_and_without_variables() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(write(folder.path(), &entry()).unwrap(), Outcome::Written(0));
+        assert_eq!(
+            write(folder.path(), &entry(), &there()).unwrap(),
+            Outcome::Written(0)
+        );
         assert_eq!(value(folder.path(), "BootOrder"), [7, 0, 0, 0, 0, 0]);
-        let error = write(&folder.path().join("none"), &entry())
+        let error = write(&folder.path().join("none"), &entry(), &there())
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("listing the firmware's variable"), "{error}");
@@ -380,12 +455,13 @@ while path:
     #[test]
     fn any_bytes_are_looked_at() {
         let option = load_option(&entry());
-        assert!(same_image(&option, &entry()));
+        let same_image = |option: &[u8]| started(option).is_some_and(|there| there.same_image(&entry()));
+        assert!(same_image(&option));
         for end in 0..option.len() {
-            assert!(!same_image(&option[..end], &entry()), "{end}");
+            assert!(!same_image(&option[..end]), "{end}");
             let mut spoilt = option.clone();
             spoilt[end] ^= 0xff;
-            same_image(&spoilt, &entry());
+            same_image(&spoilt);
         }
     }
 }

@@ -262,6 +262,13 @@ impl Repositories {
         }
     }
 
+    /// The place of the mirror, among those that were given, that answered last.
+    #[must_use]
+    pub fn mirror(&self) -> usize {
+        let first = self.open.iter().find(|one| one.places.len() > 1);
+        first.map_or(0, |one| one.first.load(Ordering::Relaxed))
+    }
+
     /// Where the packages come from, for people.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

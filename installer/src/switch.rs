@@ -18,7 +18,7 @@ use lycia_apk::install::{ChangeKind, DigestKind, Installation, Names, Options, O
 use lycia_apk::metadata::Dependency;
 use lycia_tree::{Content, Device, Follow, Metadata, Node, Timestamp, Tree};
 
-use crate::medium::{AllocatorTable, Medium, MediumError};
+use crate::medium::{AllocatorTable, Medium, MediumError, SourceOrMedium};
 use crate::source::{Change, Repositories, SourceError};
 
 /// Beginning of the names under which files are written before they are renamed.
@@ -54,6 +54,15 @@ pub enum SwitchError {
         /// Why.
         why: String,
     },
+}
+
+impl From<SourceOrMedium> for SwitchError {
+    fn from(error: SourceOrMedium) -> Self {
+        match error {
+            SourceOrMedium::Medium(error) => Self::Medium(error),
+            SourceOrMedium::Source(error) => Self::Source(error),
+        }
+    }
 }
 
 /// Changes files below a root, one operation at a time.
@@ -497,8 +506,7 @@ fn switch_with(
     let virtuals = medium
         .allocator(Some(name))?
         .map(AllocatorTable::virtual_packages);
-    let repositories = Repositories::local(&medium.packages(), &medium.install.arch, medium.keys()?)?
-        .with_virtuals(virtuals.unwrap_or_default());
+    let repositories = medium.repositories()?.with_virtuals(virtuals.unwrap_or_default());
     let changes = solve(&repositories, &database, &wanted, medium, name)?;
     let chosen: Vec<_> = changes
         .iter()

@@ -4,6 +4,8 @@ pub mod configure;
 mod split;
 mod swap;
 
+pub(crate) use swap::FILES as ZRAM_FILES;
+
 use lycia_apk::dependency;
 use lycia_apk::install::Unpacked;
 use lycia_boot::{grub, initramfs, menu};
@@ -173,9 +175,11 @@ pub struct Parts<'a> {
     pub consoles: &'a [String],
     /// Where everything will be.
     pub places: &'a Places,
-    /// Programs that no package brings: path in the root and content.
-    pub programs: &'a [(String, Content)],
-    /// What is kept of the installation: path and text, for root alone to read.
+    /// Programs and what else no package brings: path in the root, mode, content.
+    pub programs: &'a [(String, u16, Content)],
+    /// Which of the source's mirrors the installed system gets its packages from.
+    pub mirror: usize,
+    /// What is kept of the installation below [`crate::log::FOLDER`]: name and text.
     pub records: &'a [(String, String)],
 }
 
@@ -201,6 +205,21 @@ pub fn consoles(answers: &Answers, command_line: &str) -> Vec<String> {
     }
 }
 
+/// Keeps a text about the installation in the installed system, for root alone to read.
+///
+/// # Errors
+/// When something is in the way.
+pub(crate) fn keep(tree: &mut Tree, time: Timestamp, name: &str, text: &str) -> Result<(), SystemError> {
+    let folder = crate::log::FOLDER;
+    tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
+        .map_err(packages)?;
+    let path = format!("{folder}/{name}");
+    tree.write(path.as_bytes(), Metadata::new(0o600, time), text.into())
+        .map_err(packages)?;
+    tree.clamp_times(time);
+    Ok(())
+}
+
 /// Puts the system together.
 ///
 /// # Errors
@@ -223,7 +242,7 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
             repositories,
             mirrors,
             ..
-        } => crate::source::lines_for(repositories, mirrors.first().map_or("", String::as_str)),
+        } => crate::source::lines_for(repositories, mirrors.get(parts.mirror).map_or("", String::as_str)),
         crate::answers::Source::Local => {
             let repositories = parts.install.repository.iter();
             repositories.map(|one| one.line.clone()).collect()
@@ -236,10 +255,10 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
         repositories: &lines,
     };
     installed.record(&mut tree, &records).map_err(packages)?;
-    for (path, content) in parts.programs {
+    for (path, mode, content) in parts.programs {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
-            .and_then(|_| tree.write(path.as_bytes(), Metadata::new(0o755, time), content.clone()))
+            .and_then(|_| tree.write(path.as_bytes(), Metadata::new(*mode, time), content.clone()))
             .map_err(packages)?;
     }
     let configured = configure::configure(&mut tree, parts, time)?;
@@ -247,12 +266,8 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     installed.finish(&mut tree).map_err(packages)?;
     let mut warnings = installed.warnings;
     warnings.extend(configured);
-    for (path, text) in parts.records {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        tree.make_directories(folder.as_bytes(), Metadata::new(0o755, time))
-            .map_err(packages)?;
-        tree.write(path.as_bytes(), Metadata::new(0o600, time), text.as_str().into())
-            .map_err(packages)?;
+    for (name, text) in parts.records {
+        keep(&mut tree, time, name, text)?;
     }
     let (esp, core, boot_code) = bootable(&mut tree, parts, time)?;
     tree.clamp_times(time);

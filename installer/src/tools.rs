@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -194,6 +195,12 @@ impl Running {
     }
 }
 
+/// What makes a file system does not go on when this process is killed: the next one begins with the same range.
+fn dies_with_this_process() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
 /// The end of what a program said.
 fn last_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
@@ -270,6 +277,12 @@ impl Tools for Running {
         let mapper = DeviceMapper::open().map_err(|error| failed(io::Error::other(error)))?;
         let opened = sealed.data(size);
         let name = format!("{}{}", crate::encryption::MAPPED, opened.uuid);
+        // A run that was killed before it could tell the kernel may have left it, and its range with it.
+        crate::rescue::volume::gone_already(mapper.remove(&name)).map_err(|error| {
+            failed(io::Error::other(format!(
+                "the device {name} of an earlier run is still in use ({error}): end what uses it, or start again"
+            )))
+        })?;
         let path =
             unlock::map(&mapper, &opened, node, size, &name).map_err(|why| failed(io::Error::other(why)))?;
         let kept = fs::File::options().read(true).write(true).open(&path);
@@ -291,10 +304,11 @@ impl Tools for Running {
             command.push(' ');
             command.push_str(word);
         }
-        let output = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
+        let mut process = Command::new(program);
+        process.args(arguments).stdin(Stdio::null());
+        // SAFETY: between fork and exec there is one system call, which takes no lock and allocates nothing.
+        unsafe { process.pre_exec(dies_with_this_process) };
+        let output = process.output();
         match output {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => Err(ToolError::Program {

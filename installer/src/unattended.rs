@@ -66,6 +66,7 @@ pub fn run(medium: &Path, scratch: &Path, views: &ViewArgs) -> Result<String, Fa
         disk: None,
         medium: medium.to_owned(),
         scratch: scratch.to_owned(),
+        log: lycia_installer::log::RUNNING.into(),
         views: views.clone(),
     };
     let mut tries = 1;

@@ -1,5 +1,6 @@
 //! What the verbs of the command line do.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,9 +9,10 @@ use lycia_installer::allocator::{self, AllocatorError};
 use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
 use lycia_installer::answers::{FILE_MAX, Problems, Secrets};
 use lycia_installer::apply::{self, ApplyError};
-use lycia_installer::device::Disk;
+use lycia_installer::device::{Disk, Reading};
 use lycia_installer::engine::{self, Consent, EngineError, Event};
 use lycia_installer::journal::{Journal, State};
+use lycia_installer::log::Log;
 use lycia_installer::medium::Medium;
 use lycia_installer::obtain::{ObtainError, Origin};
 use lycia_installer::plan::PlanError;
@@ -19,9 +21,12 @@ use lycia_installer::rescue::{self, Kernel};
 use lycia_installer::select::{SelectError, select};
 use lycia_installer::show;
 use lycia_installer::stop::Stoppable;
+use lycia_installer::switch::SwitchError;
 use lycia_installer::toml_file::TomlError;
 use lycia_installer::tools::Running;
 use lycia_installer::ui::Progress;
+
+use lycia_media::partition::gpt;
 
 use crate::cli::{Cli, Verb, ViewArgs, WhatArgs};
 use crate::unlock;
@@ -46,7 +51,7 @@ pub enum Failure {
     #[error(transparent)]
     Allocator(#[from] AllocatorError),
     #[error(transparent)]
-    Switch(#[from] lycia_installer::switch::SwitchError),
+    Switch(#[from] SwitchError),
     #[error("{doing} {}: {source}", path.display())]
     File {
         doing: &'static str,
@@ -175,6 +180,39 @@ pub(crate) fn answers_of(what: &WhatArgs, machine: &Machine) -> Result<(AnswersF
     }
 }
 
+/// The answers of an interrupted run, from the journal on the disk. Passwords are not in it and are asked for.
+fn answers_of_journal(
+    selector: &str,
+    machine: &Machine,
+    views: &ViewArgs,
+) -> Result<(AnswersFile, PathBuf), Failure> {
+    let disk = select(machine, selector)?;
+    let Some(journal) = engine::interrupted(&mut open_read(disk, views)?)? else {
+        return Err(Failure::Refused(NOTHING_INTERRUPTED.to_owned()));
+    };
+    let name = format!("the journal on {}", disk.path);
+    let notes = journal.notes();
+    let mut file = AnswersFile::parse(&notes.answers, &name)?;
+    // The journal was found there; its own selector may find another disk after another start.
+    file.disk.select = Some(disk.path.clone());
+    for login in &notes.passwords {
+        let Some(hash) = crate::ask::password(login)? else {
+            return Err(Failure::Refused(format!(
+                "{name} keeps no passwords, and nobody is here to type that of {login}: give `--answers`. Nothing was written"
+            )));
+        };
+        let hash = Some(hash.field().to_owned());
+        if login == "root" {
+            file.root.password_hash = hash;
+        } else if let Some(user) = file.user.iter_mut().find(|user| user.name == *login) {
+            user.password_hash = hash;
+        }
+    }
+    Ok((file, PathBuf::from(name)))
+}
+
+const NOTHING_INTERRUPTED: &str = "no interrupted installation was found on this disk; `install` begins one";
+
 fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
     let machine = probe(&views(&what.views))?;
     if what.answers.is_none() {
@@ -302,7 +340,10 @@ pub(crate) fn install(
     resume: bool,
 ) -> Result<(), Failure> {
     let machine = probe(&views(&what.views))?;
-    let answers = answers_of(what, &machine)?;
+    let answers = match (resume, &what.answers, &what.disk) {
+        (true, None, Some(selector)) => answers_of_journal(selector, &machine, &what.views)?,
+        _ => answers_of(what, &machine)?,
+    };
     let file = &answers.0;
     if crate::directory::asked(file) {
         if resume {
@@ -317,9 +358,7 @@ pub(crate) fn install(
     match (&journal, resume) {
         (Some(_), false) => return Err(EngineError::Apply(ApplyError::Interrupted).into()),
         (None, true) => {
-            return Err(Failure::Refused(
-                "no interrupted installation was found on this disk; `install` begins one".to_owned(),
-            ));
+            return Err(Failure::Refused(NOTHING_INTERRUPTED.to_owned()));
         }
         _ => {}
     }
@@ -374,7 +413,17 @@ pub(crate) fn carry_out(
     stop: &std::sync::atomic::AtomicBool,
     events: &mut dyn FnMut(Event),
 ) -> Result<Vec<String>, Failure> {
-    let disk = select(machine, file.disk.select.as_deref().unwrap_or_default())?;
+    let selector = file.disk.select.as_deref().unwrap_or_default();
+    // Looked at again: while somebody read the plan, a disk may have gone and another taken its name.
+    let now = probe(&views(&what.views))?;
+    let disk = select(&now, selector)?;
+    let planned = prepared.plan.disk();
+    if (&disk.serial, &disk.by_id, disk.size) != (&planned.serial, &planned.by_id, planned.size) {
+        return Err(EngineError::Apply(ApplyError::Changed(format!(
+            "{selector} is another disk now than when the plan was made"
+        )))
+        .into());
+    }
     let mut device = open_write(disk, &what.views)?;
     let scratch = tempfile::Builder::new()
         .prefix("lycia-install-")
@@ -386,16 +435,86 @@ pub(crate) fn carry_out(
         })?;
     if matches!(machine.firmware, probe::Firmware::Uefi { .. }) {
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
+        prepared.others = other_partitions(machine, disk, &what.views);
     }
     let mut stoppable = Stoppable::new(&mut device, stop);
     let mut tools = Running::default();
-    let mut warnings = prepared.execute(file, &mut stoppable, &mut tools, scratch.path(), journal, events)?;
+    let mut log = begin_log(what);
+    log.line(&format!(
+        "plan {} for {} ({})",
+        prepared.plan.hash(),
+        prepared.plan.disk().path,
+        prepared
+            .plan
+            .disk()
+            .serial
+            .as_deref()
+            .unwrap_or("no serial number")
+    ));
+    if let Some(journal) = &journal {
+        log.line(&format!(
+            "goes on with an interrupted installation at step {}",
+            journal.step()
+        ));
+    }
+    let mut heard = |event: Event| {
+        log.event(event.clone());
+        events(event);
+    };
+    let result = prepared.execute(
+        file,
+        &mut stoppable,
+        &mut tools,
+        scratch.path(),
+        journal,
+        &mut heard,
+    );
+    let mut warnings = end_log(log, result)?;
     if let Err(error) = lycia_installer::kernel::read_table_again(device.file()) {
         warnings.push(format!(
             "the kernel has not read the new table ({error}); it will at the next start"
         ));
     }
     Ok(warnings)
+}
+
+/// The log of a run.
+pub(crate) fn begin_log(what: &WhatArgs) -> Log {
+    let mut log = Log::begin(&what.log, &what.medium);
+    log.line(concat!("lycia-install ", env!("CARGO_PKG_VERSION")));
+    log
+}
+
+/// Ends it; what it could not be written to is a warning of an installation that went well.
+pub(crate) fn end_log(
+    mut log: Log,
+    result: Result<Vec<String>, EngineError>,
+) -> Result<Vec<String>, EngineError> {
+    match result {
+        Ok(mut warnings) => {
+            log.end(Ok(&warnings));
+            warnings.append(&mut log.refused);
+            Ok(warnings)
+        }
+        Err(error) => {
+            log.end(Err(&error));
+            Err(error)
+        }
+    }
+}
+
+/// GUIDs of the partitions of all disks but one, as far as they can be read.
+fn other_partitions(machine: &Machine, but: &probe::Disk, views: &ViewArgs) -> BTreeSet<[u8; 16]> {
+    let mut guids = BTreeSet::new();
+    for disk in machine.disks.iter().filter(|disk| disk.name != but.name) {
+        let Ok(mut device) = open_read(disk, views) else {
+            continue;
+        };
+        if let Ok((table, _)) = gpt::Table::read(&mut Reading::new(&mut device), disk.logical_sector) {
+            guids.extend(table.partitions.iter().map(|one| one.guid.to_disk()));
+        }
+    }
+    guids
 }
 
 /// The journal of an interrupted run on the disk that the answers select.
@@ -408,7 +527,19 @@ pub(crate) fn interrupted(
     Ok(engine::interrupted(&mut open_read(disk, views)?)?)
 }
 
-fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String, Failure> {
+/// Interrupted installations on the disks that could be installed to, with the step that was not finished.
+pub(crate) fn unfinished(machine: &Machine, views: &ViewArgs) -> Vec<(String, &'static str)> {
+    let offered = machine.disks.iter().filter(|disk| disk.offered());
+    let found = offered.filter_map(|disk| {
+        // What cannot be read is no reason not to ask for anything else.
+        let journal = engine::interrupted(&mut open_read(disk, views).ok()?).ok()??;
+        let step = apply::Step::ALL.get(journal.step() as usize);
+        Some((disk.path.clone(), step.map_or("the end", |step| step.words())))
+    });
+    found.collect()
+}
+
+pub(crate) fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Result<String, Failure> {
     let machine = probe(&views(view))?;
     let disk = select(&machine, selector)?;
     let journal = Journal::find(&mut open_read(disk, view)?).map_err(|source| Failure::File {
@@ -461,12 +592,45 @@ pub(crate) fn mount_point(prefix: &str) -> Result<tempfile::TempDir, Failure> {
     Ok(tempfile::Builder::new().prefix(prefix).tempdir_in("/run")?)
 }
 
+/// Changes the allocator of a root by the packages of the medium that was named. Without one, a system that runs takes its own repositories, as they have what
+/// an upgrade would; where they cannot be had, and for other roots, it is the medium in its usual place.
+fn switched(name: &str, root: &Path, medium: Option<&Path>) -> Result<String, Failure> {
+    let usual = Path::new(lycia_installer::medium::MOUNT);
+    let by = |medium: &Medium| lycia_installer::switch::switch(root, medium, name);
+    if medium.is_none()
+        && root == Path::new("/")
+        && let Ok(own) = Medium::of_system(root)
+    {
+        match by(&own) {
+            Err(SwitchError::Source(why)) => match Medium::open(usual) {
+                Ok(medium) => {
+                    eprintln!("the system's own repositories do not have it ({why}): the medium is taken");
+                    return Ok(by(&medium)?);
+                }
+                Err(_) => {
+                    return Err(Failure::Refused(format!(
+                        "changing the allocator to {name} by the repositories of this system: {why}. Nothing was changed; a medium with these packages will do too: \
+                         mount it on {}, or name its place with --medium",
+                        usual.display()
+                    )));
+                }
+            },
+            other => return Ok(other?),
+        }
+    }
+    let medium = Medium::open(medium.unwrap_or(usual)).map_err(EngineError::Medium)?;
+    Ok(by(&medium)?)
+}
+
 /// Changes the allocator of a root, or says which one it has; with the exit code.
-fn allocator(name: Option<&str>, root: &Path, medium: &Path, json: bool) -> Result<(String, u8), Failure> {
+fn allocator(
+    name: Option<&str>,
+    root: &Path,
+    medium: Option<&Path>,
+    json: bool,
+) -> Result<(String, u8), Failure> {
     if let Some(name) = name {
-        let medium = Medium::open(medium).map_err(EngineError::Medium)?;
-        let done = lycia_installer::switch::switch(root, &medium, name)?;
-        return Ok((format!("{done}\n"), 0));
+        return Ok((format!("{}\n", switched(name, root, medium)?), 0));
     }
     let report = allocator::inspect(root)?;
     let code = if report.contradictions.is_empty() { 0 } else { 5 };
@@ -591,7 +755,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             medium,
             json,
         } => {
-            let at = |root: &Path| allocator(name.as_deref(), root, &medium, json);
+            let at = |root: &Path| allocator(name.as_deref(), root, medium.as_deref(), json);
             let said = match system {
                 None => at(&root)?,
                 Some(system) => {

@@ -20,7 +20,9 @@ pub(crate) const CHECKSUM: usize = 448;
 /// Where the data begins: what cryptsetup makes, with room for more key slots.
 pub const DATA_OFFSET: u64 = 16 << 20;
 const STRIPES: usize = 4000;
-const SLOT_AT: usize = 2 * HEADER;
+/// Where the key slots begin, behind both copies of the header: what a volume is opened by, if everything before it is there. Whoever writes a header
+/// writes them first.
+pub const SLOT_AT: usize = 2 * HEADER;
 /// Iterations of the digest by which a key is known to be right. The key is random: nothing is guessed, so this need not be slow.
 const DIGEST_ITERATIONS: u32 = 100_000;
 

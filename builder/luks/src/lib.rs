@@ -18,7 +18,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use cipher::Cipher;
-pub use header::{DATA_OFFSET, Settings, make};
+pub use header::{DATA_OFFSET, SLOT_AT, Settings, make};
 pub use kdf::Kdf;
 pub use open::{Opened, open};
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use lycia_qemu::{Architecture, Firmware, Machine, Medium, Network, Service};
 
 use crate::machine::{
-    Other, ROOT_HASH, USER_HASH, Wanted, allocates, ask, empty, live, logged_in, off, refused, whole_root,
+    LIMIT, Other, ROOT, ROOT_HASH, USER_HASH, Wanted, allocates, ask, empty, live, logged_in, off, refused,
+    whole_root,
 };
 use crate::stick::{serve, stick};
 
@@ -37,12 +38,22 @@ allocator = \"mallocng\"
 [system]
 hostname = \"installed\"
 timezone = \"Europe/Prague\"
+keymap = \"de\"
+locale = \"C.UTF-8\"
+[network]
+kind = \"static\"
+interface = \"eth0\"
+address = \"10.0.2.77/24\"
+gateway = \"10.0.2.2\"
+[services]
+enable = [\"crond\"]
 [root]
 password-hash = \"{ROOT_HASH}\"
 [[user]]
 name = \"tester\"
 admin = true
 password-hash = \"{USER_HASH}\"
+ssh-keys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEi3bZk2W0cO2pS8xUF2Vhk9oWc5o1mJ8mYxg9T0Qd7e tester\"]
 [boot]
 serial = \"ttyS0,115200\"
 [confirm]
@@ -88,7 +99,6 @@ pub fn from_a_server(iso: &Path, project: &Path) {
     let said = ask(&guest, "lycia-install install --answers drive");
     assert!(said.contains(&repository), "{said}");
     off(guest, &others);
-    drop(server);
 
     machine.media = media.to_vec();
     let guest = machine.start().unwrap();
@@ -100,10 +110,27 @@ pub fn from_a_server(iso: &Path, project: &Path) {
     };
     logged_in(&guest, &wanted("mallocng"));
     let world = ask(&guest, "cat /etc/apk/world /etc/apk/repositories");
+    // Of the mirror that had the packages.
     assert!(
-        world.contains("musl-mallocng") && world.contains(&repository),
+        world.contains("musl-mallocng") && world.contains(&repository) && !world.contains("nothing-here"),
         "{world}"
     );
+    let configured = ask(
+        &guest,
+        "cat /etc/keymap; ip -4 addr show dev eth0; ip route; pidof crond; sh -lc 'echo LANG=$LANG'; stat -c '%a %U' /home/tester/.ssh/authorized_keys",
+    );
+    for wanted in [
+        "de\n",
+        "10.0.2.77/24",
+        "default via 10.0.2.2",
+        "LANG=C.UTF-8",
+        "600 tester",
+    ] {
+        assert!(
+            configured.replace('\r', "").contains(wanted),
+            "{wanted}: {configured}"
+        );
+    }
     off(guest, &others);
 
     // From outside: the allocator in one command, and what starts the system after the firmware finds nothing any more.
@@ -134,6 +161,7 @@ pub fn from_a_server(iso: &Path, project: &Path) {
     // The medium is in the drive, and the firmware starts the disk.
     machine.media = media.to_vec();
     machine.media.push(Medium::cdrom(iso));
+    machine.no_reboot = false;
     let guest = machine.start().unwrap();
     guest.stage("the rescued system");
     logged_in(&guest, &wanted("scudo"));
@@ -143,15 +171,35 @@ pub fn from_a_server(iso: &Path, project: &Path) {
         "{world}"
     );
     guest.stage("all allocators");
+    let change = |name: &str| {
+        let said = ask(&guest, &format!("lycia-install allocator {name}"));
+        assert!(said.contains(&format!("the allocator is {name} now")), "{said}");
+        said
+    };
+    // By its own repository at first; then there is none, and the medium will do when it is there.
+    for (name, inside, preloaded) in &VARIANTS[..3] {
+        assert!(!change(name).contains("the medium is taken"));
+        allocates(&guest, (inside, *preloaded), false);
+    }
+    drop(server);
+    let said = refused(&guest, "lycia-install allocator jemalloc", 7);
+    assert!(said.contains("--medium"), "{said}");
     ask(
         &guest,
         "mkdir -p /run/live/medium; modprobe -a sr_mod isofs; mount -t iso9660 -o ro /dev/sr0 /run/live/medium",
     );
-    for (name, inside, preloaded) in VARIANTS {
-        let said = ask(&guest, &format!("lycia-install allocator {name}"));
-        assert!(said.contains(&format!("the allocator is {name} now")), "{said}");
-        allocates(&guest, (inside, preloaded), false);
+    for (name, inside, preloaded) in &VARIANTS[3..] {
+        assert!(change(name).contains("the medium is taken"));
+        allocates(&guest, (inside, *preloaded), false);
     }
+    // What was chosen is what the next start has, in services as well.
+    let (name, inside, preloaded) = VARIANTS[2];
+    change(name);
+    guest.serial.send_line("reboot").unwrap();
+    guest.stage("the next start");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", ROOT, LIMIT).unwrap();
+    allocates(&guest, (inside, preloaded), true);
     off(guest, &others);
     whole_root(&disk, 4096);
 }

@@ -757,6 +757,18 @@ impl AnswersFile {
         file
     }
 
+    /// The same without what says where secrets were read from: another start of the medium has no such files.
+    #[must_use]
+    pub fn for_journal(&self) -> AnswersFile {
+        let mut file = self.without_secrets();
+        (file.root.password_file, file.root.password_fd) = (None, None);
+        for user in &mut file.user {
+            (user.password_file, user.password_fd) = (None, None);
+        }
+        (file.disk.passphrase_file, file.disk.passphrase_fd) = (None, None);
+        file
+    }
+
     /// Where packages come from.
     ///
     /// # Errors

@@ -16,7 +16,13 @@ const TIME: Timestamp = Timestamp {
     nanoseconds: 0,
 };
 const IDENTITY: Identity = Identity { nonce: [7; 16] };
-const ANSWERS: &str = "schema = 1\n";
+fn notes() -> Notes {
+    Notes {
+        answers: "schema = 1\n".to_owned(),
+        consoles: vec!["tty0".to_owned()],
+        passwords: vec!["root".to_owned()],
+    }
+}
 
 struct Case {
     fake: Fake,
@@ -172,7 +178,7 @@ impl Case {
             file_system: &self.file_system,
             label: "root",
             time: TIME,
-            answers: ANSWERS,
+            notes: &notes(),
         };
         apply(
             &mut self.fake,
@@ -438,8 +444,8 @@ fn a_finished_disk_is_what_the_plan_says() {
         same(&before, &case.fake, &kept).unwrap_or_else(|error| panic!("{name}: {error}"));
         let journal = Journal::find(&mut case.fake).unwrap().expect(name);
         assert_eq!(
-            (journal.state(), journal.answers()),
-            (State::Done, ANSWERS),
+            (journal.state(), journal.notes()),
+            (State::Done, &notes()),
             "{name}"
         );
         // The old table can be brought back even now.

@@ -111,7 +111,7 @@ fn no_secret_is_left_anywhere() {
         assert_eq!(on_disk(&run, password), 0, "{password}");
     }
     // Records of the installation are there, for root alone.
-    for record in ["plan.txt", "answers.toml"] {
+    for record in ["plan.txt", "answers.toml", "log.txt"] {
         let path = format!("var/log/lycia-install/{record}");
         let id = tree.resolve(path.as_bytes(), lycia_tree::Follow::All).unwrap();
         assert_eq!(tree.inode(id).metadata.mode, 0o600, "{path}");

@@ -292,6 +292,7 @@ fn an_installation_from_answers_to_disk() {
     for path in [
         "var/log/lycia-install/plan.txt",
         "var/log/lycia-install/answers.toml",
+        "var/log/lycia-install/log.txt",
     ] {
         rest.extend_from_slice(text(&tree, path).as_bytes());
     }
@@ -619,7 +620,9 @@ fn a_resumed_installation_makes_the_same_plan() {
     let prepared = run.prepare().unwrap();
     // Begun, and stopped as soon as the journal was there.
     let mut device = Disk::open_write(run.image.path(), 512).unwrap();
-    Journal::begin(&mut device, &prepared.plan, [3; 16], String::new()).unwrap();
+    let notes = prepared.notes(&run.file).unwrap();
+    assert!(notes.consoles.iter().any(|console| console.starts_with("ttyS")));
+    Journal::begin(&mut device, &prepared.plan, [3; 16], notes).unwrap();
     device.write_at(0, &[0xff; 4096]).unwrap();
     let again = run.prepare().unwrap();
     assert_eq!(again.plan.hash(), prepared.plan.hash());
@@ -630,7 +633,8 @@ fn a_resumed_installation_makes_the_same_plan() {
     let mut device = Disk::open_write(run.image.path(), 512).unwrap();
     let mut other = run;
     let prepared = other.prepare().unwrap();
-    Journal::begin(&mut device, &prepared.plan, [3; 16], String::new()).unwrap();
+    let notes = prepared.notes(&other.file).unwrap();
+    Journal::begin(&mut device, &prepared.plan, [3; 16], notes).unwrap();
     other.file.system.hostname = Some("other".into());
     let prepared = other.prepare().unwrap();
     let journal = interrupted(&mut device).unwrap();
@@ -738,7 +742,7 @@ fn a_root_of_btrfs_is_planned_with_its_subvolumes_and_programs() {
     }
     assert!(prepared.world.iter().any(|word| word == "btrfs-progs"));
     // The hash covers every one of these.
-    let mut hashes = std::collections::BTreeSet::from([prepared.plan.hash()]);
+    let mut hashes = BTreeSet::from([prepared.plan.hash()]);
     for lines in [
         "filesystem = \"btrfs\"\ncompression = \"zstd:3\"",
         "filesystem = \"btrfs\"\ncompression = \"zstd:4\"",

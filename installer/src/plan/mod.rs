@@ -312,6 +312,14 @@ pub struct System {
     pub users: Vec<PlannedUser>,
     /// Network in words.
     pub network: String,
+    /// Name servers of a static network.
+    pub dns: Vec<String>,
+    /// Public keys that packages are trusted by, here and later: name and SHA-256.
+    pub keys: Vec<String>,
+    /// Public keys that may log in: user and SHA-256 of the line.
+    pub ssh_keys: Vec<String>,
+    /// Seconds that the boot menu waits.
+    pub timeout: u32,
     /// Services enabled beside those of packages.
     pub services: Vec<String>,
     /// Mounts: what, where, type.

@@ -271,6 +271,10 @@ pub(crate) fn system(out: &mut String, system: &System) {
         );
     }
     line("network", &system.network);
+    line("dns", &system.dns.join(" "));
+    for key in &system.keys {
+        line("trusts", key);
+    }
     line("services", &system.services.join(" "));
     for mount in &system.mounts {
         line("mount", mount);

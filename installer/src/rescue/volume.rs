@@ -159,7 +159,7 @@ impl Unlocked {
     }
 }
 
-fn gone_already(gone: Result<(), DeviceMapperError>) -> Result<(), RescueError> {
+pub(crate) fn gone_already(gone: Result<(), DeviceMapperError>) -> Result<(), RescueError> {
     let none = rustix::io::Errno::NXIO.raw_os_error();
     match gone {
         Err(DeviceMapperError::Kernel { source, .. }) if source.raw_os_error() == Some(none) => Ok(()),

@@ -46,8 +46,9 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         efi_image: None,
         consoles: &[],
         places: &places,
+        mirror: 0,
         records: &[],
-        programs: &[],
+        programs: &crate::engine::programs(&medium).unwrap(),
     };
     let system = assemble(unpacked, &parts).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -157,6 +158,40 @@ fn between_all_of_them() {
     let error = switch(root.path(), &medium, "scuda").unwrap_err().to_string();
     assert!(error.contains("did you mean `scudo`?"), "{error}");
     assert!(switch(&root.path().join("none"), &medium, "scudo").is_err());
+}
+
+/// A system that runs has no medium: it changes by its own repositories, with its own keys.
+#[test]
+fn by_the_repositories_of_the_system_itself() {
+    let fixture = Fixture::new();
+    let (root, medium) = (root(&fixture), fixture.medium());
+    let repositories = root.path().join("etc/apk/repositories");
+    let index = medium.packages().join("x86_64/Packages.adb");
+    fs::write(
+        &repositories,
+        format!("# those of the machine\n{}\n", index.display()),
+    )
+    .unwrap();
+    let own = Medium::of_system(root.path()).unwrap();
+    assert_eq!(own.install, medium.install);
+    for name in ["mallocng", "fast", "scudo"] {
+        switch(root.path(), &own, name).unwrap();
+        agrees(root.path(), name);
+    }
+    // Its keys alone are trusted, and without repositories nothing is changed.
+    let keys = root.path().join("etc/apk/keys");
+    fs::rename(&keys, root.path().join("elsewhere")).unwrap();
+    assert!(matches!(
+        switch(root.path(), &own, "mallocng"),
+        Err(SwitchError::Source(_))
+    ));
+    fs::rename(root.path().join("elsewhere"), &keys).unwrap();
+    fs::write(&repositories, "/nowhere/x86_64/Packages.adb\n").unwrap();
+    assert!(matches!(
+        switch(root.path(), &own, "mallocng"),
+        Err(SwitchError::Source(_))
+    ));
+    agrees(root.path(), "scudo");
 }
 
 #[test]

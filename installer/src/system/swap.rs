@@ -7,6 +7,10 @@ use super::configure::{ConfigureError, Configured, Writer};
 /// Where newer releases of Chimera's dinit services read it.
 const CHIMERA: &str = "etc/dinit-zram.conf.d/lycia-install.conf";
 
+/// What [`zram`] writes, in words.
+pub(crate) const FILES: &str =
+    "/etc/lycia/zram.sh and /etc/dinit.d/lycia-zram, or what dinit-chimera's zram-device reads";
+
 /// Sets a zram device of `size` bytes up as swap of high priority; adds its line to `fstab` where the distribution wants one.
 pub(super) fn zram(writer: &mut Writer<'_>, size: u64, fstab: &mut String) -> Configured {
     if writer.there("usr/lib/dinit.d/zram-device")? {

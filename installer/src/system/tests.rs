@@ -50,6 +50,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
             efi_image: Some(&image),
             consoles: &[],
             places: &places,
+            mirror: 0,
             records: &[],
         },
     )
