@@ -124,8 +124,10 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, SourceError> {
         place: path.display().to_string(),
         source,
     };
-    let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len().min(limit);
+    // In one piece: a vector that grows would copy a kernel's package several times.
+    let mut bytes = Vec::with_capacity(usize::try_from(length + 1).unwrap_or_default());
     if file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)? as u64 > limit {
         return Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)));
     }
@@ -433,6 +435,9 @@ impl Repositories {
                 trust: Trust::Required,
                 identity: entry.hashes.as_ref(),
                 info: Some(entry),
+                hashers: std::thread::available_parallelism()
+                    .map_or(1, usize::from)
+                    .min(THREADS),
                 ..Expect::default()
             };
             let mut sink = Sink(PackWriter::new(scratch).map_err(|error| host("unpacking into")(&error))?);

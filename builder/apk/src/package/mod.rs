@@ -1,6 +1,7 @@
 //! Package files: reading v3 (apk-v3(5), apk-package(5)) and v2 (apk-v2(5)) with full verification, writing v3.
 
 mod build;
+mod hashing;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,7 +1,8 @@
 //! Reading a package: signature, identity, metadata, contents, in this order.
 
+use super::hashing::{Hashing, Piece};
 use super::{Format, Hasher, PackageError, Trust, identity_of};
-use crate::adb::container::Container;
+use crate::adb::container::{Block, Container};
 use crate::adb::{AdbError, Compression, Schema, decode};
 use crate::keys::KeyRing;
 use crate::limits::Limits;
@@ -11,19 +12,22 @@ use std::io;
 
 /// Bytes of content handed over at once.
 const CHUNK: usize = 128 << 10;
+/// Bytes of contents from which on [`Expect::hashers`] are worth their threads.
+const THREADED: u64 = 256 << 10;
+const WRONG_HASH: &str = "its hash is not the one in the metadata";
 
 /// Takes the contents of a package's regular files, in the order of the file ([`Verified::stream`]).
 ///
-/// A file is announced before its content is verified. What was taken over since [`PayloadSink::begin`] must
-/// not be used before [`PayloadSink::end`], and everything must be thrown away if [`read`] fails: bytes
-/// after the last file, or a missing file, show only at the end.
+/// A file is announced before its content is verified. Nothing that was taken over may be used before [`read`]
+/// has come back, and everything must be thrown away if it fails: what threads hash beside it, bytes after the last
+/// file, and a missing file show only at the end.
 pub trait PayloadSink {
     /// Content of `package.paths[directory].files[file]` follows. Called for every regular file, empty ones
     /// included; not for links and nodes.
     fn begin(&mut self, package: &Package, directory: usize, file: usize) -> io::Result<()>;
     /// The next piece of it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// The content is complete and has the size and hash of the metadata.
+    /// The content is complete and has the size of the metadata, and, without [`Expect::hashers`], its hash.
     fn end(&mut self) -> io::Result<()>;
 }
 
@@ -96,6 +100,9 @@ pub struct Expect<'a> {
     pub arch: Option<&'a str>,
     /// Bounds; the defaults if `None`.
     pub limits: Option<&'a Limits>,
+    /// Threads that hash the contents of a v3 package beside the caller's, for large ones; 0: the caller's does it.
+    /// What is accepted and refused is the same.
+    pub hashers: usize,
 }
 
 impl Expect<'_> {
@@ -183,7 +190,24 @@ pub fn read(
         return v2::read(bytes, keys, expect, limits, sink);
     }
     let (mut container, verified) = open(bytes, keys, expect, limits)?;
-    contents(&mut container, &verified.package, limits, sink)?;
+    // Threads cost more than they bring where there is little to do.
+    if expect.hashers > 0 && verified.package.info.installed_size >= THREADED {
+        std::thread::scope(|scope| {
+            let mut hashing = Some(Hashing::new(scope, expect.hashers));
+            let read = contents(&mut container, &verified.package, limits, sink, &mut hashing);
+            let wrong = hashing.and_then(Hashing::finish);
+            // A content that is wrong comes before what may have gone wrong behind it.
+            match wrong.and_then(|number| verified.stream.get(number)) {
+                Some(&(directory, file)) => Err(PackageError::Content {
+                    path: shown_path(&verified.package, directory, file),
+                    problem: WRONG_HASH.into(),
+                }),
+                None => read,
+            }
+        })?;
+    } else {
+        contents(&mut container, &verified.package, limits, sink, &mut None)?;
+    }
     container.finish()?;
     Ok(verified)
 }
@@ -311,8 +335,10 @@ fn contents(
     package: &Package,
     limits: &Limits,
     sink: &mut dyn PayloadSink,
+    hashing: &mut Option<Hashing<'_>>,
 ) -> Result<(), PackageError> {
     let mut total = 0u64;
+    let mut number_of_file = 0;
     let mut buffer = vec![0; CHUNK];
     for (number, directory) in package.paths.iter().enumerate() {
         for (index, file) in directory.files.iter().enumerate() {
@@ -328,10 +354,63 @@ fn contents(
                 }
                 .into());
             }
-            content(container, package, (number, index), file, hash, &mut buffer, sink)?;
+            match hashing {
+                None => content(container, package, (number, index), file, hash, &mut buffer, sink)?,
+                Some(hashing) => {
+                    let regular = (number_of_file, number, index);
+                    if !threaded(container, package, regular, file, hash, hashing, sink)? {
+                        return Ok(());
+                    }
+                }
+            }
+            number_of_file += 1;
         }
     }
     Ok(())
+}
+
+/// Where the content of a file begins: its data block, none for an empty file.
+fn begin(
+    container: &mut Container<'_>,
+    place: (usize, usize),
+    file: &FileEntry,
+    problem: &dyn Fn(String) -> PackageError,
+) -> Result<Option<Block>, PackageError> {
+    if file.size == 0 {
+        return Ok(None);
+    }
+    let Some(block) = container.next_data()? else {
+        return Err(problem("the file ends before its data block".into()));
+    };
+    if file.size.checked_add(8) != Some(block.length) {
+        return Err(problem(format!(
+            "its size is {} bytes, its data block has {}",
+            file.size,
+            block.length.saturating_sub(8)
+        )));
+    }
+    let mut position = [0; 8];
+    container.read(&mut position, "a data block")?;
+    let (directory, index) = position.split_at(4);
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0u32, |sum, &byte| sum << 8 | u32::from(byte))
+    };
+    let (directory, index) = (number(directory) as usize, number(index) as usize);
+    if (directory, index) != (place.0 + 1, place.1 + 1) {
+        return Err(problem(format!(
+            "the next data block is of directory {directory} file {index}, not of {} {}",
+            place.0 + 1,
+            place.1 + 1
+        )));
+    }
+    Ok(Some(block))
+}
+
+fn hasher_of(hash: &[u8], problem: &dyn Fn(String) -> PackageError) -> Result<Hasher, PackageError> {
+    Hasher::for_length(hash.len()).ok_or_else(|| problem(format!("a hash of {} bytes", hash.len())))
 }
 
 fn content(
@@ -349,40 +428,8 @@ fn content(
         problem,
     };
     let failed = |source: io::Error| PackageError::Sink { path: path(), source };
-    let mut hasher =
-        Hasher::for_length(hash.len()).ok_or_else(|| problem(format!("a hash of {} bytes", hash.len())))?;
-    let block = match file.size {
-        0 => None,
-        size => {
-            let Some(block) = container.next_data()? else {
-                return Err(problem("the file ends before its data block".into()));
-            };
-            if size.checked_add(8) != Some(block.length) {
-                return Err(problem(format!(
-                    "its size is {size} bytes, its data block has {}",
-                    block.length.saturating_sub(8)
-                )));
-            }
-            let mut position = [0; 8];
-            container.read(&mut position, "a data block")?;
-            let (directory, index) = position.split_at(4);
-            let number = |bytes: &[u8]| {
-                bytes
-                    .iter()
-                    .rev()
-                    .fold(0u32, |sum, &byte| sum << 8 | u32::from(byte))
-            };
-            let (directory, index) = (number(directory) as usize, number(index) as usize);
-            if (directory, index) != (place.0 + 1, place.1 + 1) {
-                return Err(problem(format!(
-                    "the next data block is of directory {directory} file {index}, not of {} {}",
-                    place.0 + 1,
-                    place.1 + 1
-                )));
-            }
-            Some(block)
-        }
-    };
+    let mut hasher = hasher_of(hash, &problem)?;
+    let block = begin(container, place, file, &problem)?;
     sink.begin(package, place.0, place.1).map_err(failed)?;
     let mut left = file.size;
     while left > 0 {
@@ -393,10 +440,54 @@ fn content(
         left -= chunk.len() as u64;
     }
     if hasher.finish() != hash {
-        return Err(problem("its hash is not the one in the metadata".into()));
+        return Err(problem(WRONG_HASH.into()));
     }
     if let Some(block) = block {
         container.end_block(block)?;
     }
     sink.end().map_err(failed)
+}
+
+/// The same, hashed by other threads; `number` counts regular files. False where one of them has found something wrong.
+fn threaded(
+    container: &mut Container<'_>,
+    package: &Package,
+    (number, directory, index): (usize, usize, usize),
+    file: &FileEntry,
+    hash: &[u8],
+    hashing: &mut Hashing<'_>,
+    sink: &mut dyn PayloadSink,
+) -> Result<bool, PackageError> {
+    let path = || shown_path(package, directory, index);
+    let problem = |problem: String| PackageError::Content {
+        path: path(),
+        problem,
+    };
+    let failed = |source: io::Error| PackageError::Sink { path: path(), source };
+    let mut begins = Some(hasher_of(hash, &problem)?);
+    let block = begin(container, (directory, index), file, &problem)?;
+    sink.begin(package, directory, index).map_err(failed)?;
+    let mut left = file.size;
+    loop {
+        let mut bytes = hashing.buffer(left.min(CHUNK as u64) as usize);
+        container.read(&mut bytes, "the content of a file")?;
+        sink.write(&bytes).map_err(failed)?;
+        left -= bytes.len() as u64;
+        let piece = Piece {
+            bytes,
+            begins: begins.take(),
+            ends: (left == 0).then(|| (number, hash.to_vec())),
+        };
+        if !hashing.take(piece) {
+            return Ok(false);
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    if let Some(block) = block {
+        container.end_block(block)?;
+    }
+    sink.end().map_err(failed)?;
+    Ok(true)
 }

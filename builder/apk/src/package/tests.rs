@@ -122,6 +122,96 @@ fn parents_sizes_and_orders_are_filled_in() {
     );
 }
 
+/// Threads take and refuse the same, with the same words.
+#[test]
+fn contents_are_hashed_by_any_number_of_threads() {
+    let mut builder = PackageBuilder::new(info("threads"));
+    let mut noise = vec![0; 700_000];
+    crate::keys::rand_core::RngCore::fill_bytes(&mut Counter(9), &mut noise);
+    for (at, size) in [0, 1, 128 << 10, (128 << 10) + 1, 300_000, 5, 0, 260_000]
+        .into_iter()
+        .enumerate()
+    {
+        let path = format!("usr/lib/{at}");
+        builder
+            .file(
+                path.as_bytes(),
+                Acl::root(0o644),
+                5,
+                noise[at..at + size].to_vec(),
+            )
+            .unwrap();
+    }
+    let key = key(1);
+    let keys = ring(&[&key]);
+    let mut bytes = Vec::new();
+    let options = WriteOptions {
+        compression: Compression::None,
+    };
+    builder
+        .finish()
+        .unwrap()
+        .write(options, std::slice::from_ref(&key), &mut bytes)
+        .unwrap();
+    let attempt = |bytes: &[u8], hashers| {
+        let expect = Expect {
+            hashers,
+            ..Expect::default()
+        };
+        let mut contents = Contents::default();
+        let read = read(bytes, &keys, &expect, &mut contents).map_err(|error| error.to_string());
+        read.map(|verified| (verified, contents))
+    };
+    let right = attempt(&bytes, 0).unwrap();
+    assert_eq!(right.1.files.len(), 8);
+    let mut refused = 0;
+    let places = (bytes.len() / 3..bytes.len()).step_by(40_009);
+    for place in places.chain([bytes.len() - 1, bytes.len()]) {
+        let mut damaged = bytes.clone();
+        if let Some(byte) = damaged.get_mut(place) {
+            *byte ^= 0x40;
+        }
+        let alone = attempt(&damaged, 0);
+        refused += usize::from(alone.is_err());
+        for hashers in 1..=3 {
+            assert!(
+                attempt(&damaged, hashers) == alone,
+                "byte {place}, {hashers} threads"
+            );
+        }
+        // Cut there, all the same.
+        let alone = attempt(&bytes[..place], 0);
+        assert!(attempt(&bytes[..place], 2) == alone, "{place} bytes");
+    }
+    assert!(refused > 10, "{refused}");
+    assert!(attempt(&bytes, 2).unwrap() == right);
+    // A sink that is full ends it.
+    struct Full(usize);
+    impl PayloadSink for Full {
+        fn begin(&mut self, _: &Package, _: usize, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0 = self
+                .0
+                .checked_sub(bytes.len())
+                .ok_or(io::ErrorKind::StorageFull)?;
+            Ok(())
+        }
+        fn end(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for hashers in [0, 2] {
+        let expect = Expect {
+            hashers,
+            ..Expect::default()
+        };
+        let error = read(&bytes, &keys, &expect, &mut Full(400_000)).unwrap_err();
+        assert!(matches!(error, PackageError::Sink { .. }), "{error}");
+    }
+}
+
 #[test]
 fn expectations_are_checked() {
     let (bytes, identity, key) = sample();
