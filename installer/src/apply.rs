@@ -458,16 +458,7 @@ impl Runner<'_, '_> {
             Some(header) => {
                 let sealed = self.contents.sealed;
                 let sealed = sealed.ok_or("the plan has an encrypted root and there is no key")?;
-                if let Some(bytes) = &sealed.header {
-                    // A header that is there opens what is written behind it, should this be interrupted: the key slot is there before
-                    // the header that names it.
-                    let (header_copies, slots) = bytes.split_at(lycia_luks::SLOT_AT.min(bytes.len()));
-                    let slots_at = header.start + header_copies.len() as u64;
-                    self.device.write_at(slots_at, slots).map_err(words)?;
-                    self.device.flush().map_err(words)?;
-                    self.device.write_at(header.start, header_copies).map_err(words)?;
-                    self.device.flush().map_err(words)?;
-                }
+                sealed.write_header(self.device, header).map_err(words)?;
                 Some(sealed)
             }
         };

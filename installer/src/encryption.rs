@@ -123,6 +123,22 @@ impl Sealed {
         }
     }
 
+    /// Writes the header, if there is one to be written. A header that is there opens what is written behind it, should that be interrupted: the key slots are
+    /// on the disk before the header that names them.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_header(&self, device: &mut dyn BlockDevice, span: Span) -> io::Result<()> {
+        let Some(bytes) = &self.header else {
+            return Ok(());
+        };
+        let (copies, slots) = bytes.split_at(lycia_luks::SLOT_AT.min(bytes.len()));
+        device.write_at(span.start + copies.len() as u64, slots)?;
+        device.flush()?;
+        device.write_at(span.start, copies)?;
+        device.flush()
+    }
+
     /// The cipher of the data.
     ///
     /// # Errors
@@ -211,5 +227,75 @@ impl BlockDevice for Inside<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.device.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::fake::Fake;
+
+    const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
+    const SPAN: Span = Span {
+        start: 1 << 20,
+        size: lycia_luks::DATA_OFFSET,
+    };
+
+    fn sealed(uuid: &str, passphrase: &Passphrase) -> Sealed {
+        let settings = Settings {
+            uuid: uuid.to_owned(),
+            label: String::new(),
+            kdf: Kdf::Pbkdf2 { iterations: 10 },
+            sector_size: 512,
+        };
+        let mut state = 1u8;
+        let mut random = |bytes: &mut [u8]| {
+            for byte in bytes {
+                state = state.wrapping_mul(5).wrapping_add(7);
+                *byte = state;
+            }
+            Ok(())
+        };
+        Sealed::with_key(&settings, vec![7; 64].into(), passphrase, &mut random).unwrap()
+    }
+
+    fn words(text: &str) -> Passphrase {
+        Passphrase::new(text.as_bytes().to_vec().into()).unwrap()
+    }
+
+    /// Whatever part of a header is there, the right passphrase is never called wrong.
+    #[test]
+    fn a_header_that_is_torn_is_none_or_opens() {
+        let passphrase = words("correct horse");
+        let new = sealed(UUID, &passphrase);
+        let bytes = new.header.clone().unwrap();
+        let resumed = |device: &mut Fake| Sealed::resumed(device, SPAN, UUID, &passphrase).unwrap().is_some();
+        let mut device = Fake::new(64 << 20, 512);
+        let (copies, slots) = bytes.split_at(lycia_luks::SLOT_AT);
+        let at = SPAN.start + copies.len() as u64;
+        for cut in (0..=slots.len()).step_by(32 << 10) {
+            device.write_at(at, &slots[..cut / 512 * 512]).unwrap();
+            assert!(!resumed(&mut device), "{cut} bytes of key slots");
+        }
+        device.write_at(at, slots).unwrap();
+        let mut opened = 0;
+        for cut in (0..=copies.len()).step_by(512) {
+            device.write_at(SPAN.start, &copies[..cut]).unwrap();
+            opened += usize::from(resumed(&mut device));
+        }
+        assert!(opened > 0, "the whole one opens");
+        new.write_header(&mut device, SPAN).unwrap();
+        assert!(resumed(&mut device));
+        // The header of another volume is none of this run, whatever opens it.
+        sealed("11111111-89ab-4cde-8f01-23456789abcd", &words("another one"))
+            .write_header(&mut device, SPAN)
+            .unwrap();
+        assert!(!resumed(&mut device));
+        // Another passphrase for this run's is told.
+        new.write_header(&mut device, SPAN).unwrap();
+        assert!(matches!(
+            Sealed::resumed(&mut device, SPAN, UUID, &words("another one")),
+            Err(LuksError::Passphrase)
+        ));
     }
 }
