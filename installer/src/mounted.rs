@@ -687,10 +687,34 @@ impl Prepared {
             (&self.ground.bios, &system.core, &system.boot_code, bios)
         {
             events(Event::Step(Step::BootLoader, 0, 0));
+            self.save_bios(device, disk, core.len())?;
             write_bios(device, disk, core, code)
                 .map_err(|error| left(&format!("GRUB of {}", disk.path), error))?;
         }
         Ok(system.warnings)
+    }
+
+    /// Keeps what GRUB for BIOS is written over, in the root that is there by now: the first sector, and the beginning of the BIOS boot partition.
+    fn save_bios(
+        &self,
+        device: &mut dyn BlockDevice,
+        disk: &BiosDisk,
+        length: usize,
+    ) -> Result<(), EngineError> {
+        let folder = self.ground.path(&format!("/{}/bios-before", crate::log::FOLDER));
+        let failed = |source| left(&format!("what GRUB is written over of {}", disk.path), source);
+        fs::create_dir_all(&folder).map_err(failed)?;
+        for (name, at, size) in [
+            ("first-sector", 0, disk.sector as usize),
+            ("bios-boot", disk.span.start, length),
+        ] {
+            let mut bytes = vec![0; size];
+            device.read_at(at, &mut bytes).map_err(failed)?;
+            let file = fs::File::create(folder.join(name)).map_err(failed)?;
+            io::Write::write_all(&mut &file, &bytes).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn write(&self, system: &system::System, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {

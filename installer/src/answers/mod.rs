@@ -577,6 +577,7 @@ impl Resolver {
             ("disk.keep", !disk.keep.is_empty(), true),
             ("disk.swap-partitions", !disk.swap_partitions.is_empty(), true),
             ("boot.bios-disk", file.boot.bios_disk.is_some(), true),
+            ("boot.nvram", file.boot.nvram.is_some(), false),
             ("disk.swap-size", disk.swap_size.is_some(), false),
             ("disk.boot-size", disk.boot_size.is_some(), false),
             ("disk.root-size", disk.root_size.is_some(), false),
@@ -585,6 +586,9 @@ impl Resolver {
             if there && with != directory {
                 let what = match with {
                     true => "it means nothing unless layout is `directory`",
+                    false if key == "boot.nvram" => {
+                        "with layout `directory` the firmware's menu gets no entry: the fallback path starts the system, or efibootmgr"
+                    }
                     false => "nothing is partitioned where layout is `directory`",
                 };
                 self.wrong(key, what);

@@ -222,7 +222,8 @@ impl<'a> Session<'a> {
         put(Q::MoreUsers, !file.user.is_empty());
         put(Q::Serial, true);
         put(Q::Timeout, true);
-        put(Q::Nvram, matches!(self.machine.firmware, Firmware::Uefi { .. }));
+        let uefi = matches!(self.machine.firmware, Firmware::Uefi { .. });
+        put(Q::Nvram, uefi && layout != "directory");
         put(Q::BiosDisk, layout == "directory");
         put(Q::Arguments, true);
         list
@@ -415,6 +416,7 @@ impl<'a> Session<'a> {
                     disk.subvolumes.clear();
                     disk.compression = None;
                     disk.directory = Some("/mnt".into());
+                    file.boot.nvram = None;
                 }
                 if value != "directory" {
                     disk.directory = None;
