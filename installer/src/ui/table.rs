@@ -215,7 +215,7 @@ mod tests {
                 start: start * MIB,
                 size: size * MIB,
                 label: Some(format!("part {number}")),
-                used: Vec::new(),
+                ..Partition::default()
             });
         }
         there

@@ -36,6 +36,7 @@ fn machine() -> Machine {
         firmware: Firmware::Bios,
         memory: None,
         disks: vec![disk(8 << 30, 512), used, plain],
+        network: Vec::new(),
     }
 }
 
@@ -577,7 +578,7 @@ fn a_table_is_edited_with_keys_and_with_commands() {
             start: start << 20,
             size: size << 20,
             label: Some(format!("part {number}")),
-            used: Vec::new(),
+            ..Default::default()
         });
     }
     let mut full = Full::new(Session::new(&medium, &machine, AnswersFile::default()));
