@@ -3,18 +3,20 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lycia_installer::advice::Advice;
 use lycia_installer::answers::Secrets;
 use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::apply::ApplyError;
+use lycia_installer::contents;
 use lycia_installer::encryption::Passphrase;
 use lycia_installer::engine::{Consent, EngineError, Prepared};
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
 use lycia_installer::ui::full::{Action, Full, Leave, Page};
+use lycia_installer::ui::keyboard::Key;
 use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
 use zeroize::Zeroizing;
 
@@ -22,6 +24,9 @@ use crate::cli::{ViewArgs, WhatArgs};
 use crate::directory;
 use crate::full_screen::FullScreen;
 use crate::verbs::{Failure, carry_out, install, interrupted, prepared, read_answers, views};
+
+/// How often the screen is drawn while an installation runs, whether there is news or not.
+const REDRAWN: Duration = Duration::from_millis(200);
 
 struct Lines {
     plain: bool,
@@ -51,6 +56,15 @@ impl Terminal for Lines {
 
     fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
         crate::line::read(secret)
+    }
+
+    fn rows(&self) -> usize {
+        // What is read aloud needs no pages; on a screen heading, help and the line for the answer have their place.
+        if self.plain {
+            usize::MAX
+        } else {
+            size().1.saturating_sub(10)
+        }
     }
 }
 
@@ -196,7 +210,9 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         Some(path) => read_answers(path)?,
         None => AnswersFile::default(),
     };
-    let machine = probe(&views(asking.views))?;
+    let mut machine = probe(&views(asking.views))?;
+    // Nobody picks a partition by its number alone.
+    contents::read(&mut machine, &asking.views.dev);
     let opened = Medium::open(asking.medium).map_err(EngineError::Medium)?;
     opened.kernel(None).map_err(EngineError::Medium)?;
     let advice = Advice::new(&opened);
@@ -357,35 +373,60 @@ fn installed(
     }
     let file = full.session.file.clone();
     let stop = std::sync::Arc::clone(&screen.stop);
-    let mut drawn = Instant::now();
     let mut broken = None;
     let mut by_key = false;
     // Into a directory nothing is written by way of a device that could stop.
     let stops = matches!(ready, Ready::Disk(_));
-    let mut heard = |event| {
-        let fresh = full.progress.event(event);
-        if !fresh && drawn.elapsed() < Duration::from_millis(200) {
-            return;
-        }
-        drawn = Instant::now();
-        let asked = screen.pending().and_then(|key| {
-            if let Some(key) = key.filter(|_| stops)
-                && full.progress_key(key)
-            {
-                by_key = true;
-                stop.store(true, Ordering::SeqCst);
+    let (said, heard) = std::sync::mpsc::channel();
+    let stopped = std::sync::Arc::clone(&stop);
+    // By itself: the screen goes on while a disk or a program is waited for that says nothing.
+    let result = std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let mut tell = |event| {
+                // Nobody listens only where this program ends.
+                let _ = said.send(event);
+            };
+            match ready {
+                Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stopped, &mut tell),
+                Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, &mut tell),
             }
-            screen.draw(full)
         });
-        // A terminal that is gone does not stop the installation.
-        if let Err(error) = asked {
-            broken = Some(error);
+        loop {
+            let over = worker.is_finished();
+            for event in heard.try_iter() {
+                full.progress.event(event);
+            }
+            if over {
+                break;
+            }
+            // A terminal that is gone does not stop the installation.
+            if broken.is_some() {
+                std::thread::sleep(REDRAWN);
+                continue;
+            }
+            let drawn = screen.draw(full).and_then(|()| screen.key_within(REDRAWN));
+            match drawn {
+                Ok(Some(Key::Control('l'))) => broken = screen.again().err(),
+                Ok(Some(key)) if stops => {
+                    if full.progress_key(key) {
+                        by_key = true;
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                }
+                Ok(Some(Key::Control('c') | Key::Function(10))) => full.say(
+                    "Heard, but this cannot be stopped: what is in the directory by then would have to be removed",
+                ),
+                Ok(_) => {}
+                Err(error) => broken = Some(error),
+            }
+            if stops && stop.load(Ordering::SeqCst) {
+                full.stop_was_heard();
+            }
         }
-    };
-    let result = match ready {
-        Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stop, &mut heard),
-        Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, &mut heard),
-    };
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     // A signal still ends the program.
     if by_key {
         stop.store(false, Ordering::SeqCst);
