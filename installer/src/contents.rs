@@ -2,8 +2,11 @@
 //!
 //! Of every disk a bounded number of bytes is read: both ends, the heads of partitions, superblocks, a few files of ext4 and FAT volumes. Nothing is mounted.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use lycia_init::superblock::Superblock;
 use lycia_media::fat;
@@ -19,6 +22,8 @@ use crate::rescue::{Survey, node_of};
 
 /// Bytes at the beginning of a partition in which swap, LVM and RAID are looked for.
 const HEAD: u64 = 8192;
+/// How long disks are waited for: one that spins up needs ten seconds, and the kernel gives a command thirty before it tries again.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Most boot loaders of an EFI system partition that are named.
 const LOADERS_MAX: usize = 16;
 
@@ -278,31 +283,50 @@ fn look(disk: &mut Disk, device: &mut dyn BlockDevice, found: &Found) {
     }
 }
 
-/// Reads what is on every disk of `machine`, whose nodes are in `dev`, and says it there. A disk that cannot be read is told by [`Disk::unread`]. Optical ones are
-/// left alone: nothing is installed to them.
+/// Reads what is on every disk of `machine`, whose nodes are in `dev`, and says it there. A disk that cannot be read, or does not answer, is told by
+/// [`Disk::unread`]. Optical ones are left alone: nothing is installed to them.
 pub fn read(machine: &mut Machine, dev: &Path) {
-    let mut survey = Survey::default();
-    for disk in &mut machine.disks {
+    read_within(machine, dev, PATIENCE);
+}
+
+fn read_within(machine: &mut Machine, dev: &Path, patience: Duration) {
+    let (said, heard) = mpsc::channel();
+    let mut waited = BTreeSet::new();
+    for (at, disk) in machine.disks.iter_mut().enumerate() {
         if disk.size == 0 || disk.optical {
             continue;
         }
-        if let Err(error) = read_one(disk, dev, &mut survey) {
-            disk.unread = Some(error.to_string());
-        }
-    }
-    for one in survey.systems {
-        let mut disks = machine.disks.iter_mut();
-        let partition = disks.find(|disk| disk.path == one.root.disk).and_then(|disk| {
-            disk.partitions
-                .iter_mut()
-                .find(|part| part.number == one.root.partition)
+        let (mut seen, dev, said) = (disk.clone(), dev.to_owned(), said.clone());
+        // All at a time. A read of a dying disk can last for minutes, and nothing ends it: then it goes on by itself, and nobody hears of it.
+        std::thread::spawn(move || {
+            let mut survey = Survey::default();
+            if let Err(error) = read_one(&mut seen, &dev, &mut survey) {
+                seen.unread = Some(error.to_string());
+            }
+            for one in survey.systems {
+                let mut partitions = seen.partitions.iter_mut();
+                if let Some(partition) = partitions.find(|part| part.number == one.root.partition) {
+                    partition.contents.system = Some(InstalledSystem {
+                        name: one.name,
+                        hostname: one.hostname,
+                    });
+                }
+            }
+            let _ = said.send((at, seen));
         });
-        if let Some(partition) = partition {
-            partition.contents.system = Some(InstalledSystem {
-                name: one.name,
-                hostname: one.hostname,
-            });
-        }
+        waited.insert(at);
+    }
+    drop(said);
+    let end = Instant::now() + patience;
+    while !waited.is_empty() {
+        let Ok((at, seen)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) else {
+            break;
+        };
+        waited.remove(&at);
+        machine.disks[at] = seen;
+    }
+    for at in waited {
+        machine.disks[at].unread = Some(format!("it did not answer in {} s", patience.as_secs()));
     }
 }
 

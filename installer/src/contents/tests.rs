@@ -3,6 +3,7 @@ use crate::engine::tests::{ANSWERS, run};
 use crate::plan::tests::disk;
 use crate::probe::Firmware;
 use crate::show;
+use proptest::prelude::*;
 use std::os::unix::fs::symlink;
 
 /// A device that counts what is read of it, and does not give a part of it.
@@ -145,6 +146,28 @@ fn a_disk_that_cannot_be_read_is_told_and_the_others_are_read() {
     assert!(show::on_disk(&machine.disks[0]).contains("CANNOT BE READ"));
 }
 
+/// A named pipe without a writer is opened as long as a dead disk is: for ever.
+#[test]
+fn a_disk_that_does_not_answer_is_told_and_the_others_are_read() {
+    let dev = tempfile::tempdir().unwrap();
+    let mut machine = bare(8 << 20);
+    let mut other = machine.disks[0].clone();
+    (other.name, other.path) = ("sdb".to_owned(), "/dev/sdb".to_owned());
+    machine.disks.push(other);
+    let pipe = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, dev.path().join("sda"), pipe).unwrap();
+    std::fs::File::create(dev.path().join("sdb"))
+        .unwrap()
+        .set_len(8 << 20)
+        .unwrap();
+    read_within(&mut machine, dev.path(), Duration::from_secs(1));
+    assert_eq!(
+        machine.disks[0].unread.as_deref(),
+        Some("it did not answer in 1 s")
+    );
+    assert_eq!(machine.disks[1].table, Some(TableKind::None));
+}
+
 #[test]
 fn members_are_known_by_their_signatures() {
     let with = |at: usize, magic: &[u8], size: usize| {
@@ -164,5 +187,24 @@ fn members_are_known_by_their_signatures() {
         assert_eq!(member(&with(at, magic, 8192)), Some(expected));
         // A partition that ends before.
         assert_eq!(member(&with(at, magic, 8192)[..at]), None);
+    }
+}
+
+proptest! {
+    /// Whatever lies where superblocks, signatures and tables are looked for.
+    #[test]
+    fn any_disk_is_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..16384), at in 0usize..8192, which in 0usize..5) {
+        let magic: &[u8] = [&b"SWAPSPACE2"[..], b"LABELONE", b"-FVE-FS-", b"EFI PART", b"\x55\xaa"][which];
+        if let Some(place) = bytes.get_mut(at..at + magic.len()) {
+            place.copy_from_slice(magic);
+        }
+        let dev = tempfile::tempdir().unwrap();
+        std::fs::write(dev.path().join("sda"), &bytes).unwrap();
+        let mut machine = bare(bytes.len().max(1) as u64);
+        read(&mut machine, dev.path());
+        let disk = &machine.disks[0];
+        prop_assert!(disk.unread.is_some() != disk.table.is_some());
+        let text = show::machine(&machine);
+        prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
     }
 }

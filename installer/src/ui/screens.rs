@@ -49,6 +49,22 @@ fn file_system_words(kind: FileSystem) -> &'static str {
     }
 }
 
+/// What a disk is and holds.
+fn disk_words(disk: &Disk) -> String {
+    let model = disk.model.as_deref().unwrap_or("no model");
+    let serial = disk
+        .serial
+        .as_deref()
+        .map(|serial| format!(", serial {serial}"))
+        .unwrap_or_default();
+    show::printable(&format!(
+        "{}  {}  {model}{serial}, {}",
+        disk.path,
+        show::size(disk.size),
+        show::on_disk(disk)
+    ))
+}
+
 impl Session<'_> {
     /// The screen of a question.
     #[must_use]
@@ -80,6 +96,14 @@ impl Session<'_> {
                 screen.body.extend(rows.iter().map(table::Row::line));
             }
             Q::Replace | Q::Roles | Q::Esp | Q::Home => screen.body.extend(self.partitions()),
+            Q::SwapPartitions => screen.body.extend(self.swaps()),
+            // With this layout disks are in use: all of them, not only those that are offered.
+            Q::BiosDisk => {
+                let disks = self.machine.disks.iter().filter(|disk| !disk.optical);
+                screen
+                    .body
+                    .extend(disks.map(|disk| format!("  {}: {}", name_of(disk), disk_words(disk))));
+            }
             Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => screen.body.extend(self.advice()),
             Q::Encrypt => screen
                 .body
@@ -543,22 +567,26 @@ impl Session<'_> {
         disk.partitions.iter().map(line).collect()
     }
 
+    /// Partitions of all disks that are swap, a line each.
+    fn swaps(&self) -> Vec<String> {
+        let partitions = self.machine.disks.iter().flat_map(|disk| &disk.partitions);
+        partitions
+            .filter(|one| one.contents.file_system.as_deref() == Some("swap"))
+            .map(|one| {
+                format!(
+                    "  /dev/{}: {}, {}",
+                    one.name,
+                    show::size(one.size),
+                    show::facts(one)
+                )
+            })
+            .collect()
+    }
+
     fn disks(&self) -> Vec<Choice> {
         let offered = self.machine.disks.iter().filter(|disk| disk.offered());
-        let text = |disk: &Disk| {
-            let model = disk.model.as_deref().unwrap_or("no model");
-            let serial = disk
-                .serial
-                .as_deref()
-                .map(|serial| format!(", serial {serial}"))
-                .unwrap_or_default();
-            show::printable(&format!(
-                "{}  {}  {model}{serial}, {}",
-                disk.path,
-                show::size(disk.size),
-                show::on_disk(disk)
-            ))
-        };
-        offered.map(|disk| choice(name_of(disk), text(disk))).collect()
+        offered
+            .map(|disk| choice(name_of(disk), disk_words(disk)))
+            .collect()
     }
 }

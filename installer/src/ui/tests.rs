@@ -100,6 +100,7 @@ fn partitions() -> Vec<Partition> {
         part(3, 60_000, "Linux data", attic),
         part(4, 800_000, "Linux data", holds("xfs", Some("photos\u{1b}[2J"))),
         part(5, 100_000, "Linux LUKS", holds("crypto_LUKS", None)),
+        part(6, 4096, "Linux swap", holds("swap", None)),
     ]
 }
 
@@ -858,9 +859,20 @@ fn nobody_picks_a_partition_blind() {
     let disks = Session::new(&medium, &machine, complete()).screen(Q::Select);
     let text = &disks.choices[1].text;
     assert!(
-        text.contains("GPT, 5 partitions") && text.contains("Chimera Linux (host attic)"),
+        text.contains("GPT, 6 partitions") && text.contains("Chimera Linux (host attic)"),
         "{text}"
     );
+    let (file, _) = raising(Q::SwapPartitions);
+    let body = |question| {
+        let session = Session::new(&medium, &machine, file.clone());
+        session.screen(question).body.join("\n")
+    };
+    let swaps = body(Q::SwapPartitions);
+    assert!(swaps.contains("/dev/nvme0n1p6: 4.2 GB, swap"), "{swaps}");
+    let disks = body(Q::BiosDisk);
+    for name in ["nvme-WD_Black_N1: /dev/nvme0n1", "ata-Other_S2: /dev/sdb"] {
+        assert!(disks.contains(name), "{name}\n{disks}");
+    }
     // Of the table the marked row in full; line by line every row.
     let mut full = Full::new(Session::new(&medium, &machine, raising(Q::Table).0));
     open(&mut full, Q::Table);
@@ -881,7 +893,7 @@ fn nobody_picks_a_partition_blind() {
     drop(full);
     // More than fit: one reads through them, and sees what one types.
     let disk = &mut machine.disks[2];
-    for number in 6..=30 {
+    for number in 7..=30 {
         let mut more = disk.partitions[2].clone();
         (more.number, more.contents.label) = (number, Some(format!("number {number}")));
         disk.partitions.push(more);
@@ -895,7 +907,7 @@ fn nobody_picks_a_partition_blind() {
         seen.push_str(&page);
         full.key(Key::PageDown);
     }
-    for number in 6..=30 {
+    for number in 7..=30 {
         assert!(seen.contains(&format!("number {number}\"")), "{number}\n{seen}");
     }
     // Nothing that is not there is taken.
