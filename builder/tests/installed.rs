@@ -122,7 +122,7 @@ fn pictures() {
     );
     picture(&[Key::Char('d')], "installer-table.png");
     picture(&[Key::Escape, Key::Up, Key::Up, Key::Up, Key::Up, Key::Enter], "");
-    picture(&[Key::Enter; 7], "installer-allocator.png");
+    picture(&[Key::Enter; 8], "installer-allocator.png");
     guest.quit(LIMIT).unwrap();
     other.check();
 }

@@ -14,6 +14,18 @@ use crate::source::{Chosen, Repositories};
 /// Names of packages that are shown at most.
 const NAMES: usize = 12;
 
+/// What must be said where the console's keyboard layout is another than that in which the passphrase of the root is typed: the initramfs asks for it, and loads
+/// no layout.
+#[must_use]
+pub fn passphrase_layout(keymap: Option<&str>, encrypted: bool) -> Option<String> {
+    let keymap = keymap.filter(|keymap| encrypted && !matches!(*keymap, "us" | "none"))?;
+    Some(format!(
+        "At every start the passphrase of the encrypted root is typed with the kernel's own keyboard layout, US: `{}` is loaded later. \
+         Choose one whose keys are the same in both.",
+        show::printable(keymap)
+    ))
+}
+
 /// Chooses packages as an installation would. Repositories are opened once for each source.
 pub struct Advice<'a> {
     medium: &'a Medium,
@@ -106,5 +118,20 @@ impl<'a> Advice<'a> {
             }
         }
         Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_of_a_passphrase_is_told_where_it_matters() {
+        for keymap in [None, Some("us"), Some("none")] {
+            assert_eq!(passphrase_layout(keymap, true), None);
+        }
+        assert_eq!(passphrase_layout(Some("de"), false), None);
+        let said = passphrase_layout(Some("de"), true).unwrap();
+        assert!(said.contains("`de`") && said.contains("US"), "{said}");
     }
 }

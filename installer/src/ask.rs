@@ -3,19 +3,21 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lycia_installer::advice::Advice;
+use lycia_installer::advice::{Advice, passphrase_layout};
 use lycia_installer::answers::Secrets;
 use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::apply::ApplyError;
+use lycia_installer::contents;
 use lycia_installer::encryption::Passphrase;
-use lycia_installer::engine::{Consent, EngineError, Prepared};
+use lycia_installer::engine::{Consent, EngineError, Event, Prepared};
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
 use lycia_installer::secret::Hash;
 use lycia_installer::ui::full::{Action, Full, Leave, Page};
+use lycia_installer::ui::keyboard::Key;
 use lycia_installer::ui::{End, Lists, Screen, Session, Terminal, render};
 use zeroize::Zeroizing;
 
@@ -26,6 +28,9 @@ use crate::verbs::{
     Failure, carry_out, install, interrupted, prepared, read_answers, undo, unfinished as unfinished_on,
     views,
 };
+
+/// How often the screen is drawn while an installation runs, whether there is news or not.
+const REDRAWN: Duration = Duration::from_millis(200);
 
 struct Lines {
     plain: bool,
@@ -55,6 +60,15 @@ impl Terminal for Lines {
 
     fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>> {
         crate::line::read(secret)
+    }
+
+    fn rows(&self) -> usize {
+        // What is read aloud needs no pages; on a screen heading, help and the line for the answer have their place.
+        if self.plain {
+            usize::MAX
+        } else {
+            size().1.saturating_sub(10)
+        }
     }
 }
 
@@ -254,10 +268,13 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         Some(path) => read_answers(path)?,
         None => AnswersFile::default(),
     };
-    let machine = probe(&views(asking.views))?;
+    let mut machine = probe(&views(asking.views))?;
     if let Some(said) = unfinished(&machine, asking)? {
         return Ok(said);
     }
+    eprintln!("Looking at the disks ...");
+    // Nobody picks a partition by its number alone.
+    contents::read(&mut machine, &asking.views.dev);
     let opened = Medium::open(asking.medium).map_err(EngineError::Medium)?;
     opened.kernel(None).map_err(EngineError::Medium)?;
     let advice = Advice::new(&opened);
@@ -291,6 +308,10 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         ));
     }
     println!();
+    let disk = &session.file.disk;
+    if let Some(said) = passphrase_layout(session.file.system.keymap.as_deref(), disk.encrypt) {
+        println!("{said}\n");
+    }
     install(&what, None, false, false)?;
     Ok(String::new())
 }
@@ -397,6 +418,33 @@ fn plan(file: &AnswersFile, machine: &Machine, what: &WhatArgs, save: &Path) -> 
     Ok(Ready::Disk(Box::new(prepared)))
 }
 
+/// Does `work` beside `look`, which is called again and again with what was heard since, until the work is over. It takes the time that is to pass between two
+/// calls: a screen goes on while a disk or a program is waited for that says nothing.
+fn watched<T: Send>(
+    work: impl FnOnce(&mut dyn FnMut(Event)) -> T + Send,
+    look: &mut dyn FnMut(&mut dyn Iterator<Item = Event>),
+) -> T {
+    let (said, heard) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            work(&mut |event| {
+                // Nobody listens only where this program ends.
+                let _ = said.send(event);
+            })
+        });
+        loop {
+            let over = worker.is_finished();
+            look(&mut heard.try_iter());
+            if over {
+                break;
+            }
+        }
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn installed(
     screen: &mut FullScreen,
     full: &mut Full,
@@ -419,35 +467,42 @@ fn installed(
     }
     let file = full.session.file.clone();
     let stop = std::sync::Arc::clone(&screen.stop);
-    let mut drawn = Instant::now();
     let mut broken = None;
     let mut by_key = false;
     // Into a directory nothing is written by way of a device that could stop.
     let stops = matches!(ready, Ready::Disk(_));
-    let mut heard = |event| {
-        let fresh = full.progress.event(event);
-        if !fresh && drawn.elapsed() < Duration::from_millis(200) {
+    let stopped = std::sync::Arc::clone(&stop);
+    let work = move |tell: &mut dyn FnMut(Event)| match ready {
+        Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stopped, tell),
+        Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, tell),
+    };
+    let result = watched(work, &mut |news| {
+        for event in news {
+            full.progress.event(event);
+        }
+        // A terminal that is gone does not stop the installation.
+        if broken.is_some() {
+            std::thread::sleep(REDRAWN);
             return;
         }
-        drawn = Instant::now();
-        let asked = screen.pending().and_then(|key| {
-            if let Some(key) = key.filter(|_| stops)
-                && full.progress_key(key)
-            {
-                by_key = true;
-                stop.store(true, Ordering::SeqCst);
+        match screen.draw(full).and_then(|()| screen.key_within(REDRAWN)) {
+            Ok(Some(Key::Control('l'))) => broken = screen.again().err(),
+            Ok(Some(key)) if stops => {
+                if full.progress_key(key) {
+                    by_key = true;
+                    stop.store(true, Ordering::SeqCst);
+                }
             }
-            screen.draw(full)
-        });
-        // A terminal that is gone does not stop the installation.
-        if let Err(error) = asked {
-            broken = Some(error);
+            Ok(Some(Key::Control('c') | Key::Function(10))) => full.say(
+                "Heard, but this cannot be stopped: what is in the directory by then would have to be removed",
+            ),
+            Ok(_) => {}
+            Err(error) => broken = Some(error),
         }
-    };
-    let result = match ready {
-        Ready::Disk(prepared) => carry_out(what, machine, prepared, &file, None, &stop, &mut heard),
-        Ready::Directory(prepared) => directory::carry_out(what, machine, prepared, &file, &mut heard),
-    };
+        if stops && stop.load(Ordering::SeqCst) {
+            full.stop_was_heard();
+        }
+    });
     // A signal still ends the program.
     if by_key {
         stop.store(false, Ordering::SeqCst);
@@ -479,4 +534,31 @@ fn left(full: &Full, failure: Option<Failure>, leave: Leave) -> Result<String, F
         })?;
     }
     failure.map_or_else(|| Ok(full.last_words()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_goes_on_while_nothing_is_heard_and_hears_everything() {
+        let (mut looks, mut events) = (0, Vec::new());
+        let result = watched(
+            |tell| {
+                tell(Event::Package(1, 2, "one".to_owned()));
+                std::thread::sleep(Duration::from_millis(300));
+                tell(Event::Assemble);
+                7
+            },
+            &mut |news| {
+                looks += 1;
+                events.extend(news);
+                std::thread::sleep(Duration::from_millis(20));
+            },
+        );
+        assert_eq!(result, 7);
+        assert!(looks >= 5, "it was drawn {looks} times");
+        let expected = [Event::Package(1, 2, "one".to_owned()), Event::Assemble];
+        assert_eq!(events, expected);
+    }
 }

@@ -31,7 +31,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// List disks, their use, firmware and memory
+    /// List disks, what is on them and uses them, firmware, memory, network
     Probe {
         #[command(flatten)]
         views: ViewArgs,

@@ -104,8 +104,8 @@ pub struct Prepared {
 /// What is heard of a running installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Packages: how many are unpacked, of how many, and the next.
-    Package(usize, usize, String),
+    /// Packages: bytes that are unpacked, of how many, and the package that came last.
+    Package(u64, u64, String),
     /// The system is put together.
     Assemble,
     /// A step: bytes written, bytes expected (0 if not known).
@@ -715,7 +715,7 @@ impl Prepared {
                 Identity::new(nonce)
             }
         };
-        let total = self.chosen.len();
+        let total = self.chosen.iter().map(|one| one.entry.installed_size).sum();
         let unpacked = self
             .repositories
             .unpack(&self.chosen, scratch, &mut |done, name| {

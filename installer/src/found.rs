@@ -47,6 +47,8 @@ pub struct Partition {
     pub span: Span,
     /// Type GUID; none under an MBR.
     pub kind: Option<Guid>,
+    /// Type under an MBR.
+    pub mbr_kind: Option<u8>,
     /// Name in the table.
     pub name: Option<String>,
     /// File system, as mount calls it.
@@ -129,6 +131,7 @@ fn mbr_partitions(device: &mut dyn BlockDevice, table: &mbr::Mbr) -> Vec<Partiti
         .filter_map(|(at, record)| Some((at as u32 + 1, record.as_ref()?)))
         .filter(|(_, record)| record.kind != 0 && record.sectors > 0)
         .map(|(number, record)| Partition {
+            mbr_kind: Some(record.kind),
             number,
             span: Span {
                 start: u64::from(record.first) * sector,
@@ -174,6 +177,7 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
                     size: (one.last - one.first + 1) * width,
                 },
                 kind: Some(one.kind),
+                mbr_kind: None,
                 name: (!one.name.is_empty()).then(|| one.name.clone()),
                 file_system: None,
                 label: None,

@@ -184,7 +184,7 @@ impl FullScreen {
     }
 
     /// The next key within `wait`; none where there is none, or a signal came.
-    fn within(&mut self, wait: Duration) -> io::Result<Option<Key>> {
+    pub fn key_within(&mut self, wait: Duration) -> io::Result<Option<Key>> {
         if let Some(key) = self.next() {
             return Ok(Some(key));
         }
@@ -214,7 +214,7 @@ impl FullScreen {
             if self.stop.load(Ordering::SeqCst) {
                 return Ok(None);
             }
-            match self.within(TICK)? {
+            match self.key_within(TICK)? {
                 Some(Key::Control('l')) => {
                     self.again()?;
                     self.draw(full)?;
@@ -224,11 +224,6 @@ impl FullScreen {
                 None => {}
             }
         }
-    }
-
-    /// A key that is there already.
-    pub fn pending(&mut self) -> io::Result<Option<Key>> {
-        self.within(Duration::ZERO)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The installer: looks at the machine, computes a checked plan, and carries it out with a journal.
 //!
-//! * [`probe`] says which disks there are, what they are used for, and which may be installed to; [`found`] what is on one.
+//! * [`probe`] says which disks there are, what they are used for, and which may be installed to; [`contents`] what is on them, [`found`] what is on one.
 //! * [`select`] finds exactly one disk by its identity.
 //! * [`answers`] is what a person wants, typed in and resolved; [`obtain`] is where it comes from, [`secret`] are its passwords.
 //! * [`medium`] and [`source`] are where packages come from; [`system`] is the tree that they and the answers make.
@@ -20,6 +20,7 @@ pub mod allocator;
 pub mod answers;
 pub mod apply;
 pub mod boot_repair;
+pub mod contents;
 pub mod device;
 pub mod encryption;
 pub mod engine;

@@ -632,7 +632,7 @@ impl Prepared {
             path: "the kernel's random numbers".to_owned(),
             source,
         })?;
-        let total = self.chosen.len();
+        let total = self.chosen.iter().map(|one| one.entry.installed_size).sum();
         let unpacked = self
             .repositories
             .unpack(&self.chosen, scratch, &mut |done, name| {

@@ -1,5 +1,6 @@
-//! The machine: disks with their identity and use, firmware, memory.
+//! The machine: disks with their identity and use, firmware, memory, network interfaces.
 
+use crate::contents::{Contents, PartitionType, TableKind};
 use crate::usage::{MEDIUM_MOUNTS, Usage, Uses};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub enum Transport {
 }
 
 /// A partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Partition {
     /// Kernel name.
     pub name: String,
@@ -69,6 +70,10 @@ pub struct Partition {
     pub size: u64,
     /// Name in the partition table.
     pub label: Option<String>,
+    /// Its type in the table, once the disk was read.
+    pub kind: Option<PartitionType>,
+    /// What is in it, once the disk was read: [`crate::contents::read`].
+    pub contents: Contents,
     /// What it is used for, in words.
     pub used: Vec<String>,
 }
@@ -106,6 +111,12 @@ pub struct Disk {
     pub running_medium: bool,
     /// What the whole disk is used for, in words.
     pub used: Vec<String>,
+    /// The kind of its table, once it was read.
+    pub table: Option<TableKind>,
+    /// What is in it where it has no table, once it was read.
+    pub contents: Contents,
+    /// Why it could not be read.
+    pub unread: Option<String>,
     /// Its partitions by number.
     pub partitions: Vec<Partition>,
     /// Why it is not offered for installation; empty if it is.
@@ -135,6 +146,31 @@ pub enum Firmware {
     Bios,
 }
 
+/// What a network interface is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterfaceKind {
+    /// Ethernet with a device behind it
+    Wired,
+    /// Wi-Fi
+    Wireless,
+    /// Made by software, or of another kind of network
+    Other,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// Kernel name; may be another after the next boot.
+    pub name: String,
+    /// What it is.
+    pub kind: InterfaceKind,
+    /// Hardware address.
+    pub mac: Option<String>,
+    /// Whether the other end is there; not known of one that is down.
+    pub link: Option<bool>,
+}
+
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -146,6 +182,23 @@ pub struct Machine {
     pub memory: Option<u64>,
     /// Disks in order of name.
     pub disks: Vec<Disk>,
+    /// Network interfaces in order of name, without the loopback.
+    pub network: Vec<Interface>,
+}
+
+impl Machine {
+    /// The interface that a network is most likely on: a wired one with a link, else a wired one, else one with a link.
+    #[must_use]
+    pub fn likely_interface(&self) -> Option<&Interface> {
+        let wired = |one: &&Interface| one.kind == InterfaceKind::Wired;
+        let linked = |one: &&Interface| one.link == Some(true);
+        let all = || self.network.iter();
+        all()
+            .find(|one| wired(one) && linked(one))
+            .or_else(|| all().find(wired))
+            .or_else(|| all().find(linked))
+            .or_else(|| all().next())
+    }
 }
 
 /// Kernel names of block devices that are no disks: made by software.
@@ -311,6 +364,7 @@ impl Prober<'_> {
                     .map(str::to_owned),
                 used,
                 name,
+                ..Partition::default()
             });
         }
         partitions.sort_by_key(|partition| partition.number);
@@ -348,6 +402,9 @@ impl Prober<'_> {
             optical: stem(name) == "sr",
             running_medium: whole || part,
             used,
+            table: None,
+            contents: Contents::default(),
+            unread: None,
             partitions,
             refused: Vec::new(),
             name: name.to_owned(),
@@ -397,7 +454,46 @@ fn firmware(sysfs: &Path) -> Firmware {
     }
 }
 
-/// Looks at the machine.
+/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` of linux/if_arp.h.
+const ETHERNET: u64 = 1;
+const LOOPBACK: u64 = 772;
+
+/// Network interfaces of `/sys/class/net`; none where the kernel has no network.
+fn interfaces(sysfs: &Path) -> Vec<Interface> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(sysfs.join("class/net"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        // `bonding_masters` lies there, too, and is a file.
+        let Some(hardware) = number(path.join("type")).filter(|hardware| *hardware != LOOPBACK) else {
+            continue;
+        };
+        let kind = if path.join("wireless").exists() || path.join("phy80211").exists() {
+            InterfaceKind::Wireless
+        } else if hardware == ETHERNET && path.join("device").exists() {
+            InterfaceKind::Wired
+        } else {
+            InterfaceKind::Other
+        };
+        found.push(Interface {
+            name,
+            kind,
+            mac: text(path.join("address")).filter(|mac| mac.chars().any(|c| !matches!(c, '0' | ':'))),
+            // Of an interface that is down it cannot be read.
+            link: number(path.join("carrier")).map(|carrier| carrier == 1),
+        });
+    }
+    found.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+    found
+}
+
+/// Looks at the machine, as far as the kernel describes it: no disk is opened.
 ///
 /// # Errors
 /// If block devices or mounts cannot be listed. Without mounts a disk in use would look free.
@@ -445,5 +541,6 @@ pub fn probe(views: &Views) -> Result<Machine, ProbeError> {
         firmware: firmware(&views.sysfs),
         memory,
         disks,
+        network: interfaces(&views.sysfs),
     })
 }

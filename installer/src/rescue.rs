@@ -20,10 +20,10 @@ use lycia_luks::LuksError;
 use lycia_media::ext4::{Limits, Reader};
 use rustix::mount::{MountFlags, mount};
 
-use crate::device::{Disk, Window};
+use crate::device::{BlockDevice, Disk, Window};
 use crate::file_system::Kind;
-use crate::found::look;
-use crate::probe::Machine;
+use crate::found::{Found, look};
+use crate::probe::{self, Machine};
 
 pub use host::{Host, Kernel, privately};
 pub use target::{Mounted, Target, unmount_system};
@@ -314,13 +314,28 @@ pub fn survey(machine: &Machine, dev: &Path) -> Survey {
             continue;
         };
         let Ok(found) = look(&mut device) else { continue };
+        out.add(disk, &path, &mut device, found);
+    }
+    out.find_boot();
+    out
+}
+
+impl Survey {
+    /// Adds what is on a disk.
+    pub(crate) fn add(
+        &mut self,
+        disk: &probe::Disk,
+        path: &Path,
+        device: &mut dyn BlockDevice,
+        found: Found,
+    ) {
         for partition in found.partitions {
             let Some(uuid) = partition.uuid else { continue };
             let node = node_of(&disk.path, partition.number);
             let Some(kind) = partition.file_system else {
                 continue;
             };
-            out.nodes.entry(uuid.clone()).or_insert((node, kind.clone()));
+            self.nodes.entry(uuid.clone()).or_insert((node, kind.clone()));
             let used = || {
                 let used = disk.partitions.iter().find(|one| one.number == partition.number);
                 used.map(|one| one.used.clone()).unwrap_or_default()
@@ -328,11 +343,11 @@ pub fn survey(machine: &Machine, dev: &Path) -> Survey {
             match (kind.as_str(), Kind::named(&kind)) {
                 (_, Some(Kind::Ext4)) => {
                     let mut nothing = |_| ();
-                    let inside = Window::new(&mut device, partition.span, &mut nothing);
-                    out.systems
+                    let inside = Window::new(device, partition.span, &mut nothing);
+                    self.systems
                         .extend(system(inside, (&disk.path, partition.number, uuid)));
                 }
-                (_, Some(kind)) => out.unread.push(Unread {
+                (_, Some(kind)) => self.unread.push(Unread {
                     root: Root {
                         disk: disk.path.clone(),
                         partition: partition.number,
@@ -344,12 +359,12 @@ pub fn survey(machine: &Machine, dev: &Path) -> Survey {
                     used: used(),
                     seen: Seen::Not,
                 }),
-                ("crypto_LUKS", None) => out.locked.push(Volume {
+                ("crypto_LUKS", None) => self.locked.push(Volume {
                     disk: disk.path.clone(),
                     partition: partition.number,
                     uuid,
                     used: used(),
-                    path: path.clone(),
+                    path: path.to_owned(),
                     sector: disk.logical_sector,
                     span: partition.span,
                 }),
@@ -357,11 +372,7 @@ pub fn survey(machine: &Machine, dev: &Path) -> Survey {
             }
         }
     }
-    out.find_boot();
-    out
-}
 
-impl Survey {
     /// Says of each system where its `/boot` is: on any disk.
     fn find_boot(&mut self) {
         for boot in self.systems.iter_mut().filter_map(|one| one.boot.as_mut()) {
@@ -491,7 +502,7 @@ impl Survey {
 }
 
 /// Device node of a partition.
-fn node_of(disk: &str, partition: u32) -> String {
+pub(crate) fn node_of(disk: &str, partition: u32) -> String {
     let digit = disk.ends_with(|c: char| c.is_ascii_digit());
     format!("{disk}{}{partition}", if digit { "p" } else { "" })
 }

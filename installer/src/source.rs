@@ -337,7 +337,8 @@ impl Repositories {
         Ok(out)
     }
 
-    /// Fetches, verifies and unpacks packages; contents go into packs in `scratch`. `progress` hears the number done and the name of the next.
+    /// Fetches, verifies and unpacks packages; contents go into packs in `scratch`. `progress` hears how many bytes are unpacked
+    /// (as the index counts them) and the name of the package that came last.
     ///
     /// # Errors
     /// On the first package that cannot be had or is not what the index says.
@@ -345,7 +346,7 @@ impl Repositories {
         &self,
         chosen: &[Chosen],
         scratch: &Path,
-        progress: &mut dyn FnMut(usize, &str),
+        progress: &mut dyn FnMut(u64, &str),
     ) -> Result<Vec<Unpacked>, SourceError> {
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
@@ -380,11 +381,13 @@ impl Repositories {
             if let Some(&first) = order.first() {
                 progress(0, &chosen[first].entry.name);
             }
-            for (count, (at, result)) in heard.iter().enumerate() {
+            let mut done = 0_u64;
+            for (at, result) in heard {
                 match result {
                     Ok(unpacked) => {
                         out[at] = Some(unpacked);
-                        progress(count + 1, &chosen[at].entry.name);
+                        done = done.saturating_add(chosen[at].entry.installed_size);
+                        progress(done, &chosen[at].entry.name);
                     }
                     // Of what several threads ran into, the first in the order of the choice.
                     Err(error) => {

@@ -9,6 +9,7 @@ use lycia_installer::allocator::{self, AllocatorError};
 use lycia_installer::answers::typed::{AnswersFile, SCHEMA};
 use lycia_installer::answers::{FILE_MAX, Problems, Secrets};
 use lycia_installer::apply::{self, ApplyError};
+use lycia_installer::contents;
 use lycia_installer::device::{Disk, Reading};
 use lycia_installer::engine::{self, Consent, EngineError, Event};
 use lycia_installer::journal::{Journal, State};
@@ -647,7 +648,8 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     let mut code = 0;
     let text = match cli.verb {
         Verb::Probe { views: args, json } => {
-            let machine = probe(&views(&args))?;
+            let mut machine = probe(&views(&args))?;
+            contents::read(&mut machine, &args.dev);
             if json {
                 serde_json::to_string_pretty(&machine)? + "\n"
             } else {

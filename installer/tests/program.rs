@@ -210,6 +210,24 @@ fn machine() -> Fake {
         &[("size", "8192")],
         &[],
     );
+    for (name, hardware, carrier, more) in [
+        ("lo", "772", Some("1"), None),
+        ("eth0", "1", Some("0"), Some("device")),
+        ("enp2s0", "1", Some("1"), Some("device")),
+        ("wlan0", "1", None, Some("wireless")),
+        ("br0", "1", Some("1"), None),
+    ] {
+        let folder = format!("sys/class/net/{name}");
+        fake.put(&format!("{folder}/type"), hardware);
+        fake.put(&format!("{folder}/address"), "52:54:00:12:34:56");
+        if let Some(carrier) = carrier {
+            fake.put(&format!("{folder}/carrier"), carrier);
+        }
+        if let Some(more) = more {
+            fs::create_dir_all(fake.path(&format!("{folder}/{more}"))).unwrap();
+        }
+    }
+    fake.put("sys/class/net/bonding_masters", "");
     fake.put(
         "proc/self/mountinfo",
         "20 1 0:30 / / rw - overlay lycia rw\n\
@@ -266,6 +284,96 @@ fn the_machine_is_described() {
     assert_eq!(sda["refused"], serde_json::json!([]));
     assert_eq!(disk(&found, "sdb")["transport"], "usb");
     assert_eq!(disk(&found, "nvme0n1")["transport"], "nvme");
+    let mac = "52:54:00:12:34:56";
+    assert_eq!(
+        found["network"],
+        serde_json::json!([
+            {"name": "br0", "kind": "other", "mac": mac, "link": true},
+            {"name": "eth0", "kind": "wired", "mac": mac, "link": false},
+            {"name": "wlan0", "kind": "wireless", "mac": mac, "link": null},
+            {"name": "enp2s0", "kind": "wired", "mac": mac, "link": true},
+        ])
+    );
+}
+
+/// What other programs put onto a disk is told, of a disk that cannot be read why, and of the others all the same.
+#[test]
+fn what_is_on_the_disks_is_told() {
+    let fake = machine();
+    partition(
+        &fake,
+        "sda",
+        "label: gpt\nstart=2048, size=2048, type=uefi, name=\"old root\"\nstart=4096, size=40960, type=linux, name=\"data\"\n",
+    );
+    let uuid = "0a1b2c3d-0000-4000-8000-000000000001";
+    let made = Command::new("/usr/sbin/mke2fs")
+        .args([
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-L",
+            "precious",
+            "-U",
+            uuid,
+            "-E",
+            "offset=2097152",
+        ])
+        .arg(fake.path("dev/sda"))
+        .arg("20M")
+        .status()
+        .unwrap_or_else(|error| panic!("mke2fs: {error}; install the Debian package e2fsprogs"));
+    assert!(made.success());
+    partition(&fake, "nvme0n1", "label: dos\nstart=2048, size=4096, type=7\n");
+    fs::remove_file(fake.path("dev/sdb")).unwrap();
+    let found = fake.probe();
+    let sda = disk(&found, "sda");
+    assert_eq!((&sda["table"], &sda["unread"]), (&"gpt".into(), &Value::Null));
+    let part = &sda["partitions"];
+    assert_eq!(part[0]["kind"]["name"], "EFI system");
+    assert_eq!(part[0]["label"], "old root");
+    assert_eq!(part[0]["contents"]["file_system"], Value::Null);
+    // The kernel was not told of this one.
+    assert_eq!(
+        (&part[1]["name"], &part[1]["number"]),
+        (&"sda2".into(), &2.into())
+    );
+    let contents = &part[1]["contents"];
+    assert_eq!(
+        (
+            &contents["file_system"],
+            &contents["label"],
+            &contents["uuid"],
+            &contents["system"]
+        ),
+        (&"ext4".into(), &"precious".into(), &uuid.into(), &Value::Null)
+    );
+    assert_eq!(contents["looked_into"], true);
+    let nvme = disk(&found, "nvme0n1");
+    assert_eq!(nvme["table"], "mbr");
+    assert_eq!(
+        nvme["partitions"][0]["kind"],
+        serde_json::json!({"code": "0x07", "name": "NTFS or exFAT"})
+    );
+    assert!(
+        disk(&found, "sdb")["unread"]
+            .as_str()
+            .is_some_and(|why| why.contains("No such file"))
+    );
+    // Without a medium there is nothing to read.
+    assert_eq!(disk(&found, "mmcblk0")["unread"], Value::Null);
+    let text = String::from_utf8(fake.run(&["probe"]).stdout).unwrap();
+    for line in [
+        "network   enp2s0: wired, link, 52:54:00:12:34:56",
+        "network   wlan0: wireless, down, 52:54:00:12:34:56",
+        "  table    GPT",
+        "  part 2      20.9 MB  ext4 \"precious\", type Linux data, named \"data\"",
+        &format!("{:23}UUID {uuid}", ""),
+    ] {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+    assert!(text.contains("CANNOT BE READ: No such file"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
 #[test]

@@ -270,24 +270,26 @@ fn screens(guest: &Guest) {
         ("64M\r", "Disk, 7 of"),
         ("64M\r", "Packages, 8 of"),
         ("\r", "Packages, 9 of"),
-        ("\r", "Packages, 10 of"),
+        // Of the sets the first.
+        (" \r", "Packages, 10 of"),
+        ("\r", "Packages, 11 of"),
         // mimalloc
-        ("3\r", "System, 11 of"),
-        ("no good name\r", "System, 11 of"),
-        ("\x15installed\r", "System, 12 of"),
+        ("3\r", "System, 12 of"),
+        ("no good name\r", "System, 12 of"),
+        ("\x15installed\r", "System, 13 of"),
         // Completed from the zones of the medium.
-        ("europe/pra\x1b[B\r", "System, 13 of"),
-        ("\r", "System, 14 of"),
-        ("\r", "Accounts, 15 of"),
+        ("europe/pra\x1b[B\r", "System, 14 of"),
+        ("\r", "System, 15 of"),
+        ("\r", "Accounts, 16 of"),
     ] {
         keys(typed, bar);
     }
     // Drawn anew while it stands there: stars, and as many as it has characters.
-    keys(ROOT, "Accounts, 15 of");
+    keys(ROOT, "Accounts, 16 of");
     guest.serial.expect(&"*".repeat(ROOT.len()), SCREEN).unwrap();
-    keys(&format!("\r{ROOT}\r"), "Accounts, 16 of");
-    keys("tester\r", "Accounts, 17 of");
-    keys(&format!("{USER}\r{USER}\r"), "Accounts, 18 of");
+    keys(&format!("\r{ROOT}\r"), "Accounts, 17 of");
+    keys("tester\r", "Accounts, 18 of");
+    keys(&format!("{USER}\r{USER}\r"), "Accounts, 19 of");
     keys("\r", "All answers");
     keys("\r", "The plan");
     guest.stage("the installation beside another system");

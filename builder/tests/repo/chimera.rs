@@ -751,6 +751,9 @@ fn installs(chimera: &Chimera, iso: &str) {
         "musl-1.2.6-r1",
         "musl-mallocng-1.2.6-r1",
         "grub-x86_64-efi-1-r0",
+        // Of the sets.
+        "lvm2-1-r0",
+        "firmware-linux-soc-1-r0",
     ] {
         let path = format!("live/packages/x86_64/{name}.apk");
         // What installs nothing has no file.

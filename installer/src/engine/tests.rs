@@ -66,6 +66,7 @@ pub(crate) fn run(text: &str) -> Run {
         firmware: Firmware::Bios,
         memory: None,
         disks: vec![disk(2 << 30, 512)],
+        network: Vec::new(),
     };
     Run {
         fixture: Fixture::new(),

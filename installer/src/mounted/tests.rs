@@ -76,6 +76,7 @@ fn machine() -> Machine {
         firmware: Firmware::Bios,
         memory: None,
         disks: vec![disk(2 << 30, 512)],
+        network: Vec::new(),
     }
 }
 

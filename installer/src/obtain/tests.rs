@@ -74,6 +74,7 @@ fn machine(names: &[(&str, u64)]) -> Machine {
                 disk
             })
             .collect(),
+        network: Vec::new(),
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) fn disk(size: u64, sector: u32) -> Disk {
         optical: false,
         running_medium: false,
         used: Vec::new(),
+        table: None,
+        contents: Default::default(),
+        unread: None,
         partitions: Vec::new(),
         refused: Vec::new(),
     }

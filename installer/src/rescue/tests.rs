@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::boot_repair::{self, Broken};
-use crate::device::{BlockDevice as _, Reading, Span};
+use crate::device::{Reading, Span};
 use crate::encryption::Inside;
 use crate::engine::tests::{ANSWERS, Run, run};
 use crate::file_system::FileSystem;

@@ -254,7 +254,7 @@ impl Full<'_> {
                 format!(" {arrows} PgUp PgDn scroll  Enter agree  Esc all answers  ^S save  ^C stop")
             }
             Page::Passphrase => " Enter next  Esc back  ^C stop".to_owned(),
-            Page::Progress => " Please leave the machine on".to_owned(),
+            Page::Progress => " Please leave the machine on  ^C stop".to_owned(),
             Page::Over => format!(" {arrows} choose  Enter do it"),
         };
         let keys = self.said.as_ref().map_or(keys, |said| format!(" {said}"));
@@ -369,24 +369,52 @@ impl Full<'_> {
         } else {
             screen.body.len()
         };
-        for text in screen.body.iter().take(body) {
-            column.text(text, Style::new());
-        }
-        column.gap();
         // The problem stands where it is seen whatever else there is.
         let problem = self
             .problem
             .as_ref()
             .map(|problem| wrapped(problem, column.width.min(PARAGRAPH.into())))
             .unwrap_or_default();
+        let suggestions = self.suggestions(&screen);
+        let mut lines: Vec<String> = screen
+            .body
+            .iter()
+            .take(body)
+            .flat_map(|text| wrapped(text, column.width.min(PARAGRAPH.into())))
+            .collect();
+        if matches!(screen.kind, Kind::Text | Kind::Words) {
+            // Nor is the line in which one types ever pushed off the screen.
+            let below = 2
+                + if problem.is_empty() { 0 } else { problem.len() + 1 }
+                + if suggestions.is_empty() {
+                    0
+                } else {
+                    suggestions.len() + 1
+                };
+            let room = usize::from(area.height)
+                .saturating_sub(column.lines.len() + below)
+                .max(2);
+            let count = lines.len();
+            self.room.set((room - 1, count));
+            if count > room {
+                let first = self.scroll.min(count - (room - 1));
+                let last = first + room - 1;
+                lines = lines[first..last].to_vec();
+                lines.push(format!("  lines {} to {last} of {count}: PgUp PgDn", first + 1));
+            }
+        }
+        for line in lines {
+            column.lines.push(Text::raw(line));
+        }
+        column.gap();
         let room = usize::from(area.height)
             .saturating_sub(column.lines.len() + if problem.is_empty() { 0 } else { problem.len() + 1 });
         match screen.kind {
             Kind::Choice | Kind::Many => self.choice_lines(&mut column, &screen, room, look),
             Kind::Table => self.table_lines(&mut column, room, look),
+            Kind::List => {}
             Kind::Text | Kind::Words => {
                 column.input("> ", self.input.text(), self.input.at());
-                let suggestions = self.suggestions(&screen);
                 if !suggestions.is_empty() {
                     column.gap();
                 }
@@ -417,7 +445,14 @@ impl Full<'_> {
 
     fn table_lines(&self, column: &mut Column, room: usize, look: Look) {
         let rows = self.rows();
-        let room = room.saturating_sub(2).max(1);
+        // What the columns have no room for is said of the row that is marked.
+        let facts = rows.get(self.marked).and_then(|row| row.facts.as_ref());
+        let mut facts: Vec<String> = facts
+            .map(|facts| wrapped(facts, column.width.min(PARAGRAPH.into())))
+            .unwrap_or_default();
+        facts.truncate(4);
+        let below = 2 + if facts.is_empty() { 0 } else { facts.len() + 1 };
+        let room = room.saturating_sub(below).max(1);
         let first = self.marked.saturating_sub(room.saturating_sub(1));
         let width = column.width;
         for (at, row) in rows.iter().enumerate().skip(first).take(room) {
@@ -431,6 +466,12 @@ impl Full<'_> {
         }
         if rows.is_empty() {
             column.text("Choose a disk first.", look.problem());
+        }
+        if !facts.is_empty() {
+            column.gap();
+            for line in facts {
+                column.lines.push(Text::styled(line, look.faint()));
+            }
         }
         if self.command {
             column.gap();
@@ -545,6 +586,10 @@ impl Full<'_> {
             "It is not shown, and asked for at every start. Who loses it loses everything on the root.",
             Style::new(),
         );
+        if let Some(said) = self.session.passphrase_layout() {
+            column.gap();
+            column.text(&said, look.problem());
+        }
         column.gap();
         let stars = "*".repeat(self.input.text().chars().count());
         column.input("> ", &stars, self.input.at());
@@ -578,10 +623,15 @@ impl Full<'_> {
                     Span::styled(empty.repeat(width - filled), look.faint()),
                     Span::raw(format!(" {:>3} %", (ratio * 100.0) as u64)),
                 ]));
-                if let Some(left) = progress.left() {
-                    column.text(&format!("about {left} s left of this stage"), look.faint());
-                }
             }
+            column.text(&progress.clock(), look.faint());
+        }
+        if self.heard_stop {
+            column.gap();
+            column.text(
+                "It was heard that you want to stop: that is done at the next write to the disk. What runs now is waited for.",
+                look.problem(),
+            );
         }
         column.draw(frame, area);
     }

@@ -91,6 +91,8 @@ pub struct Full<'a> {
     pub passphrase: Option<Zeroizing<String>>,
     /// How far the installation is.
     pub progress: Progress,
+    /// It was told to stop, and has not yet.
+    pub(super) heard_stop: bool,
     /// What there is to say at the end.
     pub(super) over: Vec<String>,
     pub(super) failed: bool,
@@ -128,6 +130,7 @@ impl<'a> Full<'a> {
             wants_passphrase: false,
             passphrase: None,
             progress: Progress::default(),
+            heard_stop: false,
             over: Vec::new(),
             failed: false,
         };
@@ -161,6 +164,7 @@ impl<'a> Full<'a> {
         self.page = Page::Question;
         self.first = None;
         self.command = false;
+        self.scroll = 0;
         self.chosen = match screen.kind {
             Kind::Many => screen.current.split_whitespace().map(str::to_owned).collect(),
             _ => BTreeSet::new(),
@@ -191,6 +195,9 @@ impl<'a> Full<'a> {
     /// What a text can be completed to: the choices that hold it.
     pub(super) fn suggestions(&self, screen: &Screen) -> Vec<Choice> {
         let typed = self.input.text().trim().to_lowercase();
+        if screen.kind == Kind::Text && self.untouched && screen.choices.len() <= super::FEW {
+            return screen.choices.clone();
+        }
         if screen.kind != Kind::Text || typed.is_empty() || typed == screen.current.to_lowercase() {
             return Vec::new();
         }
@@ -309,6 +316,12 @@ impl<'a> Full<'a> {
                 match key {
                     Key::Down => self.marked = (self.marked + 1).min(suggestions.len()),
                     Key::Up => self.marked = self.marked.saturating_sub(1),
+                    // Through what there is to read before one answers.
+                    Key::PageUp => self.scroll = self.scroll.saturating_sub(self.room.get().0),
+                    Key::PageDown => {
+                        let (room, lines) = self.room.get();
+                        self.scroll = (self.scroll + room).min(lines.saturating_sub(room));
+                    }
                     Key::Enter => {
                         let text = match self.marked.checked_sub(1).and_then(|at| suggestions.get(at)) {
                             Some(choice) => choice.value.clone(),
@@ -328,6 +341,8 @@ impl<'a> Full<'a> {
                 }
             }
             Kind::Table => self.table_key(key),
+            // Of those who read line by line.
+            Kind::List => {}
             Kind::Secret => match key {
                 Key::Enter => {
                     let typed = Zeroizing::new(self.input.text().to_owned());
@@ -527,6 +542,7 @@ impl<'a> Full<'a> {
         self.problem = None;
         self.page = Page::Progress;
         self.progress = Progress::default();
+        self.heard_stop = false;
         Action::Install
     }
 
@@ -566,18 +582,24 @@ impl<'a> Full<'a> {
         match (self.stopping, key) {
             (true, Key::Char('y' | 'Y')) => {
                 self.stopping = false;
+                self.heard_stop = true;
                 true
             }
             (true, _) => {
                 self.stopping = false;
                 false
             }
-            (false, Key::Control('c') | Key::Function(10)) => {
+            (false, Key::Control('c') | Key::Function(10)) if !self.heard_stop => {
                 self.stopping = true;
                 false
             }
             (false, _) => false,
         }
+    }
+
+    /// The installation was told to stop, by a key or by a signal. It can between two writes, and until then the screen says so.
+    pub fn stop_was_heard(&mut self) {
+        self.heard_stop = true;
     }
 
     /// What stays on the terminal when the screen is left after an installation that ended well.

@@ -1,8 +1,8 @@
 //! Questions on a terminal: screens that each stand for one key of the answers.
 //!
 //! There are two ways to answer them. [`full`] takes the whole screen, with cursor keys, an overview of all answers and the progress of the installation, on
-//! any terminal from 80×24 up, with and without colours. [`Session::run`] asks line by line: the same screens, answered by a number, a text, or a letter for
-//! back, save and stop, for speech, braille and terminals that cannot move their cursor.
+//! any terminal from 80×24 up, with and without colours. [`Session::run`] asks line by line: the same screens, answered by a number, a text, or a sign for
+//! back, all answers, save and stop, for speech, braille and terminals that cannot move their cursor.
 
 mod draw;
 pub mod full;
@@ -25,6 +25,9 @@ pub use question::{Question, Section};
 pub use session::{Advisor, Lists, Session};
 pub use text::render;
 
+/// Names to which a text can be completed, if they are so few that they are shown before anything is typed.
+const FEW: usize = 8;
+
 /// What a screen asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -40,6 +43,8 @@ pub enum Kind {
     Secret,
     /// Commands that change a partition table.
     Table,
+    /// The number of one of the answers that its body lists; of those who read line by line.
+    List,
 }
 
 /// A possible answer.
@@ -81,6 +86,11 @@ pub trait Terminal {
     /// # Errors
     /// When the terminal is gone.
     fn line(&mut self, secret: bool) -> io::Result<Option<Zeroizing<String>>>;
+
+    /// Lines of a list that are shown at a time.
+    fn rows(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// How the questions ended.

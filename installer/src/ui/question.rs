@@ -56,6 +56,7 @@ pub enum Question {
     Source,
     Repositories,
     Mirrors,
+    Keys,
     Kernel,
     Sets,
     Extra,
@@ -117,6 +118,7 @@ impl Question {
             Q::Source => "source.kind",
             Q::Repositories => "source.repositories",
             Q::Mirrors => "source.mirrors",
+            Q::Keys => "source.keys",
             Q::Kernel => "packages.kernel",
             Q::Sets => "packages.sets",
             Q::Extra => "packages.extra",
@@ -186,9 +188,14 @@ impl Question {
             | Q::EspSize
             | Q::BootSize
             | Q::RootSize => Section::Disk,
-            Q::Source | Q::Repositories | Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => {
-                Section::Packages
-            }
+            Q::Source
+            | Q::Repositories
+            | Q::Mirrors
+            | Q::Keys
+            | Q::Kernel
+            | Q::Sets
+            | Q::Extra
+            | Q::Allocator => Section::Packages,
             Q::Hostname
             | Q::Timezone
             | Q::Keymap
@@ -226,6 +233,7 @@ impl Question {
                 | Q::EspSize
                 | Q::BootSize
                 | Q::RootSize
+                | Q::Keys
                 | Q::Locale
                 | Q::Services
                 | Q::RootKeys
@@ -267,6 +275,7 @@ impl Question {
             Q::Source => "Source",
             Q::Repositories => "Repositories",
             Q::Mirrors => "Mirrors",
+            Q::Keys => "Their keys",
             Q::Kernel => "Kernel",
             Q::Sets => "Sets",
             Q::Extra => "More packages",

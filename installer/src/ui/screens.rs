@@ -4,9 +4,11 @@ use super::question::Question as Q;
 use super::session::{Session, name_of};
 use super::table;
 use super::{Choice, Kind, Screen};
+use crate::advice::passphrase_layout;
 use crate::file_system::Kind as FileSystem;
 use crate::medium::AllocatorTable;
-use crate::probe::{Disk, Partition};
+use crate::probe::{Disk, Interface, Partition};
+use crate::select::select;
 use crate::show;
 
 fn choice(value: impl Into<String>, text: impl Into<String>) -> Choice {
@@ -47,6 +49,22 @@ fn file_system_words(kind: FileSystem) -> &'static str {
     }
 }
 
+/// What a disk is and holds.
+fn disk_words(disk: &Disk) -> String {
+    let model = disk.model.as_deref().unwrap_or("no model");
+    let serial = disk
+        .serial
+        .as_deref()
+        .map(|serial| format!(", serial {serial}"))
+        .unwrap_or_default();
+    show::printable(&format!(
+        "{}  {}  {model}{serial}, {}",
+        disk.path,
+        show::size(disk.size),
+        show::on_disk(disk)
+    ))
+}
+
 impl Session<'_> {
     /// The screen of a question.
     #[must_use]
@@ -75,10 +93,22 @@ impl Session<'_> {
                 let rows = there
                     .map(|there| table::rows(&self.file.disk, there))
                     .unwrap_or_default();
-                screen.body.extend(rows.into_iter().map(|row| row.text));
+                screen.body.extend(rows.iter().map(table::Row::line));
             }
             Q::Replace | Q::Roles | Q::Esp | Q::Home => screen.body.extend(self.partitions()),
+            Q::SwapPartitions => screen.body.extend(self.swaps()),
+            // With this layout disks are in use: all of them, not only those that are offered.
+            Q::BiosDisk => {
+                let disks = self.machine.disks.iter().filter(|disk| !disk.optical);
+                screen
+                    .body
+                    .extend(disks.map(|disk| format!("  {}: {}", name_of(disk), disk_words(disk))));
+            }
             Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => screen.body.extend(self.advice()),
+            Q::Encrypt => screen
+                .body
+                .extend(passphrase_layout(self.file.system.keymap.as_deref(), true)),
+            Q::Keymap => screen.body.extend(self.passphrase_layout()),
             _ => {}
         }
         screen
@@ -94,7 +124,11 @@ impl Session<'_> {
         let kept = |set: bool| if set { "(the one that was typed)" } else { "(none)" }.to_owned();
         let user = |at: usize| file.user.get(at);
         match question {
-            Q::Select => word(file.disk.select.as_ref(), ""),
+            // By the name that is offered, whichever the answers have.
+            Q::Select => match self.disk().filter(|disk| disk.offered()) {
+                Some(disk) => name_of(disk),
+                None => word(file.disk.select.as_ref(), ""),
+            },
             Q::Layout => word(file.disk.layout.as_ref(), "erase"),
             Q::Directory => file
                 .disk
@@ -153,6 +187,7 @@ impl Session<'_> {
                 list => words(list, "; "),
             },
             Q::Mirrors => words(&file.source.mirrors, " "),
+            Q::Keys => words(file.source.keys.iter().map(|path| path.display()), "; "),
             Q::Kernel => word(
                 file.packages.kernel.as_ref(),
                 self.medium
@@ -176,7 +211,7 @@ impl Session<'_> {
             Q::Keymap => word(file.system.keymap.as_ref(), "none"),
             Q::Locale => word(file.system.locale.as_ref(), "none"),
             Q::Network => word(file.network.kind.as_ref(), "dhcp"),
-            Q::Interface => word(file.network.interface.as_ref(), "eth0"),
+            Q::Interface => word(file.network.interface.as_ref(), self.likely_interface()),
             Q::Address => word(file.network.address.as_ref(), ""),
             Q::Gateway => word(file.network.gateway.as_ref(), "none"),
             Q::Dns => words(&file.network.dns, " "),
@@ -308,6 +343,11 @@ impl Session<'_> {
                 Kind::Words,
                 "Servers that have the same, in the order in which they are asked, with spaces between them, or `none`.",
             ),
+            Q::Keys => (
+                "Keys of the repositories",
+                Kind::Text,
+                "Files with public keys (PEM) of repositories that the medium has no key of, with `;` between them, or `none`. What they sign is trusted, and the installed system gets them, too.",
+            ),
             Q::Kernel => ("Kernel", Kind::Choice, "Which kernel?"),
             Q::Sets => ("Package sets", Kind::Many, "What is installed besides the base?"),
             Q::Extra => (
@@ -337,7 +377,11 @@ impl Session<'_> {
             ),
             Q::Locale => ("Locale", Kind::Text, "Such as `C.UTF-8`, or `none`."),
             Q::Network => ("Network", Kind::Choice, "How does the machine get its address?"),
-            Q::Interface => ("Network interface", Kind::Text, "Such as `eth0`."),
+            Q::Interface => (
+                "Network interface",
+                Kind::Text,
+                "Its name, such as `eth0`. One that is not here now can be named, too.",
+            ),
             Q::Address => (
                 "Network address",
                 Kind::Text,
@@ -411,6 +455,11 @@ impl Session<'_> {
         }
     }
 
+    /// What is to be said of the passphrase and the chosen keyboard layout.
+    pub(super) fn passphrase_layout(&self) -> Option<String> {
+        passphrase_layout(self.file.system.keymap.as_deref(), self.file.disk.encrypt)
+    }
+
     fn choices(&self, question: Q) -> Vec<Choice> {
         let install = &self.medium.install;
         match question {
@@ -477,6 +526,13 @@ impl Session<'_> {
                 .map(|zone| choice(zone, zone))
                 .collect(),
             Q::Keymap => self.lists.keymaps.iter().map(|map| choice(map, map)).collect(),
+            Q::Interface => {
+                let named = |one: &Interface| {
+                    let name = show::printable(&one.name);
+                    choice(&name, format!("{name}: {}", show::interface(one)))
+                };
+                self.machine.network.iter().map(named).collect()
+            }
             Q::UserAdmin(_) => yes_no("Yes: member of `wheel`", "No"),
             Q::MoreUsers => yes_no("Yes", "No"),
             Q::Nvram => yes_no("Yes", "No: the fallback path alone"),
@@ -486,53 +542,51 @@ impl Session<'_> {
 
     /// The chosen disk.
     pub(super) fn disk(&self) -> Option<&Disk> {
-        let mut disks = self.machine.disks.iter();
-        disks.find(|disk| {
-            self.file
-                .disk
-                .select
-                .as_deref()
-                .is_some_and(|name| name == name_of(disk))
-        })
+        select(self.machine, self.file.disk.select.as_deref()?).ok()
     }
 
-    /// The partitions of the chosen disk, a line each.
+    /// The partitions of the chosen disk, a line each: what is in them, not only how large they are.
     fn partitions(&self) -> Vec<String> {
+        let Some(disk) = self.disk() else {
+            return vec!["  No disk is chosen yet.".to_owned()];
+        };
+        if let Some(why) = &disk.unread {
+            return vec![format!("  The disk cannot be read: {}", show::printable(why))];
+        }
+        if disk.partitions.is_empty() {
+            return vec!["  There is no partition on this disk.".to_owned()];
+        }
         let line = |partition: &Partition| {
-            let label = partition.label.as_deref().unwrap_or("");
             format!(
-                "  {}  {}  {}",
+                "  {}: {}, {}",
                 partition.number,
                 show::size(partition.size),
-                show::printable(label)
+                show::facts(partition)
             )
         };
-        self.disk()
-            .into_iter()
-            .flat_map(|disk| &disk.partitions)
-            .map(line)
+        disk.partitions.iter().map(line).collect()
+    }
+
+    /// Partitions of all disks that are swap, a line each.
+    fn swaps(&self) -> Vec<String> {
+        let partitions = self.machine.disks.iter().flat_map(|disk| &disk.partitions);
+        partitions
+            .filter(|one| one.contents.file_system.as_deref() == Some("swap"))
+            .map(|one| {
+                format!(
+                    "  /dev/{}: {}, {}",
+                    one.name,
+                    show::size(one.size),
+                    show::facts(one)
+                )
+            })
             .collect()
     }
 
     fn disks(&self) -> Vec<Choice> {
         let offered = self.machine.disks.iter().filter(|disk| disk.offered());
-        let text = |disk: &Disk| {
-            let model = disk.model.as_deref().unwrap_or("no model");
-            let serial = disk
-                .serial
-                .as_deref()
-                .map(|serial| format!(", serial {serial}"))
-                .unwrap_or_default();
-            let parts = match disk.partitions.len() {
-                0 => "no partitions".to_owned(),
-                count => format!("{count} partitions"),
-            };
-            show::printable(&format!(
-                "{}  {}  {model}{serial}, {parts}",
-                disk.path,
-                show::size(disk.size)
-            ))
-        };
-        offered.map(|disk| choice(name_of(disk), text(disk))).collect()
+        offered
+            .map(|disk| choice(name_of(disk), disk_words(disk)))
+            .collect()
     }
 }

@@ -9,6 +9,7 @@ use crate::answers::{Problem, Problems, Secrets, parse_size};
 use crate::medium::Medium;
 use crate::probe::{Disk, Firmware, Machine};
 use crate::secret::Hash;
+use crate::select::select;
 
 /// What there is to choose from beside what the medium says: for completion.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -194,6 +195,7 @@ impl<'a> Session<'a> {
         put(Q::Source, true);
         put(Q::Repositories, network);
         put(Q::Mirrors, network);
+        put(Q::Keys, network);
         put(Q::Kernel, install.kernel.len() > 1);
         put(Q::Sets, !install.set.is_empty());
         put(Q::Extra, true);
@@ -240,7 +242,10 @@ impl<'a> Session<'a> {
     /// Number of the open question, from 1, and how many there are.
     #[must_use]
     pub fn place(&self) -> (usize, usize) {
-        let list = self.questions();
+        self.place_in(&self.questions())
+    }
+
+    fn place_in(&self, list: &[Q]) -> (usize, usize) {
         let at = self
             .at
             .and_then(|question| list.iter().position(|one| *one == question));
@@ -312,12 +317,29 @@ impl<'a> Session<'a> {
         self.sound(&file, question)?;
         if matches!(
             question,
-            Q::FileSystem | Q::Mirrors | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator
+            Q::FileSystem | Q::Mirrors | Q::Keys | Q::Kernel | Q::Sets | Q::Extra | Q::Allocator
         ) {
             self.advised(&file)?;
         }
         self.file = file;
         Ok(())
+    }
+
+    /// Name of the interface that is offered for a network.
+    pub(super) fn likely_interface(&self) -> &str {
+        self.machine
+            .likely_interface()
+            .map_or("eth0", |interface| interface.name.as_str())
+    }
+
+    /// Refuses a partition that the chosen disk does not have.
+    fn there(&self, number: u32) -> Result<(), String> {
+        match self.disk() {
+            Some(disk) if disk.partitions.iter().all(|one| one.number != number) => {
+                Err(format!("{} has no partition {number}", disk.path))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn take_secret(&mut self, question: Q, line: &str) -> Result<(), String> {
@@ -392,7 +414,20 @@ impl<'a> Session<'a> {
             return Ok(file);
         }
         match question {
-            Q::Select => file.disk.select = Some(value.to_owned()),
+            Q::Select => {
+                let now = select(self.machine, value).map(|disk| &disk.path);
+                if self.disk().map(|disk| &disk.path) != now.ok() {
+                    let disk = &mut file.disk;
+                    // Numbers of another disk's partitions, and consent to write to it.
+                    disk.replace.clear();
+                    disk.partitions.clear();
+                    disk.delete.clear();
+                    disk.partition.clear();
+                    (disk.new_table, disk.esp, disk.home) = (false, None, None);
+                    file.confirm = Default::default();
+                }
+                file.disk.select = Some(value.to_owned());
+            }
             Q::Layout => {
                 let disk = &mut file.disk;
                 if value != "replace" {
@@ -439,6 +474,10 @@ impl<'a> Session<'a> {
                 if file.disk.replace.is_empty() {
                     return Err("name at least one partition, or go back".to_owned());
                 }
+                file.disk
+                    .replace
+                    .iter()
+                    .try_for_each(|number| self.there(*number))?;
             }
             Q::Roles => {
                 file.disk.partitions.clear();
@@ -449,6 +488,7 @@ impl<'a> Session<'a> {
                             "`{word}` is no role with the number of a partition, such as `root=2`"
                         ));
                     };
+                    self.there(number)?;
                     file.disk.partitions.insert(role.to_owned(), number);
                 }
             }
@@ -457,8 +497,14 @@ impl<'a> Session<'a> {
                 super::table::command(&mut disk, self.disk(), value)?;
                 file.disk = disk;
             }
-            Q::Esp => file.disk.esp = number("new")?,
-            Q::Home => file.disk.home = number("none")?,
+            Q::Esp => {
+                file.disk.esp = number("new")?;
+                file.disk.esp.map_or(Ok(()), |number| self.there(number))?;
+            }
+            Q::Home => {
+                file.disk.home = number("none")?;
+                file.disk.home.map_or(Ok(()), |number| self.there(number))?;
+            }
             Q::FileSystem => {
                 file.disk.filesystem = some("ext4");
                 if value != "btrfs" {
@@ -503,6 +549,7 @@ impl<'a> Session<'a> {
             }
             Q::Repositories => file.source.repositories = list(';'),
             Q::Mirrors => file.source.mirrors = words(),
+            Q::Keys => file.source.keys = list(';').into_iter().map(Into::into).collect(),
             Q::Kernel => file.packages.kernel = Some(value.to_owned()),
             Q::Sets => file.packages.sets = words(),
             Q::Extra => file.packages.extra = words(),
@@ -515,7 +562,7 @@ impl<'a> Session<'a> {
                 if value != "static" {
                     file.network = Default::default();
                 } else if file.network.interface.is_none() {
-                    file.network.interface = Some("eth0".to_owned());
+                    file.network.interface = Some(self.likely_interface().to_owned());
                 }
                 file.network.kind = Some(value.to_owned());
             }
@@ -588,55 +635,189 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Asks line by line until everything is answered.
+    /// Asks line by line until everything is answered, and all answers were shown.
     ///
     /// # Errors
     /// When the terminal is gone.
     pub fn run(&mut self, terminal: &mut dyn super::Terminal) -> std::io::Result<End> {
         let mut problem: Option<String> = None;
+        let mut place = Place::Walk;
         loop {
+            if let Place::All { first, back } = place {
+                let rows = terminal.rows().max(1);
+                let screen = self.all_answers(first, rows);
+                let count = self.all().len();
+                terminal.show(&screen, count, count, problem.take().as_deref())?;
+                let Some(line) = terminal.line(false)? else {
+                    return Ok(End::Stopped);
+                };
+                let on = |first| Place::All { first, back };
+                match line.trim() {
+                    "!q" => return Ok(End::Stopped),
+                    "!s" => return Ok(End::Save),
+                    "+" if count - first.min(count) > rows => place = on(first + rows),
+                    "-" => place = on(first.saturating_sub(rows)),
+                    "+" | "!a" => {}
+                    "" if back.is_none() && self.problems().is_empty() => return Ok(End::Answered),
+                    "" | "<" => {
+                        // The question may be gone with what was changed.
+                        self.at = back.map(|back| match self.all().contains(&back) {
+                            true => back,
+                            false => Q::Layout,
+                        });
+                        if back.is_none() && line.trim() == "<" {
+                            self.back();
+                        }
+                        place = Place::Walk;
+                    }
+                    number => match number.parse::<usize>().ok().and_then(|at| at.checked_sub(1)) {
+                        Some(at) if at < count => {
+                            self.at = self.all().get(at).copied();
+                            place = Place::One { first, back };
+                        }
+                        _ => problem = Some(format!("type a number from 1 to {count}")),
+                    },
+                }
+                continue;
+            }
             let Some(question) = self.at else {
                 // Nobody could log in: back to where that is changed.
                 let problems = self.problems();
                 let Some(first) = problems.first() else {
-                    return Ok(End::Answered);
+                    place = Place::All { first: 0, back: None };
+                    continue;
                 };
                 self.at = Some(self.mended_at(first));
                 problem = Some(Problems(problems).to_string());
                 continue;
             };
             let screen = self.screen(question);
-            let (number, of) = self.place();
+            let (number, of) = match place {
+                Place::One { .. } => self.place_in(&self.all()),
+                _ => self.place(),
+            };
             terminal.show(&screen, number, of, problem.take().as_deref())?;
             let secret = screen.kind == Kind::Secret;
             let Some(line) = terminal.line(secret)? else {
                 return Ok(End::Stopped);
             };
-            match line.trim() {
-                "<" => self.back(),
-                "!q" => return Ok(End::Stopped),
-                "!s" => return Ok(End::Save),
-                text => {
-                    if secret && !text.is_empty() && text != "none" {
-                        // Typed twice: a slip cannot be seen.
-                        let again = Screen {
-                            title: "Again, please".to_owned(),
-                            ..screen
-                        };
-                        terminal.show(&again, number, of, None)?;
-                        let Some(again) = terminal.line(true)? else {
-                            return Ok(End::Stopped);
-                        };
-                        if *again != *line {
-                            problem = Some("the two differ".to_owned());
-                            continue;
-                        }
+            let text = line.trim();
+            match (text, place) {
+                ("!q", _) => return Ok(End::Stopped),
+                ("!s", _) => return Ok(End::Save),
+                ("<" | "!a", Place::One { first, back }) => {
+                    place = Place::All { first, back };
+                    continue;
+                }
+                ("<", _) => {
+                    self.back();
+                    continue;
+                }
+                ("!a", _) => {
+                    let back = Some(question);
+                    place = Place::All { first: 0, back };
+                    continue;
+                }
+                _ => {}
+            }
+            if secret && !text.is_empty() && text != "none" {
+                // Typed twice: a slip cannot be seen.
+                let again = Screen {
+                    title: "Again, please".to_owned(),
+                    ..screen
+                };
+                terminal.show(&again, number, of, None)?;
+                let Some(again) = terminal.line(true)? else {
+                    return Ok(End::Stopped);
+                };
+                if *again != *line {
+                    problem = Some("the two differ".to_owned());
+                    continue;
+                }
+            }
+            match place {
+                // A user who was added is asked for as a whole.
+                Place::One { first, back } if question != Q::MoreUsers => {
+                    match self.take(question, text) {
+                        // As many commands as one wants; an empty line goes on.
+                        Ok(()) if question == Q::Table && !text.is_empty() => {}
+                        Ok(()) => place = Place::All { first, back },
+                        Err(what) => problem = Some(what),
                     }
+                }
+                _ => {
+                    place = Place::Walk;
                     problem = self.answer(text).err();
                 }
             }
         }
     }
+
+    /// All answers as a list, `rows` of them from the one with the index `first` on.
+    fn all_answers(&self, first: usize, rows: usize) -> Screen {
+        let all = self.all();
+        let mut body: Vec<String> = all
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(rows)
+            .map(|(at, question)| {
+                let value = crate::show::printable(&self.current(*question));
+                let mut short: String = value.chars().take(VALUE).collect();
+                if short.len() < value.len() {
+                    short.push_str("...");
+                }
+                format!("{}: {}: {short}", at + 1, self.name_of_question(*question))
+            })
+            .collect();
+        if all.len() > rows {
+            body.push(format!(
+                "These are {} to {} of {}: `+` shows the next ones, `-` those before.",
+                first + 1,
+                (first + rows).min(all.len()),
+                all.len()
+            ));
+        }
+        Screen {
+            key: String::new(),
+            title: "All answers".to_owned(),
+            body,
+            kind: Kind::List,
+            choices: Vec::new(),
+            current: String::new(),
+        }
+    }
+
+    /// What a question is called among all: of a user's, with the name.
+    fn name_of_question(&self, question: Q) -> String {
+        let name = question.name().trim();
+        let user = |at: usize| {
+            let user = self.file.user.get(at);
+            user.map_or_else(|| "user".to_owned(), |user| crate::show::printable(&user.name))
+        };
+        match question {
+            Q::UserPassword(at)
+            | Q::UserAdmin(at)
+            | Q::UserGroups(at)
+            | Q::UserShell(at)
+            | Q::UserKeys(at) => format!("{}, {name}", user(at)),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+/// Characters of an answer in the list of all.
+const VALUE: usize = 54;
+
+/// Where one is, line by line.
+#[derive(Clone, Copy)]
+enum Place {
+    /// On the way through the questions.
+    Walk,
+    /// Before all answers, the first of those shown being number `first`; `back` is the question from which they were asked for, none before the plan.
+    All { first: usize, back: Option<Q> },
+    /// At one that was chosen among all.
+    One { first: usize, back: Option<Q> },
 }
 
 /// Several choices: their numbers or values, `none`.

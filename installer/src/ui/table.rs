@@ -11,13 +11,38 @@ const MIB: u64 = 1 << 20;
 /// What the screen says.
 pub(super) const WORDS: &str = "What is not named stays. Commands: `new USE SIZE` (or `rest`), `use NUMBER USE`, `keep NUMBER`, `delete NUMBER`, `remove USE`, `fresh` (a new table: everything goes), `clear`. USE is root, boot, home, esp, bios-boot or swap.";
 
+/// Columns of what is in a partition: with all others they fill a line of 76.
+const FACTS: usize = 33;
+
 /// A row of the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Row {
-    /// What is there and what becomes of it.
+    /// What is there and what becomes of it, in columns.
     pub text: String,
+    /// Everything that is known of what is there, where the columns have no room for it.
+    pub facts: Option<String>,
     /// What the row is about.
     pub about: About,
+}
+
+impl Row {
+    /// All of it, for those who read line by line.
+    pub(super) fn line(&self) -> String {
+        match &self.facts {
+            Some(facts) => format!("{}  ({facts})", self.text),
+            None => self.text.clone(),
+        }
+    }
+}
+
+/// Text in a column: cut, which is shown, or filled.
+fn column(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return format!("{text:<width$}");
+    }
+    let mut cut: String = text.chars().take(width - 1).collect();
+    cut.push('~');
+    cut
 }
 
 /// What a row is about.
@@ -144,6 +169,7 @@ pub(super) fn rows(disk: &DiskTable, there: &Disk) -> Vec<Row> {
         if size >= MIB {
             rows.push(Row {
                 text: format!("   -  {:>9}  free", show::size(size)),
+                facts: None,
                 about: About::Free(size),
             });
         }
@@ -162,18 +188,14 @@ pub(super) fn rows(disk: &DiskTable, there: &Disk) -> Vec<Row> {
                 None if disk.esp == Some(one.number) => "kept, files added (ESP)".to_owned(),
                 None => "kept".to_owned(),
             };
-            let used = if one.used.is_empty() {
-                String::new()
-            } else {
-                format!(" (in use: {})", one.used.join(", "))
-            };
             rows.push(Row {
                 text: format!(
-                    "{:>4}  {:>9}  {:<20} {fate}{used}",
+                    "{:>4}  {:>9}  {} {fate}",
                     one.number,
                     show::size(one.size),
-                    show::printable(one.label.as_deref().unwrap_or("")),
+                    column(&show::brief(one), FACTS),
                 ),
+                facts: Some(show::facts(one)),
                 about: About::There(one.number),
             });
         }
@@ -194,6 +216,7 @@ pub(super) fn rows(disk: &DiskTable, there: &Disk) -> Vec<Row> {
                 new.size.as_deref().unwrap_or("the rest"),
                 new.used
             ),
+            facts: None,
             about: About::New(wanted),
         });
     }
@@ -215,7 +238,7 @@ mod tests {
                 start: start * MIB,
                 size: size * MIB,
                 label: Some(format!("part {number}")),
-                used: Vec::new(),
+                ..Partition::default()
             });
         }
         there

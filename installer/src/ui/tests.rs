@@ -3,10 +3,11 @@ use super::keyboard::Key;
 use super::*;
 use crate::answers::Secrets;
 use crate::answers::typed::{AnswersFile, UserTable};
+use crate::contents::{Contents, InstalledSystem, PartitionType, TableKind};
 use crate::engine::Event;
 use crate::medium::Medium;
 use crate::plan::tests::disk;
-use crate::probe::{Firmware, Machine};
+use crate::probe::{Firmware, Interface, InterfaceKind, Machine, Partition};
 use zeroize::Zeroizing;
 
 const INSTALL: &str = include_str!("../../../configs/install/seed.toml");
@@ -31,29 +32,118 @@ fn machine() -> Machine {
     (plain.name, plain.path) = ("nvme0n1".into(), "/dev/nvme0n1".into());
     (plain.by_id, plain.serial) = (vec!["nvme-WD_Black_N1".into()], Some("N1".into()));
     plain.model = Some("WD Black\u{1b}[2J".into());
+    plain.table = Some(TableKind::Gpt);
+    plain.partitions = partitions();
     Machine {
         schema: 1,
         firmware: Firmware::Bios,
         memory: None,
         disks: vec![disk(8 << 30, 512), used, plain],
+        network: vec![
+            interface("eth0", InterfaceKind::Wired, Some(false)),
+            interface("enp1s0", InterfaceKind::Wired, Some(true)),
+            interface("wlan0", InterfaceKind::Wireless, None),
+        ],
     }
 }
 
+fn interface(name: &str, kind: InterfaceKind, link: Option<bool>) -> Interface {
+    Interface {
+        name: name.into(),
+        kind,
+        mac: Some("52:54:00:12:34:56".into()),
+        link,
+    }
+}
+
+/// What somebody has on a disk who could lose it.
+fn partitions() -> Vec<Partition> {
+    let mut at = 1;
+    let mut part = |number: u32, mib: u64, kind: &'static str, contents: Contents| {
+        let start = at << 20;
+        at += mib;
+        Partition {
+            name: format!("nvme0n1p{number}"),
+            number,
+            start,
+            size: mib << 20,
+            label: (number == 2).then(|| "Basic data partition".into()),
+            kind: Some(PartitionType {
+                code: String::new(),
+                name: Some(kind),
+            }),
+            contents,
+            used: Vec::new(),
+        }
+    };
+    let holds = |kind: &str, label: Option<&str>| Contents {
+        file_system: Some(kind.into()),
+        label: label.map(str::to_owned),
+        uuid: Some("0a1b2c3d-0000-4000-8000-000000000001".into()),
+        looked_into: kind == "ext4",
+        ..Contents::default()
+    };
+    let esp = Contents {
+        loaders: vec!["Microsoft".into(), "attic".into()],
+        ..holds("vfat", Some("ESP"))
+    };
+    let attic = Contents {
+        system: Some(InstalledSystem {
+            name: Some("Chimera Linux".into()),
+            hostname: Some("attic".into()),
+        }),
+        ..holds("ext4", Some("root"))
+    };
+    vec![
+        part(1, 512, "EFI system", esp),
+        part(2, 200_000, "Microsoft basic data", holds("ntfs", Some("Windows"))),
+        part(3, 60_000, "Linux data", attic),
+        part(4, 800_000, "Linux data", holds("xfs", Some("photos\u{1b}[2J"))),
+        part(5, 100_000, "Linux LUKS", holds("crypto_LUKS", None)),
+        part(6, 4096, "Linux swap", holds("swap", None)),
+    ]
+}
+
 /// Lines that somebody types, and everything that was shown.
+#[derive(Default)]
 struct Script {
-    lines: Vec<&'static str>,
+    lines: Vec<String>,
     shown: Vec<String>,
+    /// Keys of the screens that were shown.
+    keys: Vec<String>,
+    /// Lines of a list that fit.
+    rows: Option<usize>,
+}
+
+impl Script {
+    fn new(lines: &[&str]) -> Script {
+        Script {
+            lines: lines.iter().map(|&line| line.to_owned()).collect(),
+            ..Script::default()
+        }
+    }
 }
 
 impl Terminal for Script {
     fn show(&mut self, screen: &Screen, number: usize, of: usize, problem: Option<&str>) -> io::Result<()> {
-        self.shown
-            .push(render(screen, number, of, problem, (80, 24), false).join("\n"));
+        let size = (80, 24);
+        let lines = render(screen, number, of, problem, size, false);
+        assert!(
+            self.rows.is_none() || lines.len() <= size.1,
+            "{}",
+            lines.join("\n")
+        );
+        self.shown.push(lines.join("\n"));
+        self.keys.push(screen.key.clone());
         Ok(())
     }
 
     fn line(&mut self, _: bool) -> io::Result<Option<Zeroizing<String>>> {
-        Ok((!self.lines.is_empty()).then(|| self.lines.remove(0).to_owned().into()))
+        Ok((!self.lines.is_empty()).then(|| self.lines.remove(0).into()))
+    }
+
+    fn rows(&self) -> usize {
+        self.rows.unwrap_or(usize::MAX)
     }
 }
 
@@ -61,10 +151,7 @@ fn run(lines: &[&'static str]) -> (End, AnswersFile, Vec<String>) {
     let (_folder, medium) = medium();
     let machine = machine();
     let mut session = Session::new(&medium, &machine, AnswersFile::default());
-    let mut script = Script {
-        lines: lines.to_vec(),
-        shown: Vec::new(),
-    };
+    let mut script = Script::new(lines);
     let end = session.run(&mut script).unwrap();
     (end, session.file, script.shown)
 }
@@ -81,6 +168,7 @@ fn answers_come_out_as_they_were_typed() {
         "512 MiB",
         "",
         "linux-generic",
+        "2 file-systems",
         "curl vim>=9",
         "2",
         "box",
@@ -101,12 +189,14 @@ fn answers_come_out_as_they_were_typed() {
         "hidden too",
         "hidden too",
         "no",
+        "",
     ]);
     assert_eq!(end, End::Answered);
     assert_eq!(file.disk.select.as_deref(), Some("nvme-WD_Black_N1"));
     assert_eq!(file.packages.kernel.as_deref(), Some("linux-generic"));
     assert_eq!(file.packages.allocator.as_deref(), Some("mallocng"));
     assert_eq!(file.packages.extra, ["curl", "vim>=9"]);
+    assert_eq!(file.packages.sets, ["service-names", "file-systems"]);
     let answers = file.resolve(Secrets::Read).unwrap();
     let disk = &answers.disk;
     assert_eq!(
@@ -126,7 +216,7 @@ fn answers_come_out_as_they_were_typed() {
 #[test]
 fn one_can_go_back_and_change() {
     let (end, file, shown) = run(&[
-        "1", "3", "x", "3 4", "<", "<", "1", "", "", "", "", "", "", "", "", "", "_bad", "good", "", "", "",
+        "1", "3", "x", "3 4", "<", "1", "", "", "", "", "", "", "", "", "", "", "_bad", "good", "", "", "",
         "none", "none", "pw", "pw2", "pw", "pw", "<", "none",
     ]);
     assert_eq!(end, End::Stopped, "{}", shown.last().unwrap());
@@ -135,7 +225,9 @@ fn one_can_go_back_and_change() {
     assert_eq!(file.system.hostname.as_deref(), Some("good"));
     let all = shown.join("\n");
     assert!(
-        all.contains("write numbers") && all.contains("is no host name"),
+        all.contains("write numbers")
+            && all.contains("/dev/sda has no partition 3")
+            && all.contains("is no host name"),
         "{all}"
     );
     assert!(
@@ -208,7 +300,6 @@ fn every_key_of_the_answers_has_a_screen() {
     let apart = [
         "disk.passphrase-file",
         "disk.passphrase-fd",
-        "source.keys",
         "root.password-file",
         "root.password-fd",
         "user.password-file",
@@ -271,6 +362,7 @@ const EVERY: &[Question] = &[
     Q::Source,
     Q::Repositories,
     Q::Mirrors,
+    Q::Keys,
     Q::Kernel,
     Q::Sets,
     Q::Extra,
@@ -445,6 +537,22 @@ fn whole_screens_are_as_they_were() {
         }
         full.key(Key::Tab);
         show("all answers, incomplete", &full);
+        for question in MORE {
+            let (mut file, firmware) = raising(*question);
+            let mut machine = machine.clone();
+            machine.firmware = firmware;
+            if *question == Q::Table {
+                file = edited(&medium, &machine, file);
+            }
+            let mut full = Full::new(session(&medium, &machine));
+            full.session.file = file;
+            open(&mut full, *question);
+            show(&question.key(), &full);
+        }
+        show(
+            "all answers",
+            &Full::new(Session::new(&medium, &machine, complete())),
+        );
         full.session.file.root.password_hash = Some("*".repeat(3));
         full.key(Key::Control('c'));
         show("stopping", &full);
@@ -460,12 +568,466 @@ fn whole_screens_are_as_they_were() {
         show("passphrase", &full);
         full.planned("a plan", "nvme0n1", false);
         assert_eq!(typed(&mut full, "nvme0n1"), Action::Install);
-        full.progress.event(Event::Package(3, 12, "busybox".into()));
+        full.progress
+            .event(Event::Package(3 << 20, 12 << 20, "busybox".into()));
         show("progress", &full);
+        press_while_it_runs(&mut full, &[Key::Control('c'), Key::Char('y')]);
+        show("progress, to be stopped", &full);
+        full.over(Ok(vec!["the firmware's menu got no entry: it is full".into()]));
+        show("installed", &full);
         full.over(Err("writing the root to /dev/nvme0n1: it was stopped".into()));
         show("failed", &full);
     }
     snapshot("full.txt", &all);
+}
+
+/// Questions that not everybody is asked, of those whose screens are more than a line.
+const MORE: &[Question] = &[
+    Q::Table,
+    Q::Directory,
+    Q::Keep,
+    Q::SwapPartitions,
+    Q::BiosDisk,
+    Q::Roles,
+    Q::Home,
+    Q::Subvolumes,
+    Q::Repositories,
+    Q::Keys,
+    Q::Interface,
+    Q::Address,
+    Q::Gateway,
+    Q::Dns,
+    Q::Nvram,
+];
+
+/// Opens a question from all answers.
+fn open(full: &mut Full, question: Question) {
+    if full.page() == Page::Question {
+        full.key(Key::Tab);
+    }
+    full.key(Key::Home);
+    let all = full.session.all();
+    for _ in all.iter().take_while(|one| **one != question) {
+        full.key(Key::Down);
+    }
+    full.key(Key::Enter);
+    assert_eq!(full.session.at, Some(question));
+}
+
+fn press_while_it_runs(full: &mut Full, keys: &[Key]) -> bool {
+    keys.iter().fold(false, |_, key| full.progress_key(*key))
+}
+
+/// Answers with which a plan could be made.
+fn complete() -> AnswersFile {
+    let mut file = AnswersFile {
+        schema: crate::answers::typed::SCHEMA,
+        ..AnswersFile::default()
+    };
+    file.disk.select = Some("nvme-WD_Black_N1".into());
+    file.disk.layout = Some("erase".into());
+    file.system.hostname = Some("box".into());
+    file.root.password_hash = Some("$6$a$b".into());
+    file.user.push(UserTable {
+        name: "ann".into(),
+        ..UserTable::default()
+    });
+    file
+}
+
+/// Complete answers that raise a question, and the firmware on which they do.
+fn raising(question: Question) -> (AnswersFile, Firmware) {
+    let mut file = complete();
+    let mut firmware = Firmware::Bios;
+    match question {
+        Q::Directory | Q::Keep | Q::SwapPartitions | Q::BiosDisk => {
+            file.disk.select = None;
+            file.disk.layout = Some("directory".into());
+            file.disk.directory = Some("/mnt".into());
+        }
+        Q::Replace | Q::Esp | Q::Home => {
+            file.disk.layout = Some("replace".into());
+            file.disk.replace = vec![3];
+        }
+        Q::Roles => {
+            file.disk.layout = Some("partitions".into());
+            file.disk.partitions.insert("root".into(), 3);
+        }
+        Q::Table => {
+            file.disk.layout = Some("table".into());
+            file.disk.delete = vec![3];
+            file.disk.esp = Some(1);
+            file.disk.partition.push(crate::answers::typed::PartitionTable {
+                used: "root".into(),
+                ..Default::default()
+            });
+        }
+        Q::Subvolumes | Q::Compression => file.disk.filesystem = Some("btrfs".into()),
+        Q::Repositories | Q::Mirrors | Q::Keys => {
+            file.source.kind = Some("network".into());
+            file.source.repositories = vec!["v3 https://example.org/main".into()];
+        }
+        Q::Interface | Q::Address | Q::Gateway | Q::Dns => {
+            file.network.kind = Some("static".into());
+            file.network.interface = Some("enp1s0".into());
+            file.network.address = Some("192.0.2.10/24".into());
+        }
+        Q::Nvram => firmware = Firmware::Uefi { bits: Some(64) },
+        Q::Select
+        | Q::Layout
+        | Q::FileSystem
+        | Q::Encrypt
+        | Q::Swap
+        | Q::SwapFile
+        | Q::Zram
+        | Q::EspSize
+        | Q::BootSize
+        | Q::RootSize
+        | Q::Source
+        | Q::Kernel
+        | Q::Sets
+        | Q::Extra
+        | Q::Allocator
+        | Q::Hostname
+        | Q::Timezone
+        | Q::Keymap
+        | Q::Locale
+        | Q::Network
+        | Q::Services
+        | Q::RootPassword
+        | Q::RootKeys
+        | Q::UserName(_)
+        | Q::UserPassword(_)
+        | Q::UserAdmin(_)
+        | Q::UserGroups(_)
+        | Q::UserShell(_)
+        | Q::UserKeys(_)
+        | Q::MoreUsers
+        | Q::Serial
+        | Q::Timeout
+        | Q::Arguments => {}
+    }
+    (file, firmware)
+}
+
+/// A table that somebody has worked on.
+fn edited(medium: &Medium, machine: &Machine, file: AnswersFile) -> AnswersFile {
+    let mut session = Session::new(medium, machine, file);
+    for line in [
+        "clear",
+        "delete 3",
+        "use 1 esp",
+        "use 5 bios-boot",
+        "new root 40 GiB",
+        "new swap rest",
+    ] {
+        session.take(Q::Table, line).unwrap();
+    }
+    session.file.disk.home = Some(4);
+    session.file
+}
+
+#[test]
+fn every_screen_is_reached_line_by_line() {
+    let (_folder, medium) = medium();
+    for question in EVERY {
+        let (file, firmware) = raising(*question);
+        let mut machine = machine();
+        machine.firmware = firmware;
+        let mut session = Session::new(&medium, &machine, file);
+        assert!(session.problems().is_empty(), "{:?}", session.problems());
+        let all = session.all();
+        let number = all.iter().position(|one| one == question);
+        let number = number.unwrap_or_else(|| panic!("{question:?} is not raised")) + 1;
+        let mut script = Script::new(&["!a", &number.to_string(), "<", "", "!q"]);
+        script.rows = Some(14);
+        assert_eq!(session.run(&mut script).unwrap(), End::Stopped);
+        let first = Q::Select.key();
+        let first = if session.file.disk.select.is_none() {
+            Q::Layout.key()
+        } else {
+            first
+        };
+        assert_eq!(
+            script.keys,
+            [first.as_str(), "", &question.key(), "", &first],
+            "{question:?}"
+        );
+        // And the line that leads there names it.
+        let mut pages = Script::new(&["!a", "+", "+", "+", "+", "-", "!q"]);
+        pages.rows = Some(14);
+        session.run(&mut pages).unwrap();
+        let line = format!("\n{number}: ");
+        assert!(
+            pages.shown[1..].iter().any(|page| page.contains(&line)),
+            "{question:?}"
+        );
+    }
+}
+
+#[test]
+fn all_answers_are_listed_changed_and_shown_before_the_plan() {
+    let (_folder, medium) = medium();
+    let machine = machine();
+    let mut session = Session::new(&medium, &machine, complete());
+    session.at = Some(Q::MoreUsers);
+    let number = |question: Q, session: &Session| {
+        let all = session.all();
+        (all.iter().position(|one| *one == question).unwrap() + 1).to_string()
+    };
+    let locale = number(Q::Locale, &session);
+    let groups = number(Q::UserGroups(0), &session);
+    let more = number(Q::MoreUsers, &session);
+    let mut script = Script::new(&[
+        // Two are changed on the way, and one comes back to where one was.
+        "!a",
+        &locale,
+        "not a locale!",
+        "C.UTF-8",
+        &groups,
+        "audio video",
+        "999",
+        "",
+        "no",
+        // Before the plan: another user, who is asked for as a whole.
+        &more,
+        "yes",
+        "bob",
+        "none",
+        "no",
+        "",
+    ]);
+    assert_eq!(session.run(&mut script).unwrap(), End::Answered);
+    assert_eq!(session.file.system.locale.as_deref(), Some("C.UTF-8"));
+    assert_eq!(session.file.user[0].groups, ["audio", "video"]);
+    assert_eq!(session.file.user[1].name, "bob");
+    let shown = &script.shown;
+    assert!(shown[0].contains("`!a` lists all answers"), "{}", shown[0]);
+    assert!(
+        shown[1].contains("All answers") && shown[1].contains(": Locale: none"),
+        "{}",
+        shown[1]
+    );
+    assert!(shown[3].contains("That will not do"), "{}", shown[3]);
+    assert!(shown[4].contains(": Locale: C.UTF-8"), "{}", shown[4]);
+    assert!(shown[6].contains(": ann, groups: audio video"), "{}", shown[6]);
+    assert!(shown[7].contains("type a number from 1 to"), "{}", shown[7]);
+    assert_eq!(script.keys[8], Q::MoreUsers.key());
+    let last = shown.last().unwrap();
+    assert!(
+        last.contains("All answers") && last.contains("User: bob"),
+        "{last}"
+    );
+    // What cannot be is told, and not planned.
+    let mut session = Session::new(&medium, &machine, complete());
+    session.at = Some(Q::MoreUsers);
+    let root = number(Q::RootPassword, &session);
+    let mut script = Script::new(&["no", &root, "none", "", "!s"]);
+    assert_eq!(session.run(&mut script).unwrap(), End::Save);
+    assert!(
+        script.shown[4].contains("nobody could log in"),
+        "{}",
+        script.shown[4]
+    );
+}
+
+/// Whatever screen asks for one: what is in it stands there, at 80 by 24, and so does the line that is typed.
+#[test]
+fn nobody_picks_a_partition_blind() {
+    let (_folder, medium) = medium();
+    let mut machine = machine();
+    let facts = [
+        "vfat \"ESP\", boot loaders: Microsoft attic",
+        "ntfs \"Windows\"",
+        "ext4 \"root\", Chimera Linux (host attic)",
+        "xfs \"photos\u{fffd}[2J\", files not looked at",
+        "LUKS (encrypted)",
+    ];
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for question in [Q::Replace, Q::Roles, Q::Esp, Q::Home] {
+        let (file, _) = raising(question);
+        let mut full = Full::new(Session::new(&medium, &machine, file.clone()));
+        open(&mut full, question);
+        let text = flat(&drawn(&full, (80, 24), SERIAL));
+        let lines = render(&full.session.screen(question), 1, 1, None, (80, 24), true).join("\n");
+        for fact in facts {
+            assert!(text.contains(fact), "{question:?}: {fact}\n{text}");
+            assert!(flat(&lines).contains(fact), "{question:?}: {fact}\n{lines}");
+        }
+    }
+    // The disk itself says what would be lost with it.
+    let disks = Session::new(&medium, &machine, complete()).screen(Q::Select);
+    let text = &disks.choices[1].text;
+    assert!(
+        text.contains("GPT, 6 partitions") && text.contains("Chimera Linux (host attic)"),
+        "{text}"
+    );
+    let (file, _) = raising(Q::SwapPartitions);
+    let body = |question| {
+        let session = Session::new(&medium, &machine, file.clone());
+        session.screen(question).body.join("\n")
+    };
+    let swaps = body(Q::SwapPartitions);
+    assert!(swaps.contains("/dev/nvme0n1p6: 4.2 GB, swap"), "{swaps}");
+    let disks = body(Q::BiosDisk);
+    for name in ["nvme-WD_Black_N1: /dev/nvme0n1", "ata-Other_S2: /dev/sdb"] {
+        assert!(disks.contains(name), "{name}\n{disks}");
+    }
+    // Of the table the marked row in full; line by line every row.
+    let mut full = Full::new(Session::new(&medium, &machine, raising(Q::Table).0));
+    open(&mut full, Q::Table);
+    press(&mut full, &[Key::Down; 3]);
+    let text = flat(&drawn(&full, (80, 24), SERIAL));
+    for part in [
+        "xfs \"photos",
+        "files not looked at, type Linux data",
+        "vfat \"ESP\"",
+        "LUKS",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let rows = render(&full.session.screen(Q::Table), 1, 1, None, (80, 24), true).join("\n");
+    for fact in facts {
+        assert!(flat(&rows).contains(fact), "{fact}\n{rows}");
+    }
+    drop(full);
+    // More than fit: one reads through them, and sees what one types.
+    let disk = &mut machine.disks[2];
+    for number in 7..=30 {
+        let mut more = disk.partitions[2].clone();
+        (more.number, more.contents.label) = (number, Some(format!("number {number}")));
+        disk.partitions.push(more);
+    }
+    let mut full = Full::new(Session::new(&medium, &machine, raising(Q::Replace).0));
+    open(&mut full, Q::Replace);
+    let mut seen = String::new();
+    for _ in 0..6 {
+        let page = drawn(&full, (80, 24), SERIAL);
+        assert!(page.contains("\n > 3"), "{page}");
+        seen.push_str(&page);
+        full.key(Key::PageDown);
+    }
+    for number in 7..=30 {
+        assert!(seen.contains(&format!("number {number}\"")), "{number}\n{seen}");
+    }
+    // Nothing that is not there is taken.
+    for (question, line) in [
+        (Q::Replace, "3 31"),
+        (Q::Roles, "root=31"),
+        (Q::Esp, "31"),
+        (Q::Home, "31"),
+    ] {
+        let mut session = Session::new(&medium, &machine, raising(question).0);
+        let before = session.file.clone();
+        assert!(
+            session
+                .take(question, line)
+                .unwrap_err()
+                .contains("no partition 31")
+        );
+        assert_eq!(session.file, before);
+    }
+}
+
+#[test]
+fn interfaces_are_offered_and_others_can_be_named() {
+    let (_folder, medium) = medium();
+    let mut machine = machine();
+    let taken = |machine: &Machine, line: &str| {
+        let mut session = Session::new(&medium, machine, complete());
+        session.take(Q::Network, "static").unwrap();
+        session.take(Q::Interface, line).unwrap();
+        session.file.network.interface.unwrap()
+    };
+    // The first with a link, not the first.
+    assert_eq!(taken(&machine, ""), "enp1s0");
+    assert_eq!(taken(&machine, "usb0"), "usb0");
+    let (file, _) = raising(Q::Interface);
+    let mut full = Full::new(Session::new(&medium, &machine, file));
+    open(&mut full, Q::Interface);
+    let text = drawn(&full, (80, 24), SERIAL);
+    assert!(
+        text.contains("wlan0: wireless, down, 52:54:00:12:34:56"),
+        "{text}"
+    );
+    press(&mut full, &[Key::Down, Key::Enter]);
+    assert_eq!(full.session.file.network.interface.as_deref(), Some("eth0"));
+    let lines = render(&full.session.screen(Q::Interface), 1, 1, None, (80, 24), true).join("\n");
+    assert!(lines.contains("enp1s0: wired, link"), "{lines}");
+    drop(full);
+    machine.network[1].link = Some(false);
+    assert_eq!(taken(&machine, ""), "eth0");
+    machine.network.clear();
+    assert_eq!(taken(&machine, ""), "eth0");
+}
+
+#[test]
+fn what_was_said_of_one_disk_does_not_count_for_another() {
+    let (_folder, medium) = medium();
+    let machine = machine();
+    let mut file = complete();
+    let disk = &mut file.disk;
+    disk.replace = vec![3];
+    disk.partitions.insert("root".into(), 3);
+    disk.delete = vec![4];
+    disk.partition.push(Default::default());
+    (disk.new_table, disk.esp, disk.home) = (true, Some(1), Some(2));
+    file.confirm.serial = Some("N1".into());
+    let mut session = Session::new(&medium, &machine, file.clone());
+    // The same disk, by another of its names.
+    session.file.disk.select = Some("N1".into());
+    assert_eq!(session.current(Q::Select), "nvme-WD_Black_N1");
+    session.take(Q::Select, "").unwrap();
+    assert_eq!(session.file, file);
+    session.take(Q::Select, "1").unwrap();
+    let mut expected = complete();
+    expected.disk.select = Some("ata-Model_S1".into());
+    assert_eq!(session.file, expected);
+}
+
+#[test]
+fn the_layout_of_the_passphrase_is_told_where_both_are_chosen() {
+    let (_folder, medium) = medium();
+    let machine = machine();
+    let mut file = complete();
+    file.disk.encrypt = true;
+    let mut session = Session::new(&medium, &machine, file);
+    let told =
+        |session: &Session, question: Q| session.screen(question).body.join(" ").contains("layout, US");
+    assert!(!told(&session, Q::Encrypt) && !told(&session, Q::Keymap));
+    session.take(Q::Keymap, "de").unwrap();
+    assert!(told(&session, Q::Encrypt) && told(&session, Q::Keymap));
+    let mut full = Full::new(session);
+    full.planned("a plan", "nvme0n1", true);
+    typed(&mut full, "nvme0n1");
+    let text = drawn(&full, (80, 24), SERIAL);
+    assert!(text.contains("keyboard layout, US"), "{text}");
+    full.session.take(Q::Keymap, "us").unwrap();
+    assert!(!told(&full.session, Q::Keymap));
+}
+
+/// Ctrl-C can only be obeyed between two writes: until then the screen says that it was heard.
+#[test]
+fn a_stop_that_is_waited_for_is_shown() {
+    let (_folder, medium) = medium();
+    let machine = machine();
+    let mut full = Full::new(Session::new(&medium, &machine, complete()));
+    full.planned("a plan", "nvme0n1", false);
+    assert_eq!(typed(&mut full, "nvme0n1"), Action::Install);
+    full.progress.event(Event::Assemble);
+    let heard = |full: &Full| drawn(full, (80, 24), SERIAL).contains("It was heard");
+    assert!(drawn(&full, (80, 24), SERIAL).contains("0 s in this stage"));
+    assert!(!press_while_it_runs(&mut full, &[Key::Control('c'), Key::Enter]) && !heard(&full));
+    assert!(press_while_it_runs(&mut full, &[Key::Control('c'), Key::Char('y')]) && heard(&full));
+    // Once is enough.
+    assert!(!press_while_it_runs(&mut full, &[Key::Control('c'), Key::Char('y')]) && heard(&full));
+    // The next one begins afresh.
+    full.over(Err("it was stopped".into()));
+    full.planned("a plan", "nvme0n1", false);
+    assert_eq!(typed(&mut full, "nvme0n1"), Action::Install);
+    assert!(!heard(&full));
+    full.stop_was_heard();
+    assert!(heard(&full));
 }
 
 #[test]
@@ -492,7 +1054,10 @@ fn a_whole_run_with_keys() {
     assert!(drawn(&full, (80, 24), SERIAL).contains("between 1 MiB"));
     press(&mut full, &[Key::Control('u')]);
     typed(&mut full, "1 GiB");
-    press(&mut full, &[Key::Enter, Key::Enter, Key::Enter, Key::Enter]);
+    // Of the sets the second.
+    press(&mut full, &[Key::Enter, Key::Enter, Key::Enter]);
+    press(&mut full, &[Key::Down, Key::Char(' '), Key::Enter, Key::Enter]);
+    assert_eq!(full.session.file.packages.sets, ["service-names"]);
     // The allocator: the third.
     press(&mut full, &[Key::Down, Key::Down, Key::Enter]);
     assert_eq!(full.session.file.packages.allocator.as_deref(), Some("mimalloc"));
@@ -571,13 +1136,13 @@ fn a_table_is_edited_with_keys_and_with_commands() {
     let mut machine = machine();
     let disk = &mut machine.disks[0];
     for (number, start, size) in [(1, 1u64, 512u64), (2, 513, 4096)] {
-        disk.partitions.push(crate::probe::Partition {
+        disk.partitions.push(Partition {
             name: format!("sda{number}"),
             number,
             start: start << 20,
             size: size << 20,
             label: Some(format!("part {number}")),
-            used: Vec::new(),
+            ..Default::default()
         });
     }
     let mut full = Full::new(Session::new(&medium, &machine, AnswersFile::default()));
@@ -617,20 +1182,17 @@ fn a_table_is_edited_with_keys_and_with_commands() {
     );
     // Line by line the same.
     let mut session = Session::new(&medium, &machine, AnswersFile::default());
-    let mut script = Script {
-        lines: vec![
-            "1",
-            "table",
-            "delete 2",
-            "use 1 esp",
-            "new root 3 GiB",
-            "new home",
-            "",
-            "<",
-            "!s",
-        ],
-        shown: Vec::new(),
-    };
+    let mut script = Script::new(&[
+        "1",
+        "table",
+        "delete 2",
+        "use 1 esp",
+        "new root 3 GiB",
+        "new home",
+        "",
+        "<",
+        "!s",
+    ]);
     assert_eq!(session.run(&mut script).unwrap(), End::Save);
     assert_eq!(session.file.disk.delete, [2]);
     assert_eq!(session.at, Some(Question::Table), "{:?}", session.at);

@@ -65,7 +65,10 @@ pub fn render(
     plain: bool,
 ) -> Vec<String> {
     let wide = width.clamp(40, 100);
-    let mut lines = vec![format!("{number} of {of}: {}", screen.title)];
+    let mut lines = vec![match screen.kind {
+        Kind::List => screen.title.clone(),
+        _ => format!("{number} of {of}: {}", screen.title),
+    }];
     if !plain {
         lines.push("=".repeat(wide.min(lines[0].chars().count())));
         lines.push(String::new());
@@ -88,10 +91,15 @@ pub fn render(
     if let Some(problem) = problem {
         foot.extend(wrapped(&format!("That will not do: {problem}"), wide));
     }
-    foot.extend(wrapped(
-        "Enter keeps what is in brackets. `<` goes back, `!s` saves the answers, `!q` stops.",
-        wide,
-    ));
+    let help = match screen.kind {
+        Kind::List => {
+            "A number changes that answer and comes back here. Enter goes on, `<` goes back, `!s` saves the answers, `!q` stops."
+        }
+        _ => {
+            "Enter keeps what is in brackets. `<` goes back, `!a` lists all answers to change any, `!s` saves them, `!q` stops."
+        }
+    };
+    foot.extend(wrapped(help, wide));
     let room = height.saturating_sub(lines.len() + foot.len() + 2);
     let mut shown = Vec::new();
     let mut left_out = 0;
@@ -120,12 +128,18 @@ pub fn render(
         shown.extend(block);
     }
     lines.extend(shown);
+    // Of names that are typed a few are a help, and many are none.
+    if screen.kind == Kind::Text && screen.choices.len() <= super::FEW {
+        for choice in &screen.choices {
+            lines.extend(wrapped(&format!("  {}", choice.text), wide));
+        }
+    }
     if left_out > 0 {
         lines.push(format!("      and {left_out} more; type a name"));
     }
     lines.extend(foot);
     let prompt = match (screen.kind, screen.current.as_str()) {
-        (_, "") | (Kind::Table, _) => "> ".to_owned(),
+        (_, "") | (Kind::Table | Kind::List, _) => "> ".to_owned(),
         (Kind::Choice, current) => {
             let number = screen.choices.iter().position(|choice| choice.value == current);
             number.map_or_else(

@@ -545,6 +545,7 @@ fn what_other_programs_made_is_listed_and_selected_by_its_uuid() {
         firmware: Firmware::Bios,
         memory: None,
         disks: vec![disk(2048 * MIB, 512)],
+        network: Vec::new(),
     };
     let found = survey(&machine, dev.path());
     // Neither swap, EFI system partition nor an ext4 that was read and has no system.
