@@ -120,7 +120,8 @@ pub fn solve(image: &Image, open: &Open) -> Result<Choice> {
 }
 
 /// Solves an image's world so that as much as possible stays as locked; `upgrade` are names that are to be newest
-/// nevertheless.
+/// nevertheless, of whichever list of the lock. What is offered is always what an installation would take from the index of
+/// now, so that naming it changes nothing more.
 ///
 /// # Errors
 /// When the packages cannot be had together, or a name of `upgrade` is not known.
@@ -147,10 +148,19 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
     let universe = fill(image, &open.root, builder)?
         .finish()
         .explain(Kind::Input, doing)?;
-    let command = match upgrade {
+    let offered = offer::choose(image, open)?;
+    // The solver refuses names that nothing of the root has; those that another list has alone are none of its business.
+    let of_root = |name: &&String| {
+        let beside = image.initramfs.packages.contains(name)
+            || offered.iter().any(|one| one.entry.name == **name)
+            || lock.offered.iter().any(|one| one.name == **name);
+        lock.package.iter().any(|one| one.name == **name) || !beside
+    };
+    let names: Vec<String> = upgrade.iter().filter(of_root).cloned().collect();
+    let command = match names.as_slice() {
         [] => Command::Satisfy,
-        names => Command::Upgrade {
-            names: names.to_vec(),
+        _ => Command::Upgrade {
+            names,
             ignore: false,
             available: false,
             latest: false,

@@ -6,6 +6,9 @@
 //! run or a later one, asks for the rest only (RFC 9110, sections 13.1.5 and 14). A file has its name only
 //! when its length and its content are right.
 
+mod forward;
+mod location;
+mod pace;
 mod partial;
 mod proxy;
 #[cfg(test)]
@@ -16,11 +19,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ureq::http::{Response, StatusCode, header};
+use ureq::http::{HeaderName, Response, StatusCode, header};
+use ureq::{Body, ProxyProtocol};
 
 use crate::error::{Error, Kind, Result, io};
 use crate::progress::Bar;
 use crate::store::Store;
+use pace::Paced;
 pub use partial::PART;
 use partial::{Held, Partial};
 pub use proxy::Proxies;
@@ -29,6 +34,8 @@ pub use proxy::Proxies;
 pub const INDEX_MAX: u64 = 256 << 20;
 /// The folder of the store with the indexes that were read last.
 pub const INDEXES: &str = "indexes";
+/// Redirects that are followed.
+const REDIRECTS_MAX: usize = 10;
 /// Longest wait that a server may ask for with `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -41,6 +48,8 @@ pub struct Patience {
     pub first_byte: Duration,
     /// For more of a body.
     pub stall: Duration,
+    /// Bytes that have to come in each [`Patience::stall`] of a body.
+    pub least: u64,
     /// Rounds over all mirrors without any progress before a file is given up.
     pub rounds: u32,
     /// Between the first two rounds; each further wait is twice as long.
@@ -53,6 +62,8 @@ impl Default for Patience {
             connect: Duration::from_secs(20),
             first_byte: Duration::from_secs(60),
             stall: Duration::from_secs(60),
+            // 1 KiB a second, less than any modem.
+            least: 60 << 10,
             rounds: 4,
             first_wait: Duration::from_secs(1),
         }
@@ -107,7 +118,15 @@ pub struct Client {
     patience: Patience,
     offline: bool,
     direct: ureq::Agent,
-    proxied: Vec<(String, ureq::Agent)>,
+    proxied: Vec<(String, Proxied)>,
+}
+
+/// How requests go to one proxy.
+struct Proxied {
+    /// Requests for http URLs.
+    http: Option<ureq::Agent>,
+    /// Requests for https URLs, in a tunnel; none where the proxy is one that this program cannot use.
+    tunnel: Option<ureq::Agent>,
 }
 
 /// Why a mirror did not give a file.
@@ -136,7 +155,7 @@ impl Client {
     /// # Errors
     /// When a proxy variable holds no URL.
     pub fn new(proxies: Proxies, patience: Patience, offline: bool) -> Result<Client> {
-        let agent = |proxy: Option<ureq::Proxy>| -> ureq::Agent {
+        let config = |proxy: Option<ureq::Proxy>| {
             ureq::Agent::config_builder()
                 .timeout_connect(Some(patience.connect))
                 .timeout_resolve(Some(patience.connect))
@@ -144,12 +163,13 @@ impl Client {
                 .timeout_per_read(Some(patience.stall))
                 .timeout_per_write(Some(patience.stall))
                 .http_status_as_error(false)
+                // Each place that one leads to has its own proxy, or none.
+                .max_redirects(0)
                 // A range and a length are those of the file as it is stored.
                 .accept_encoding("identity")
                 .user_agent(concat!("lycia/", env!("CARGO_PKG_VERSION")))
                 .proxy(proxy)
                 .build()
-                .into()
         };
         let mut proxied = Vec::new();
         for url in proxies.urls() {
@@ -158,13 +178,29 @@ impl Client {
                     .context(format!("the proxy `{url}`"))
                     .hint("http_proxy, https_proxy and all_proxy hold URLs such as http://proxy:3128")
             })?;
-            proxied.push((url.to_owned(), agent(Some(proxy))));
+            let tunnel = |proxy: &ureq::Proxy| ureq::Agent::from(config(Some(proxy.clone())));
+            let agents = match proxy.protocol() {
+                ProxyProtocol::Http => Proxied {
+                    http: Some(forward::agent(config(None), &proxy)),
+                    tunnel: Some(tunnel(&proxy)),
+                },
+                // Inside TLS there is only a tunnel.
+                ProxyProtocol::Https => Proxied {
+                    http: Some(tunnel(&proxy)),
+                    tunnel: Some(tunnel(&proxy)),
+                },
+                _ => Proxied {
+                    http: None,
+                    tunnel: None,
+                },
+            };
+            proxied.push((url.to_owned(), agents));
         }
         Ok(Client {
             proxies,
             patience,
             offline,
-            direct: agent(None),
+            direct: config(None).into(),
             proxied,
         })
     }
@@ -183,12 +219,45 @@ impl Client {
         self.offline
     }
 
-    fn agent(&self, url: &str) -> &ureq::Agent {
-        let proxy = self.proxies.of(url);
+    fn agent(&self, url: &str) -> Result<&ureq::Agent, Failure> {
+        let Some(proxy) = self.proxies.of(url) else {
+            return Ok(&self.direct);
+        };
         let mut agents = self.proxied.iter();
-        proxy
-            .and_then(|proxy| agents.find(|(url, _)| url == proxy))
-            .map_or(&self.direct, |(_, agent)| agent)
+        let agent =
+            agents
+                .find(|(url, _)| url == proxy)
+                .and_then(|(_, agents)| match url.starts_with("http://") {
+                    true => agents.http.as_ref(),
+                    false => agents.tunnel.as_ref(),
+                });
+        agent.ok_or_else(|| {
+            Failure::Refused(format!(
+                "the proxy {} is none of HTTP, and no other can be used: set no_proxy, or another proxy",
+                proxy::without_credentials(proxy)
+            ))
+        })
+    }
+
+    /// The answer to a request for `url`, wherever it leads.
+    fn get(&self, url: &str, fields: &[(HeaderName, &str)]) -> Result<Response<Body>, Failure> {
+        let mut url = url.to_owned();
+        for _ in 0..=REDIRECTS_MAX {
+            let mut request = self.agent(&url)?.get(&url);
+            for (name, value) in fields {
+                request = request.header(name, *value);
+            }
+            let response = request.call().map_err(failure)?;
+            let leads = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            let to = response.headers().get(header::LOCATION).filter(|_| leads);
+            let Some(to) = to else {
+                return Ok(response);
+            };
+            let to = String::from_utf8_lossy(to.as_bytes());
+            url = location::resolve(&url, &to)
+                .ok_or_else(|| Failure::Refused(format!("it leads to `{to}`, which is no http URL")))?;
+        }
+        Err(failure(ureq::Error::TooManyRedirects))
     }
 
     /// The bytes of an index, the file `path` of `mirrors`. It is kept in the store; a server that says that nothing
@@ -218,19 +287,21 @@ impl Client {
     }
 
     fn one_index(&self, url: &str, kept: &Path) -> Result<Vec<u8>, Failure> {
-        let validator = partial::read_validator(kept).filter(|_| kept.is_file());
-        let mut request = self.agent(url).get(url);
+        let (have, validator) = partial::read_kept(kept, INDEX_MAX).unzip();
+        let mut fields = Vec::new();
         if let Some(validator) = &validator {
-            let header = if validator.starts_with('"') || validator.starts_with("W/") {
+            let name = if validator.starts_with('"') || validator.starts_with("W/") {
                 header::IF_NONE_MATCH
             } else {
                 header::IF_MODIFIED_SINCE
             };
-            request = request.header(header, validator);
+            fields.push((name, validator.as_str()));
         }
-        let mut response = request.call().map_err(failure)?;
-        if response.status() == StatusCode::NOT_MODIFIED && validator.is_some() {
-            return Ok(local_index(kept)?);
+        let mut response = self.get(url, &fields)?;
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(have) = have
+        {
+            return Ok(have);
         }
         if response.status() != StatusCode::OK {
             return Err(refusal(&response));
@@ -242,7 +313,7 @@ impl Client {
             )));
         }
         let mut bytes = Vec::new();
-        let body = response.body_mut().as_reader();
+        let body = self.paced(response.body_mut().as_reader());
         body.take(INDEX_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| passing(ureq::Error::from(error)))?;
@@ -257,11 +328,12 @@ impl Client {
                 Duration::ZERO,
             ));
         }
-        // Without its validator while it changes: an old one beside a new index would last for ever.
-        partial::write_validator(kept, None)?;
-        crate::store::write_whole(kept, &bytes)?;
-        partial::write_validator(kept, validator_of(&response, true).as_deref())?;
+        partial::keep(kept, &bytes, validator_of(&response, true).as_deref())?;
         Ok(bytes)
+    }
+
+    fn paced<R: std::io::Read>(&self, body: R) -> Paced<R> {
+        Paced::new(body, self.patience.stall, self.patience.least)
     }
 
     /// Brings the file `path` of `mirrors` to `to`, unless it is there already. It has that name only when it
@@ -342,14 +414,14 @@ impl Client {
         size: u64,
         bar: &Bar<'_>,
     ) -> Result<(), Failure> {
-        let mut request = self.agent(url).get(url);
         let validator = partial.validator().filter(|_| have > 0);
-        if let Some(validator) = validator {
-            request = request
-                .header(header::RANGE, format!("bytes={have}-"))
-                .header(header::IF_RANGE, validator);
+        let range = format!("bytes={have}-");
+        let mut fields = Vec::new();
+        if let Some(validator) = &validator {
+            fields.push((header::RANGE, range.as_str()));
+            fields.push((header::IF_RANGE, validator.as_str()));
         }
-        let mut response = request.call().map_err(failure)?;
+        let mut response = self.get(url, &fields)?;
         let mut at = match response.status() {
             StatusCode::OK => {
                 if let Some(length) = content_length(&response).filter(|length| *length != size) {
@@ -392,9 +464,8 @@ impl Client {
         let mut file = partial.file();
         io(file.seek(SeekFrom::Start(at)), doing)?;
         // One byte more than announced shows a file that is too long.
-        let mut body = response
-            .body_mut()
-            .as_reader()
+        let mut body = self
+            .paced(response.body_mut().as_reader())
             .take((size - at).saturating_add(1));
         let mut buffer = vec![0; 1 << 16];
         loop {

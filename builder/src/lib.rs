@@ -29,6 +29,7 @@ pub mod oci;
 pub mod offer;
 pub mod overlay;
 pub mod packages;
+pub mod packs;
 pub mod progress;
 pub mod release;
 pub mod repository;

@@ -172,6 +172,36 @@ pub fn files(work: &Work, open: &Open, chosen: &[Chosen], client: &Client) -> Re
 /// # Errors
 /// When something that is offered cannot be had.
 pub fn choose(image: &Image, open: &Open) -> Result<Vec<Chosen>> {
+    let mut all: BTreeMap<(Option<usize>, String, String), Chosen> = BTreeMap::new();
+    for installation in installations(image, open)? {
+        for chosen in installation.chosen {
+            let key = (
+                chosen.repository,
+                chosen.entry.name.clone(),
+                chosen.entry.version.clone(),
+            );
+            all.insert(key, chosen);
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+/// One of the choices that a medium offers, solved on its own.
+pub struct Installation {
+    /// Which choice: a kernel, a set, a file system, an allocator.
+    pub name: String,
+    /// The image that is installed with it.
+    pub image: Image,
+    /// The packages of it, without the virtual ones.
+    pub chosen: Vec<Chosen>,
+}
+
+/// The installations that a medium offers, in the order of `configs/install`. None where the image is no medium or
+/// offers nothing.
+///
+/// # Errors
+/// When something that is offered cannot be had.
+pub fn installations(image: &Image, open: &Open) -> Result<Vec<Installation>> {
     match &image.install {
         Some(install) if image.outputs.contains(&Output::Iso) => {
             every(image, install, open).context(|| "what the medium installs".to_owned())
@@ -180,7 +210,7 @@ pub fn choose(image: &Image, open: &Open) -> Result<Vec<Chosen>> {
     }
 }
 
-fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen>> {
+fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Installation>> {
     let wishes = wishes(install)?;
     let kernels = wishes.kernel.iter().map(|kernel| Packages {
         name: kernel.package.clone(),
@@ -196,7 +226,7 @@ fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen
     offers.extend(wishes.set);
     offers.extend(wishes.file_system);
     offers.extend(wishes.allocator);
-    let mut all: BTreeMap<(Option<usize>, String, String), Chosen> = BTreeMap::new();
+    let mut installations = Vec::with_capacity(offers.len());
     for offer in offers {
         let mut one = image.clone();
         one.initramfs.packages.clear();
@@ -206,14 +236,12 @@ fn every(image: &Image, install: &toml::Table, open: &Open) -> Result<Vec<Chosen
         one.packages = wishes.packages.iter().chain(&offer.packages).cloned().collect();
         let choice = choice::solve(&one, open).context(|| format!("with {}", offer.name))?;
         // A virtual package is nothing that a medium could carry.
-        for chosen in choice.root.into_iter().filter(|one| one.repository.is_some()) {
-            let key = (
-                chosen.repository,
-                chosen.entry.name.clone(),
-                chosen.entry.version.clone(),
-            );
-            all.insert(key, chosen);
-        }
+        let chosen = choice.root.into_iter().filter(|one| one.repository.is_some());
+        installations.push(Installation {
+            name: offer.name,
+            chosen: chosen.collect(),
+            image: one,
+        });
     }
-    Ok(all.into_values().collect())
+    Ok(installations)
 }

@@ -1,7 +1,7 @@
 //! Packages: their repositories' indexes, and their contents unpacked into packs of the store.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,15 @@ use lycia_apk::index::{self, Index, IndexHash};
 use lycia_apk::install::Unpacked;
 use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::{Digest, Package, PackageInfo};
-use lycia_apk::package::{self, Expect, PayloadSink, Trust};
+use lycia_apk::package::{self, Discard, Expect, Trust};
 use lycia_apk::repositories::{self, Repository as Layout};
-use lycia_tree::{Content, Footprint, Pack, PackWriter};
+use lycia_tree::{Content, Pack};
 
 use crate::definition::typed::LayoutName;
 use crate::definition::{Location, Repository};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::{self, Client, Expected, Mirrors};
+use crate::packs::{self, FileSum, Found, PackSink};
 use crate::progress::{Bar, Progress, Unit};
 use crate::store::{Aside, Store};
 
@@ -255,7 +256,7 @@ pub fn unpack(
     let numbered: Vec<(&Chosen, &Source<'_>)> = chosen.iter().zip(&sources).collect();
     let unpacked = each(&numbered, jobs, |(one, source)| {
         let name = || format!("package {} {}", one.entry.name, one.entry.version);
-        let result = source.unpack(one, &packs, &fresh);
+        let result = source.unpack(one, &packs, &fresh, progress);
         let result = match result {
             // What lay in the store may have been damaged there; what the server has may be sound.
             Err(error) if error.kind() == Kind::Verification && source.forget() && !client.is_offline() => {
@@ -263,7 +264,7 @@ pub fn unpack(
                 let again = progress.stage("fetch", one.entry.file_size, Unit::Bytes);
                 source
                     .fetch(&one.entry, client, &again)
-                    .and_then(|()| source.unpack(one, &packs, &fresh))
+                    .and_then(|()| source.unpack(one, &packs, &fresh, progress))
             }
             result => result,
         };
@@ -381,7 +382,7 @@ fn source<'r>(one: &Chosen, repositories: &'r [OpenRepository], downloads: &Path
 /// metapackage.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or is not what was unpacked.
 pub fn file(
     one: &Chosen,
     repositories: &[OpenRepository],
@@ -415,6 +416,25 @@ pub fn file(
     let doing = || format!("reading {}", path.display());
     let pack = Pack::open(&path, one.entry.file_size).explain(Kind::Host, doing)?;
     let content = pack.range(0, one.entry.file_size).explain(Kind::Host, doing)?;
+    // Its contents were verified when its pack was made. Where this is not that file, they are verified here.
+    let identity = package::identity(content.bytes()).explain(Kind::Verification, doing)?;
+    let pack = store.folder("packs")?.join(identity.to_string());
+    if packs::file_sum(&pack) != Some(FileSum::of(&content)) {
+        let expect = Expect {
+            trust: repository.trust(),
+            identity: one.entry.hashes.as_ref(),
+            info: Some(&one.entry),
+            ..Expect::default()
+        };
+        package::read(content.bytes(), &repository.keys, &expect, &mut Discard).map_err(|error| {
+            let error =
+                Error::new(Kind::Verification, error).context(format!("verifying {}", path.display()));
+            match repository.mirrors {
+                Some(_) => error.hint("remove it, and it is fetched again"),
+                None => error,
+            }
+        })?;
+    }
     Ok(Some((below, content)))
 }
 
@@ -452,7 +472,13 @@ impl Source<'_> {
         }
     }
 
-    fn unpack(&self, one: &Chosen, packs: &Path, fresh: &AtomicUsize) -> Result<Unpacked> {
+    fn unpack(
+        &self,
+        one: &Chosen,
+        packs: &Path,
+        fresh: &AtomicUsize,
+        progress: &Progress,
+    ) -> Result<Unpacked> {
         match self {
             Source::None => Ok(Unpacked {
                 entry: one.entry.clone(),
@@ -465,7 +491,7 @@ impl Source<'_> {
             // Whoever owns the folder may write to the file while it is read: what is read is a copy.
             Source::Local(repository, path) => {
                 let bytes = copy(path, packs)?;
-                unpack_one(one, path, &bytes, repository, packs, fresh)
+                unpack_one(one, path, &bytes, repository, packs, fresh, progress)
             }
             Source::Remote { repository, path, .. } => {
                 let bytes = Pack::open(path, one.entry.file_size)
@@ -473,7 +499,7 @@ impl Source<'_> {
                 let whole = bytes
                     .range(0, one.entry.file_size)
                     .explain(Kind::Internal, || format!("reading {}", path.display()))?;
-                unpack_one(one, path, &whole, repository, packs, fresh)
+                unpack_one(one, path, &whole, repository, packs, fresh, progress)
             }
         }
     }
@@ -505,6 +531,7 @@ fn unpack_one(
     repository: &OpenRepository,
     packs: &Path,
     fresh: &AtomicUsize,
+    progress: &Progress,
 ) -> Result<Unpacked> {
     let expect = Expect {
         trust: repository.trust(),
@@ -516,31 +543,45 @@ fn unpack_one(
     let bytes = whole.bytes();
     let verified =
         package::read_metadata(bytes, &repository.keys, &expect).explain(Kind::Verification, doing)?;
-    let path = packs.join(verified.identity.to_string());
+    let name = verified.identity.to_string();
+    let path = packs.join(&name);
     let places = verified.placement();
     let total = places.iter().map(|(_, size)| size).sum();
-    let pack = match Pack::open(&path, total) {
-        Ok(pack) => pack,
-        Err(_) => {
-            let writer = PackWriter::new(packs).explain(Kind::Host, || "unpacking".to_owned())?;
-            let mut sink = PackSink {
-                pack: writer,
-                read: whole,
-                written: 0,
-                footprint: Footprint::new(),
+    let pack = match packs::open(&path, total) {
+        Found::Whole { pack, .. } => pack,
+        found => {
+            let damage = match found {
+                Found::Damaged(why) => Some(format!("the pack {} is damaged: {why}", path.display())),
+                _ => None,
             };
-            package::read(bytes, &repository.keys, &expect, &mut sink).map_err(|error| {
-                let kind = match &error {
-                    package::PackageError::Sink { .. } => Kind::Host,
-                    _ => Kind::Verification,
-                };
-                Error::new(kind, error).context(doing())
-            })?;
-            sink.pack
-                .persist(&verified.identity.to_string())
-                .explain(Kind::Host, || "unpacking".to_owned())?;
+            let made = make_pack(whole, repository, &expect, packs, &name).map_err(|error| match &damage {
+                Some(damage) => error
+                    .context(doing())
+                    .context(format!("{damage}, and it cannot be made anew from the package")),
+                None => error.context(doing()),
+            });
+            made?;
             fresh.fetch_add(1, Ordering::Relaxed);
-            Pack::open(&path, total).explain(Kind::Host, || "unpacking".to_owned())?
+            if let Some(damage) = damage {
+                progress.say(&format!(
+                    "{} {}: {damage}; it was made anew from the package",
+                    one.entry.name, one.entry.version
+                ));
+            }
+            match packs::open(&path, total) {
+                Found::Whole { pack, .. } => pack,
+                found => {
+                    let why = match found {
+                        Found::Damaged(why) => why,
+                        _ => "it is gone".to_owned(),
+                    };
+                    return Err(Error::new(
+                        Kind::Host,
+                        format!("the pack {} was written just now, and {why}", path.display()),
+                    )
+                    .hint("the disk of the store gives back other bytes than it is given: use another with --cache"));
+                }
+            }
         }
     };
     let contents = contents(&pack, &places)?;
@@ -553,37 +594,29 @@ fn unpack_one(
     })
 }
 
+/// Verifies the package `whole` and keeps what comes out of it as the pack `name`.
+fn make_pack(
+    whole: &Content,
+    repository: &OpenRepository,
+    expect: &Expect<'_>,
+    packs: &Path,
+    name: &str,
+) -> Result<()> {
+    let host = || "unpacking".to_owned();
+    let mut sink = PackSink::new(packs, whole).explain(Kind::Host, host)?;
+    package::read(whole.bytes(), &repository.keys, expect, &mut sink).map_err(|error| {
+        let kind = match &error {
+            package::PackageError::Sink { .. } => Kind::Host,
+            _ => Kind::Verification,
+        };
+        Error::new(kind, error)
+    })?;
+    sink.persist(name, FileSum::of(whole)).explain(Kind::Host, host)
+}
+
 fn contents(pack: &Arc<Pack>, places: &[(u64, u64)]) -> Result<Vec<Content>> {
     let ranges = places.iter().map(|&(offset, size)| pack.range(offset, size));
     ranges
         .collect::<Result<_, _>>()
         .explain(Kind::Internal, || "reading a pack".to_owned())
-}
-
-/// Writes the contents of a package into a pack, back to back.
-struct PackSink<'c> {
-    pack: PackWriter,
-    /// What is unpacked. It shrinks less than what comes out of it grows, so that the one counts for the other.
-    read: &'c Content,
-    written: u64,
-    footprint: Footprint,
-}
-
-impl PayloadSink for PackSink<'_> {
-    fn begin(&mut self, _: &Package, _: usize, _: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.written += bytes.len() as u64;
-        if self.written >= 1 << 20 {
-            self.footprint.touched(self.read, self.written);
-            self.written = 0;
-        }
-        self.pack.write_all(bytes)
-    }
-
-    fn end(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

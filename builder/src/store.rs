@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -177,7 +178,7 @@ impl Aside {
             rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)
         };
         match link(&self.path) {
-            Err(Errno::EXIST) => writing(replace(&self.path, link), doing),
+            Err(Errno::EXIST) => writing(replace(&self.path, link, LOCK_LIMIT), doing),
             result => writing(result.map_err(Into::into), doing),
         }
     }
@@ -189,15 +190,39 @@ impl Aside {
 /// The name between the two follows from `path`, so that what a run leaves that was killed just there goes
 /// with the next. A lock on the folder keeps runs apart meanwhile: a file whose only name another run
 /// removes cannot get one again.
-fn replace(path: &Path, link: impl Fn(&Path) -> rustix::io::Result<()>) -> std::io::Result<()> {
+///
+/// Another run that holds the folder is waited for as long as `limit`: it does no more there than this.
+fn replace(
+    path: &Path,
+    link: impl Fn(&Path) -> rustix::io::Result<()>,
+    limit: Duration,
+) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default();
     let digest = Sha256::digest(name.as_encoded_bytes());
     let between = folder(path).join(format!("{TEMPORARY}{}", hex(&digest[..8])));
     let directory = File::open(folder(path))?;
-    if rustix::fs::flock(&directory, FlockOperation::LockExclusive).is_err() {
-        // A file system without locks: a name of this run alone.
-        let name = temporary().make_in(folder(path), |to| link(to).map_err(Into::into))?;
-        return name.into_temp_path().persist(path).map_err(|error| error.error);
+    let since = Instant::now();
+    loop {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK | Errno::INTR) if since.elapsed() < limit => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!(
+                        "another program holds a lock on the folder for more than {} s: end it and run again",
+                        limit.as_secs()
+                    ),
+                ));
+            }
+            Err(_) => {
+                // A file system without locks: a name of this run alone.
+                let name = temporary().make_in(folder(path), |to| link(to).map_err(Into::into))?;
+                return name.into_temp_path().persist(path).map_err(|error| error.error);
+            }
+        }
     }
     let _ = std::fs::remove_file(&between);
     link(&between)?;
@@ -229,6 +254,11 @@ fn temporary() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
+/// How long a run waits for another that is about to give a file of the same folder its name.
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(2);
+
 /// How the names of unfinished files begin.
 pub const TEMPORARY: &str = ".lycia-";
 
@@ -257,10 +287,11 @@ mod tests {
         let path = directory.path().join("image.iso");
         write_whole(&path, b"old").unwrap();
         // As a run that is killed between its link and its rename.
-        let killed = replace(&path, |between| {
+        let killed = |between: &Path| {
             std::fs::write(between, b"left").unwrap();
             Err(Errno::IO)
-        });
+        };
+        let killed = replace(&path, killed, LOCK_LIMIT);
         assert!(killed.is_err());
         let digest = hex(&Sha256::digest(b"image.iso")[..8]);
         let between = directory.path().join(format!("{TEMPORARY}{digest}"));
@@ -268,6 +299,31 @@ mod tests {
         write_whole(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(!between.exists());
+    }
+
+    #[test]
+    fn a_lock_that_nobody_gives_back_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.iso");
+        write_whole(&path, b"old").unwrap();
+        let other = File::open(directory.path()).unwrap();
+        rustix::fs::flock(&other, FlockOperation::LockExclusive).unwrap();
+        let link = |_: &Path| -> rustix::io::Result<()> { panic!("the folder is another's") };
+        let error = replace(&path, link, Duration::from_millis(30)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert!(
+            error.to_string().contains("holds a lock on the folder"),
+            "{error}"
+        );
+        // Given back in time, it is waited for.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                drop(other);
+            });
+            write_whole(&path, b"new").unwrap();
+        });
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

@@ -1,15 +1,29 @@
-//! Why a package is part of an image: the shortest chain of needs from what the definition asks for.
+//! Why a package is part of an image: the shortest chain of needs from what the definition asks for, in each list of the
+//! lock that has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lycia_apk::dependency;
 use lycia_apk::metadata::{Dependency, PackageInfo};
 use serde::Serialize;
 
-use crate::choice;
+use crate::choice::{self, Choice, Open};
 use crate::definition::Image;
 use crate::error::{Error, Kind, Result};
+use crate::offer::{self, Installation};
 use crate::packages::{Chosen, OpenRepository};
+
+/// A list of a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum List {
+    /// `[[package]]`: installed in the root.
+    Package,
+    /// `[[initramfs]]`: gives files to the initramfs alone.
+    Initramfs,
+    /// `[[offered]]`: on the medium, for installations.
+    Offered,
+}
 
 /// Why one package is there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -43,6 +57,11 @@ pub struct Link {
 pub struct Why {
     /// Name of the image.
     pub image: String,
+    /// The list of the lock that has it.
+    pub list: List,
+    /// Of an offered one, the choices of an installation that bring it. The chain is that of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<String>,
     /// What was asked about: a package, or a name that it provides.
     pub asked: String,
     /// From what the definition asks for to the package.
@@ -60,21 +79,36 @@ struct Edge<'c> {
 }
 
 impl Why {
-    /// Finds out why `name` is among `chosen`.
+    /// Finds out why `name` is among the packages of an image: an answer for each list that has it, in the lock's order.
     ///
     /// # Errors
-    /// When it is not, with what is known of it.
-    pub fn new(image: &Image, repositories: &[OpenRepository], chosen: &[Chosen], name: &str) -> Result<Why> {
-        let packages: Vec<&PackageInfo> = chosen.iter().map(|one| &one.entry).collect();
-        let target = packages
-            .iter()
-            .position(|one| one.name == name)
-            .or_else(|| {
-                packages
-                    .iter()
-                    .position(|one| one.provides.iter().any(|entry| entry.name == name))
-            })
-            .ok_or_else(|| absent(image, repositories, &packages, name))?;
+    /// When none has it, with what is known of it, or one has it that nothing asks for.
+    pub fn of(image: &Image, open: &Open, choice: &Choice, name: &str) -> Result<Vec<Why>> {
+        let mut answers = Vec::new();
+        answers.extend(Why::root(image, &choice.root, name)?);
+        answers.extend(Why::initramfs(image, &choice.initramfs, name));
+        // Without this the installations are solved for nothing.
+        if find(&infos(&choice.offered), name).is_some() {
+            answers.extend(Why::offered(image, &offer::installations(image, open)?, name)?);
+        }
+        if answers.is_empty() {
+            let all = choice.root.iter().chain(&choice.initramfs).chain(&choice.offered);
+            let packages: Vec<&PackageInfo> = all.map(|one| &one.entry).collect();
+            return Err(absent(
+                image,
+                open.root.iter().chain(&open.initramfs),
+                &packages,
+                name,
+            ));
+        }
+        Ok(answers)
+    }
+
+    fn root(image: &Image, chosen: &[Chosen], name: &str) -> Result<Option<Why>> {
+        let packages = infos(chosen);
+        let Some(target) = find(&packages, name) else {
+            return Ok(None);
+        };
         let edges = edges(&packages);
         let mut needed_by: Vec<String> = edges
             .iter()
@@ -84,12 +118,52 @@ impl Why {
             .collect();
         needed_by.sort();
         needed_by.dedup();
-        Ok(Why {
+        Ok(Some(Why {
             image: image.name.clone(),
+            list: List::Package,
+            offers: Vec::new(),
             asked: name.to_owned(),
             chain: chain(image, &packages, &edges, target)?,
             needed_by,
+        }))
+    }
+
+    /// Packages of the initramfs are named one by one: what they depend on is not looked at.
+    fn initramfs(image: &Image, chosen: &[Chosen], name: &str) -> Option<Why> {
+        let packages = infos(chosen);
+        let package = packages[find(&packages, name)?];
+        Some(Why {
+            image: image.name.clone(),
+            list: List::Initramfs,
+            offers: Vec::new(),
+            asked: name.to_owned(),
+            chain: vec![Link {
+                package: package.name.clone(),
+                version: package.version.clone(),
+                reason: Reason::World,
+                entry: package.name.clone(),
+            }],
+            needed_by: Vec::new(),
         })
+    }
+
+    fn offered(image: &Image, installations: &[Installation], name: &str) -> Result<Option<Why>> {
+        let mut answer: Option<Why> = None;
+        for installation in installations {
+            let Some(mut why) = Why::root(&installation.image, &installation.chosen, name)? else {
+                continue;
+            };
+            match &mut answer {
+                Some(answer) => answer.offers.push(installation.name.clone()),
+                None => {
+                    why.image.clone_from(&image.name);
+                    why.list = List::Offered;
+                    why.offers.push(installation.name.clone());
+                    answer = Some(why);
+                }
+            }
+        }
+        Ok(answer)
     }
 
     /// For people.
@@ -105,7 +179,20 @@ impl Why {
                 }
             };
             text.push_str(&match link.reason {
-                Reason::World => format!("the image {} asks for {}\n", self.image, named(&link.entry)),
+                Reason::World => match self.list {
+                    List::Package => format!("the image {} asks for {}\n", self.image, named(&link.entry)),
+                    List::Initramfs => format!(
+                        "the initramfs of {} takes files from {}\n",
+                        self.image,
+                        named(&link.entry)
+                    ),
+                    List::Offered => format!(
+                        "an installation from {} with {} asks for {}\n",
+                        self.image,
+                        self.offers.first().map_or("", String::as_str),
+                        named(&link.entry)
+                    ),
+                },
                 Reason::Depends => format!("{before} needs {}\n", named(&link.entry)),
                 Reason::InstallIf => format!(
                     "{before} brings {} {}, which is added where there is {}\n",
@@ -136,8 +223,30 @@ impl Why {
                 others.join(" ")
             ));
         }
+        if let [_, more @ ..] = self.offers.as_slice()
+            && !more.is_empty()
+        {
+            text.push_str(&format!(
+                "so do {} more installations: with {}\n",
+                more.len(),
+                more.join(", ")
+            ));
+        }
         text
     }
+}
+
+fn infos(chosen: &[Chosen]) -> Vec<&PackageInfo> {
+    chosen.iter().map(|one| &one.entry).collect()
+}
+
+/// The package `name`, or the first that provides it.
+fn find(packages: &[&PackageInfo], name: &str) -> Option<usize> {
+    let provides = |one: &&PackageInfo| one.provides.iter().any(|entry| entry.name == name);
+    let mut places = packages.iter();
+    places
+        .position(|one| one.name == name)
+        .or_else(|| packages.iter().position(provides))
 }
 
 /// Whether a dependency names the package itself, with or without a version.
@@ -248,7 +357,12 @@ fn chain(
 }
 
 /// The error about a name that is not part of the image.
-fn absent(image: &Image, repositories: &[OpenRepository], packages: &[&PackageInfo], name: &str) -> Error {
+fn absent<'o>(
+    image: &Image,
+    repositories: impl Iterator<Item = &'o OpenRepository>,
+    packages: &[&PackageInfo],
+    name: &str,
+) -> Error {
     let error = Error::new(
         Kind::Input,
         format!("{name} is not part of the image {}", image.name),
@@ -265,7 +379,8 @@ fn absent(image: &Image, repositories: &[OpenRepository], packages: &[&PackageIn
             }
         }
     }
-    offered.dedup();
+    let mut seen = BTreeSet::new();
+    offered.retain(|one| seen.insert(one.clone()));
     if !offered.is_empty() {
         offered.truncate(8);
         return error.hint(format!(

@@ -3,6 +3,32 @@
 //! Text records of one letter, a colon and a value, as apk-tools 3.0 writes them (`src/database.c`,
 //! `apk_db_write_fdb` and the text formats of `doc/apk-package.5` and `doc/apk-v2.5`). The files are
 //! written so that apk in the target carries on as if it had installed the packages itself.
+//!
+//! ```
+//! use lycia_apk::database::{Database, InstalledPackage};
+//! use lycia_apk::metadata::{Digest, PackageInfo};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let info = PackageInfo {
+//!     name: "hello".into(),
+//!     version: "1.0-r0".into(),
+//!     hashes: Some(Digest(vec![7; 32])),
+//!     ..PackageInfo::default()
+//! };
+//! let mut database = Database::default();
+//! database.packages.push(InstalledPackage { info, ..InstalledPackage::default() });
+//! database.sort();
+//! let (installed, triggers) = (database.write_installed()?, database.write_triggers());
+//! assert!(installed.starts_with(b"C:"));
+//! let again = Database::read(&installed, &triggers, &database.write_scripts())?;
+//! assert_eq!(again.packages[0].info.name, "hello");
+//!
+//! // What would make a record of its own is not written.
+//! database.packages[0].info.description = "harmless\nP:root-shell".into();
+//! assert!(database.write_installed().is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod read;
 mod store;

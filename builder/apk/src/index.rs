@@ -1,5 +1,37 @@
 //! Package indexes: v3 (apk-v3(5), "Index schema", `Packages.adb`) read and written, v2 (apk-v2(5),
 //! `APKINDEX.tar.gz`) read. Chimera serves v3 indexes under both names, so that the first bytes decide.
+//!
+//! ```
+//! use lycia_apk::index::{Index, IndexHash, WriteOptions, expand_spec};
+//! use lycia_apk::keys::KeyRing;
+//! use lycia_apk::metadata::{Digest, PackageInfo};
+//! use lycia_apk::package::Trust;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Entries come from package files by `index::entry`; this one is made up.
+//! let entry = PackageInfo {
+//!     name: "hello".into(),
+//!     version: "1.0-r0".into(),
+//!     arch: "x86_64".into(),
+//!     hashes: Some(Digest(vec![7; 32])),
+//!     ..PackageInfo::default()
+//! };
+//! let index = Index {
+//!     packages: vec![entry],
+//!     pkgname_spec: Some("${arch}/${name}-${version}.apk".into()),
+//!     ..Index::default()
+//! };
+//! let options = WriteOptions { hash: IndexHash::Sha256_160, ..WriteOptions::default() };
+//! // Without keys it is not signed, and who reads it has to say that this will do.
+//! let bytes = index.write(&options, &[])?;
+//! let keys = KeyRing::new();
+//! assert!(Index::read(&bytes, &keys, Trust::Required).is_err());
+//! let index = Index::read(&bytes, &keys, Trust::AllowUntrusted)?;
+//! let spec = index.pkgname_spec.as_deref().unwrap_or_default();
+//! assert_eq!(expand_spec(spec, &index.packages[0])?, "x86_64/hello-1.0-r0.apk");
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::adb::container::{BlockKind, Container, ContainerWriter};
 use crate::adb::{AdbError, Compression, Damage, Schema, decode, encode};

@@ -3,6 +3,23 @@
 //! A signature covers the schema word, its own 18-byte header and a hash of the metadata payload. File
 //! contents are covered by the hashes in the metadata. RSA keys sign with PKCS#1 v1.5 and SHA-512, EC keys
 //! (P-256) with ECDSA and SHA-512.
+//!
+//! ```
+//! use lycia_apk::keys::KeyRing;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pem = "-----BEGIN PUBLIC KEY-----\n\
+//!     MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAExw3Z1DHajV7RyMmkk2S4g1YJt9Zv\n\
+//!     aAdPNiBRPjfgHPTIWHLdv0c8q1PIjeJdg/Xgztv1G+9+wWgawWMZDKomWA==\n\
+//!     -----END PUBLIC KEY-----\n";
+//! // The keys that a repository may be signed with. Signatures name a key by its id, not by a file.
+//! let mut keys = KeyRing::new();
+//! let id = keys.add_pem("alice.pub", pem.as_bytes())?;
+//! assert_eq!(keys.iter().collect::<Vec<_>>(), [(id, "alice.pub")]);
+//! assert!(keys.add_pem("bob.pub", b"no key").is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod detached;
 

@@ -5,6 +5,33 @@
 //! `set [-default] KEY=VALUE`, or a repository
 //! `[ndx|v2|v3] [@tag] URL [component…]`. `${KEY}` stands for a variable, `${APK_ARCH}` for the primary
 //! architecture. The first error of a file ends that file: earlier lines stay, later files are read.
+//!
+//! ```
+//! use lycia_apk::metadata::PackageInfo;
+//! use lycia_apk::repositories::Repositories;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut repositories = Repositories::new("x86_64");
+//! let text = "set mirror=https://mirror.example\nv3 @user ${mirror}/current/user\n";
+//! repositories.add_file("/etc/apk/repositories", text)?;
+//! let [user] = repositories.list() else { panic!("one line names one repository") };
+//! assert_eq!(user.index_url, "https://mirror.example/current/user/x86_64/Packages.adb");
+//! assert_eq!(user.tags, [Some("user".to_owned())]);
+//! let package = PackageInfo {
+//!     name: "hello".into(),
+//!     version: "1.0-r0".into(),
+//!     arch: "x86_64".into(),
+//!     ..PackageInfo::default()
+//! };
+//! assert_eq!(
+//!     user.package_url(&package, None)?,
+//!     "https://mirror.example/current/user/x86_64/hello-1.0-r0.apk"
+//! );
+//! let error = repositories.add_file("/etc/apk/repositories", "v4 /srv").unwrap_err();
+//! assert_eq!(error.line, 1);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 

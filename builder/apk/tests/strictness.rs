@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod v2_index;
+
+use lycia_apk::adb::Compression;
 use lycia_apk::database::{Database, InstalledPackage};
 use lycia_apk::index::{self, Index, IndexHash};
 use lycia_apk::install::{InstallError, Installation, Names, Unpacked};
@@ -198,6 +201,112 @@ fn a_line_break_makes_no_record() {
     }
 }
 
+/// The same from files that nobody here wrote: a name or a text of which one byte is another in the file.
+#[test]
+fn a_line_break_in_a_file_is_refused() {
+    type Change = fn(&mut PackageInfo, String);
+    // What stands there in a sound file, and what in the evil one: as long, so that nothing else moves.
+    let texts: [(&str, Change); 9] = [
+        ("name", |info, text| info.name = text),
+        ("description", |info, text| info.description = text),
+        ("url", |info, text| info.url = text),
+        ("license", |info, text| info.license = text),
+        ("maintainer", |info, text| info.maintainer = text),
+        ("origin", |info, text| info.origin = text),
+        ("arch", |info, text| info.arch = text),
+        ("tags", |info, text| info.tags = vec![text]),
+        ("depends", |info, text| {
+            info.depends = lycia_apk::dependency::parse_list(&text).unwrap();
+        }),
+    ];
+    const SOUND: &str = "harmless.P.root-shell.V.1";
+    let evil = |bytes: &[u8], control: u8| {
+        let evil: Vec<u8> = SOUND
+            .bytes()
+            .zip(0..)
+            .map(|(byte, at)| {
+                if byte == b'.' && at % 2 == 0 {
+                    control
+                } else {
+                    byte
+                }
+            })
+            .collect();
+        let places: Vec<usize> = (0..bytes.len() - SOUND.len())
+            .filter(|at| bytes[*at..].starts_with(SOUND.as_bytes()))
+            .collect();
+        let [at] = places[..] else { panic!("{places:?}") };
+        let mut bytes = bytes.to_vec();
+        bytes[at..at + SOUND.len()].copy_from_slice(&evil);
+        bytes
+    };
+    let trusting = Expect {
+        trust: Trust::AllowUntrusted,
+        ..Expect::default()
+    };
+    for (field, change) in texts {
+        let mut info = info("tool", "1-r0");
+        change(&mut info, SOUND.to_owned());
+        let mut package = Vec::new();
+        let mut builder = PackageBuilder::new(info.clone());
+        builder
+            .file(b"usr/bin/tool", Acl::root(0o755), 0, b"x".to_vec())
+            .unwrap();
+        let options = WriteOptions {
+            compression: Compression::None,
+        };
+        builder
+            .finish()
+            .unwrap()
+            .write(options, &[], &mut package)
+            .unwrap();
+        info.hashes = Some(Digest(vec![1; 32]));
+        info.installed_size = 1;
+        let index = Index {
+            packages: vec![info],
+            ..Index::default()
+        };
+        let options = index::WriteOptions {
+            compression: Compression::None,
+            ..index::WriteOptions::default()
+        };
+        let index = index.write(&options, &[]).unwrap();
+        let keys = KeyRing::new();
+        package::read(&package, &keys, &trusting, &mut Discard).unwrap();
+        Index::read(&index, &keys, Trust::AllowUntrusted).unwrap();
+        for control in [b'\n', b'\r', 0, 0x1b, 0x7f] {
+            let of_package = package::read(&evil(&package, control), &keys, &trusting, &mut Discard);
+            let of_index = Index::read(&evil(&index, control), &keys, Trust::AllowUntrusted);
+            for error in [of_package.err(), of_index.err()] {
+                let error = error
+                    .unwrap_or_else(|| panic!("{field}, {control:#x}: taken"))
+                    .to_string();
+                assert!(
+                    error.contains(field)
+                        && (error.contains("control character") || error.contains("no valid")),
+                    "{field}, {control:#x}: {error}"
+                );
+            }
+        }
+    }
+    // v2 indexes are lines themselves; what is left are the other control characters, which terminals obey.
+    let record = |control: char| {
+        let mut info = info("tool", "1-r0");
+        info.hashes = Some(Digest(vec![1; 20]));
+        info.installed_size = 1;
+        info.description = format!("harmless{control}P:root-shell");
+        v2_index::of_records(&[v2_index::record(&info)])
+    };
+    Index::read(&record(' '), &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+    for control in ['\r', '\0', '\u{1b}', '\u{7f}', '\u{85}'] {
+        let error = Index::read(&record(control), &KeyRing::new(), Trust::AllowUntrusted).unwrap_err();
+        assert!(
+            error.to_string().contains("control character"),
+            "{control:?}: {error}"
+        );
+    }
+}
+
 /// apk skips a corrupt package, installs what needs it, and tells by its exit status only.
 #[test]
 fn a_corrupt_package_is_an_error() {
@@ -258,7 +367,8 @@ fn an_index_that_is_not_signed_by_a_trusted_key_is_an_error() {
     assert!(error.to_string().contains("none of the 1 signatures"), "{error}");
 }
 
-/// The order in which packages are told to an index does not show, so that it cannot change what is chosen.
+/// The order in which packages are told to an index does not show, and one that was written in another order by somebody
+/// else is chosen from alike.
 #[test]
 fn an_index_is_the_same_whatever_the_order() {
     let mut infos: Vec<PackageInfo> = (0..40)
@@ -276,10 +386,9 @@ fn an_index_is_the_same_whatever_the_order() {
         };
         index.write(&index::WriteOptions::default(), &[]).unwrap()
     };
-    let choose = |bytes: &[u8]| {
-        let index = Index::read(bytes, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+    let choose = |packages: Vec<PackageInfo>| {
         let mut universe = lycia_apk::solver::UniverseBuilder::new(["x86_64"]);
-        universe.repository([None], index.packages).unwrap();
+        universe.repository([None], packages).unwrap();
         let universe = universe.finish().unwrap();
         let world = lycia_apk::dependency::parse_world("any p3 p7<2").unwrap();
         let chosen = lycia_apk::solver::select(&universe, &world).unwrap();
@@ -288,16 +397,22 @@ fn an_index_is_the_same_whatever_the_order() {
             .map(|info| format!("{} {}", info.name, info.version))
             .collect::<Vec<_>>()
     };
+    let read = |bytes: &[u8]| {
+        let index = Index::read(bytes, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+        choose(index.packages)
+    };
     let first = write(&infos);
-    let chosen = choose(&first);
+    let chosen = read(&first);
     let mut numbers = Counter(3);
     for _ in 0..20 {
         for at in (1..infos.len()).rev() {
             let other = (rand_core::RngCore::next_u64(&mut numbers) % (at as u64 + 1)) as usize;
             infos.swap(at, other);
         }
-        let again = write(&infos);
-        assert_eq!(again, first);
-        assert_eq!(choose(&again), chosen);
+        assert_eq!(write(&infos), first);
+        // Not sorted by any writer.
+        assert_eq!(choose(infos.clone()), chosen);
+        let records: Vec<String> = infos.iter().map(v2_index::record).collect();
+        assert_eq!(read(&v2_index::of_records(&records)), chosen);
     }
 }

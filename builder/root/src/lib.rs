@@ -101,6 +101,9 @@ pub enum RootError {
     /// Triggers without native implementation, where that is refused.
     #[error("no native implementation of the triggers of: {}", .0.join(", "))]
     NotNative(Vec<String>),
+    /// What is asked for and left to the running system, where that is refused.
+    #[error("left to the running system, which --strict refuses: {}", .0.join("; "))]
+    Left(Vec<String>),
     /// A name that means nothing in this root.
     #[error("there is no {what} `{name}` in the root{}", near.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
     Unknown {
@@ -142,7 +145,7 @@ fn is_native(tree: &Tree, package: &str) -> bool {
 ///
 /// # Errors
 /// When a configuration file of the root is wrong, or, under [`Options::strict`], a listener has no native
-/// implementation.
+/// implementation or something of it is left to the running system.
 pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) -> Result<Report, RootError> {
     let mut report = Report::default();
     for listener in listeners {
@@ -182,7 +185,14 @@ pub fn run_triggers(tree: &mut Tree, listeners: &[Listener], options: &Options) 
     };
     let users = sysusers::run_recorded(tree, time)?;
     record("sysusers", users.written);
-    let made = tmpfiles::run(tree, time)?;
+    let left_out = match listeners.iter().any(|listener| listener.package == "sd-tools") {
+        true => tmpfiles::LEFT_TO_STARTS,
+        false => &[],
+    };
+    let made = tmpfiles::run_without(tree, time, left_out)?;
+    if options.strict && !made.left.is_empty() {
+        return Err(RootError::Left(made.left));
+    }
     record("tmpfiles", made.written);
     record("shells", shells::run(tree, time)?);
     record("shadow", shadow::run(tree, time)?);
@@ -226,6 +236,8 @@ pub struct Step {
     pub written: Vec<Vec<u8>>,
     /// What a user should know.
     pub warnings: Vec<String>,
+    /// Those of the warnings that say what was asked for and is left to the running system.
+    pub left: Vec<String>,
 }
 
 /// Replaces the content of a file if it differs, and says whether it did.

@@ -159,3 +159,60 @@ fn an_empty_root_has_nothing_to_do() {
     let mut tree = Tree::new(Metadata::new(0o755, TIME));
     assert_eq!(run(&mut tree, &[], true).unwrap(), Report::default());
 }
+
+/// sd-tools' trigger runs tmpfiles without the one file that says which name servers are asked.
+#[test]
+fn name_servers_are_left_to_the_start() {
+    let made = |folder: &str, listener: &str| {
+        let mut tree = root();
+        let path = format!("{folder}/tmpfiles.d/resolv.conf");
+        let conf = "L+ /etc/resolv.conf - - - - ../run/resolv.conf\n";
+        tree.make_directories(
+            format!("{folder}/tmpfiles.d").as_bytes(),
+            Metadata::new(0o755, TIME),
+        )
+        .unwrap();
+        tree.write(path.as_bytes(), Metadata::new(0o644, TIME), conf.into())
+            .unwrap();
+        run(&mut tree, &[listener], true).unwrap();
+        // The rest of the files is acted upon.
+        assert!(tree.find(b"etc/hosts", Follow::All).unwrap().is_some());
+        tree.find(b"etc/resolv.conf", Follow::Parents).unwrap().is_some()
+    };
+    assert!(!made("usr/lib", "sd-tools"));
+    // The administrator's own file takes the place of that one, and another tool's trigger knows no exception.
+    assert!(made("etc", "sd-tools"));
+    assert!(made("usr/lib", "dinit-chimera"));
+}
+
+#[test]
+fn access_lists_are_told_or_refused() {
+    for line in [
+        "a /etc/hosts - - - - u:dbus:r",
+        "A+ /etc - - - - g:tty:rX",
+        "h /etc/hosts - - - - +C",
+    ] {
+        let with = |tree: &mut Tree| {
+            let path = b"usr/lib/tmpfiles.d/list.conf";
+            tree.write(path, Metadata::new(0o644, TIME), line.into()).unwrap();
+        };
+        let mut tree = root();
+        with(&mut tree);
+        let report = run(&mut tree, &["sd-tools"], false).unwrap();
+        assert!(
+            report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("list.conf, line 1")),
+            "{line}: {:?}",
+            report.warnings
+        );
+        let mut tree = root();
+        with(&mut tree);
+        let error = run(&mut tree, &["sd-tools"], true).unwrap_err().to_string();
+        assert!(
+            error.contains("--strict") && error.contains("list.conf, line 1"),
+            "{line}: {error}"
+        );
+    }
+}

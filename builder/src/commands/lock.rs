@@ -94,11 +94,7 @@ pub fn why(context: &Context, args: &WhyArgs) -> Result<()> {
     let project = context.project_with(&args.source)?;
     let (arch, package) = (&args.source.arch, &args.package);
     if let Some(name) = &args.image {
-        let why = ask(context, &project, name, arch, package)??;
-        if args.json {
-            return print(json(&why)?.as_bytes());
-        }
-        return print(why.text().as_bytes());
+        return show(&ask(context, &project, name, arch, package)??, args.json);
     }
     let mut names = typed::names(&project.configs(), "images");
     let has_lock = |name: &String| choice::lock_path(&project, name, arch).is_file();
@@ -108,7 +104,7 @@ pub fn why(context: &Context, args: &WhyArgs) -> Result<()> {
     let (mut found, mut without, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
         match ask(context, &project, &name, arch, package) {
-            Ok(Ok(why)) => found.push(why),
+            Ok(Ok(answers)) => found.extend(answers),
             Ok(Err(_)) => without.push(name),
             Err(error) => unasked.push(format!("{name} could not be asked: {error}")),
         }
@@ -129,22 +125,32 @@ pub fn why(context: &Context, args: &WhyArgs) -> Result<()> {
         };
         return Err(error.hint(format!("`lycia why {package} IMAGE` says more of one")));
     }
-    if args.json {
-        return print(json(&found)?.as_bytes());
+    show(&found, args.json)
+}
+
+fn show(answers: &[Why], as_json: bool) -> Result<()> {
+    if as_json {
+        return print(json(&answers)?.as_bytes());
     }
-    let texts: Vec<String> = found.iter().map(Why::text).collect();
+    let texts: Vec<String> = answers.iter().map(Why::text).collect();
     print(texts.join("\n").as_bytes())
 }
 
-/// Why a package is part of one image. The outer error is of an image that cannot be asked, the inner one of a package
+/// Why a package is part of one image, by the lists of its lock. The outer error is of an image that cannot be asked, the inner one of a package
 /// that it does not have.
-fn ask(context: &Context, project: &Project, name: &str, arch: &str, package: &str) -> Result<Result<Why>> {
+fn ask(
+    context: &Context,
+    project: &Project,
+    name: &str,
+    arch: &str,
+    package: &str,
+) -> Result<Result<Vec<Why>>> {
     let store = context.store()?;
     let image = project.image(name, arch)?;
     let open = Open::new(&image, &store, &context.client()?)?;
     let mut warnings = Vec::new();
     let (_, chosen) = choice::choose(project, &image, &open, &store, &Obeyed::default(), &mut warnings)?;
-    Ok(Why::new(&image, &open.root, &chosen.root, package))
+    Ok(Why::of(&image, &open, &chosen, package))
 }
 
 /// `lycia diff`

@@ -1,6 +1,7 @@
 //! A file on its way into the store, which later attempts and later runs carry on with.
 
 use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,12 +10,15 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result, io};
+use crate::manifest::hex;
 use crate::store::write_whole;
 
 /// How names of unfinished downloads end.
 pub const PART: &str = ".part";
 /// How names of files with a validator end.
 const FROM: &str = ".from";
+/// Longest text of a validator that is kept: one of 1024 bytes, and the hash of what it is of.
+const VALIDATOR_MAX: usize = 1024 + 65;
 /// Between two looks at what another run does.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -144,7 +148,8 @@ impl Partial {
 /// The validator that is kept beside `path`.
 pub fn read_validator(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(beside(path, FROM)).ok()?;
-    let sound = !text.is_empty() && text.len() <= 1024 && !text.contains(|letter: char| letter.is_control());
+    let sound =
+        !text.is_empty() && text.len() <= VALIDATOR_MAX && !text.contains(|letter: char| letter.is_control());
     sound.then_some(text)
 }
 
@@ -162,8 +167,30 @@ pub fn write_validator(path: &Path, validator: Option<&str>) -> Result<()> {
     }
 }
 
+/// What is kept at `path`, with its validator; nothing where it has none. The validator says which bytes it is of, since
+/// runs at the same time write the two files in any order: one beside the bytes of another would have them taken for
+/// current as long as the server's do not change.
+pub fn read_kept(path: &Path, most: u64) -> Option<(Vec<u8>, String)> {
+    let said = read_validator(path)?;
+    let (digest, validator) = said.split_once(' ')?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(most).read_to_end(&mut bytes).ok()?;
+    (name_of(&bytes) == digest).then(|| (bytes, validator.to_owned()))
+}
+
+/// Keeps `bytes` at `path` with a validator, for [`read_kept`].
+pub fn keep(path: &Path, bytes: &[u8], validator: Option<&str>) -> Result<()> {
+    write_whole(path, bytes)?;
+    let said = validator.map(|validator| format!("{} {validator}", name_of(bytes)));
+    write_validator(path, said.as_deref())
+}
+
 /// The name under which what a URL leads to is kept.
 pub fn name_of_url(url: &str) -> String {
-    let digest = Sha256::digest(url.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    name_of(url.as_bytes())
+}
+
+fn name_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }

@@ -1,5 +1,7 @@
 //! Which proxy a URL is fetched through, by the variables that curl and others read.
 
+use std::net::IpAddr;
+
 /// Proxies by scheme, and hosts that are reached without one.
 #[derive(Clone, Default, Debug)]
 pub struct Proxies {
@@ -57,8 +59,17 @@ impl Proxies {
     }
 }
 
+/// A proxy's URL as it may be shown.
+pub fn without_credentials(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
 /// Whether an entry of `no_proxy` means `host`, which may have a port. `example.org` and `.example.org` mean the
-/// domain and all below it, `*` means everything; an entry with a port means that port only.
+/// domain and all below it, `*` means everything; an entry with a port means that port only. An address means itself
+/// however it is written, and `10.0.0.0/8` all addresses of that network; names are not resolved for it.
 fn is_named(host: &str, entry: &str) -> bool {
     if entry == "*" {
         return true;
@@ -69,6 +80,15 @@ fn is_named(host: &str, entry: &str) -> bool {
     if wanted_port.is_some() && wanted_port != port {
         return false;
     }
+    if let Ok(address) = name.parse::<IpAddr>() {
+        let (network, length) = match wanted.split_once('/') {
+            Some((network, length)) => (network, length.parse().ok()),
+            None => (wanted, Some(u32::MAX)),
+        };
+        if let (Ok(network), Some(length)) = (network.parse(), length) {
+            return is_within(address, network, length);
+        }
+    }
     let wanted = wanted.trim_start_matches('*').trim_start_matches('.');
     if wanted.is_empty() {
         return false;
@@ -77,6 +97,17 @@ fn is_named(host: &str, entry: &str) -> bool {
         || name
             .strip_suffix(wanted)
             .is_some_and(|front| front.ends_with('.'))
+}
+
+/// Whether the first `length` bits of two addresses are the same, and the addresses of one kind.
+fn is_within(address: IpAddr, network: IpAddr, length: u32) -> bool {
+    let differ = match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    differ >= length.min(bits)
 }
 
 /// Host and port; brackets around an IPv6 address are taken off.
@@ -137,6 +168,21 @@ mod tests {
             ("localhost", "http://user@localhost/x", true),
             (".", "http://example.org/", false),
             ("", "http://example.org/", false),
+            ("10.0.0.0/8", "http://10.200.3.4:80/", true),
+            ("10.0.0.0/8", "http://11.0.0.1/", false),
+            ("10.0.0.0/8", "http://10.example.org/", false),
+            ("192.168.4.0/22", "http://192.168.7.255/", true),
+            ("192.168.4.0/22", "http://192.168.8.0/", false),
+            ("192.168.4.9/32", "http://192.168.4.9/", true),
+            ("192.168.4.9/32", "http://192.168.4.8/", false),
+            ("0.0.0.0/0", "http://1.2.3.4/", true),
+            ("0.0.0.0/0", "http://[::1]/", false),
+            ("fd00::/8", "http://[fdab::1]:8080/", true),
+            ("fd00::/8", "http://[fe80::1]/", false),
+            ("0:0::1", "http://[::1]/", true),
+            ("10.0.0.0/x", "http://10.0.0.1/", false),
+            ("10.0.0.0/33", "http://10.0.0.0/", true),
+            ("10.0.0.1", "http://110.0.0.1/", false),
         ] {
             let proxies = proxies(&[("all_proxy", "http://p"), ("no_proxy", list)]);
             assert_eq!(proxies.of(url).is_none(), direct, "{list} {url}");

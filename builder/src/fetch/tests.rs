@@ -135,6 +135,7 @@ fn client() -> Client {
         connect: Duration::from_secs(20),
         first_byte: Duration::from_secs(20),
         stall: Duration::from_secs(20),
+        least: 1,
         rounds: 3,
         first_wait: Duration::from_millis(1),
     };
@@ -568,30 +569,184 @@ fn an_index_that_ends_early_or_has_no_end_is_refused() {
 }
 
 #[test]
-fn a_proxy_is_used_and_a_wrong_one_named() {
-    // A proxy that opens a tunnel to wherever it is asked to.
-    let target = Server::sound(&body());
-    let proxy = Server::new(|lines, _, stream| {
-        let Some(to) = lines[0].strip_prefix("CONNECT ") else {
-            return;
-        };
-        let mut there = TcpStream::connect(to.split(' ').next().unwrap_or_default()).unwrap();
-        let _ = stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
-        let (mut from, mut back) = (stream.try_clone().unwrap(), there.try_clone().unwrap());
-        let copy = std::thread::spawn(move || std::io::copy(&mut from, &mut back));
-        let _ = std::io::copy(&mut there, stream);
-        let _ = stream.shutdown(std::net::Shutdown::Both);
-        let _ = copy.join();
+fn a_byte_now_and_then_is_not_waited_for_without_end() {
+    let server = Server::new(|_, _, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1200000\r\n\r\n");
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     });
-    let url = proxy.url.clone();
-    let proxies = Proxies::from(|name| (name == "http_proxy").then(|| url.clone()));
-    let client = Client::new(proxies, client().patience, false).unwrap();
-    let place = Place::new();
-    place.fetch(&client, &[&target.url], &body()).unwrap();
-    assert_eq!(std::fs::read(place.file()).unwrap(), body());
-    assert_eq!(proxy.requests().len(), 1);
+    let patience = Patience {
+        stall: Duration::from_millis(200),
+        least: 1000,
+        rounds: 1,
+        ..client().patience
+    };
+    let client = Client::new(Proxies::default(), patience, false).unwrap();
+    let error = Place::new().fetch(&client, &[&server.url], &body()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Host);
+    let said = error.to_string();
+    assert!(
+        said.contains("bytes came in 0 s, where 1000 are the least"),
+        "{said}"
+    );
+    // An index, too.
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path())).unwrap();
+    let mirrors = Mirrors::new(vec![server.url.clone()]);
+    let error = client.index(&mirrors, "x86_64/Packages.adb", &store).unwrap_err();
+    assert!(error.to_string().contains("are the least"), "{error}");
+}
+
+#[test]
+fn a_validator_is_believed_of_its_own_bytes_only() {
+    let server = Server::new(|lines, _, stream| match field(lines, "if-none-match") {
+        Some("\"v2\"") => say(stream, "304 Not Modified", "", b""),
+        _ => say(stream, "200 OK", "ETag: \"v2\"\r\n", b"the second index"),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path())).unwrap();
+    let mirrors = Mirrors::new(vec![server.url.clone()]);
+    let index = || client().index(&mirrors, "x86_64/Packages.adb", &store).unwrap();
+    assert_eq!(index(), b"the second index");
+    // A run that got the first index wrote it last, and its validator before this one's.
+    let kept = store.root().join(INDEXES);
+    let kept = kept.join(partial::name_of_url(&format!(
+        "{}/x86_64/Packages.adb",
+        server.url
+    )));
+    crate::store::write_whole(&kept, b"the first index").unwrap();
+    assert_eq!(index(), b"the second index");
+    assert_eq!(index(), b"the second index");
+    let asked: Vec<bool> = server
+        .requests()
+        .iter()
+        .map(|lines| field(lines, "if-none-match").is_some())
+        .collect();
+    assert_eq!(asked, [false, false, true]);
+}
+
+/// A proxy as most are set up: it takes whole http URLs, and makes tunnels to port 443 alone.
+fn proxy() -> Server {
+    Server::new(|lines, _, stream| {
+        let Some(rest) = lines[0].strip_prefix("GET http://") else {
+            return say(stream, "403 Forbidden", "", b"");
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap());
+        let mut there = TcpStream::connect(host).unwrap();
+        let fields = lines[1..].iter().filter(|line| !line.starts_with("Proxy-"));
+        let fields: String = fields.map(|line| format!("{line}\r\n")).collect();
+        there
+            .write_all(format!("GET {path}\r\n{fields}\r\n").as_bytes())
+            .unwrap();
+        let _ = std::io::copy(&mut there, stream);
+    })
+}
+
+/// A client with variables.
+fn client_with(variables: &[(&str, &str)]) -> Client {
+    let proxies = Proxies::from(|name| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| (*value).to_owned())
+    });
+    Client::new(proxies, client().patience, false).unwrap()
+}
+
+#[test]
+fn http_urls_are_named_whole_to_a_proxy() {
+    let (target, proxy) = (Server::sound(&body()), proxy());
+    let host = proxy.url.strip_prefix("http://").unwrap();
+    let client = client_with(&[("http_proxy", &format!("http://me:a%20word@{host}"))]);
+    // Two files, so that a connection that is kept is told the whole URL again.
+    for _ in 0..2 {
+        let place = Place::new();
+        std::fs::write(place.folder.path().join("file.part"), &body()[..10]).unwrap();
+        std::fs::write(place.folder.path().join("file.part.from"), b"\"one\"").unwrap();
+        place.fetch(&client, &[&target.url], &body()).unwrap();
+        assert_eq!(std::fs::read(place.file()).unwrap(), body());
+    }
+    for lines in proxy.requests() {
+        assert_eq!(lines[0], format!("GET {}/x86_64/file HTTP/1.1", target.url));
+        assert_eq!(field(&lines, "proxy-authorization"), Some("Basic bWU6YSB3b3Jk"));
+        assert_eq!(field(&lines, "host"), target.url.strip_prefix("http://"));
+    }
+    assert_eq!((proxy.requests().len(), target.requests().len()), (2, 2));
+    assert_eq!(field(&target.requests()[0], "range"), Some("bytes=10-"));
+    // Of https URLs the proxy gets to know the host only.
+    let client = client_with(&[("all_proxy", &proxy.url)]);
+    let error = Place::new().fetch(&client, &["https://127.0.0.1:1"], &body());
+    assert_eq!(error.unwrap_err().kind(), Kind::Host);
+    assert_eq!(proxy.requests()[2][0], "CONNECT 127.0.0.1:1 HTTP/1.1");
+}
+
+#[test]
+fn each_place_that_a_redirect_leads_to_has_its_own_proxy() {
+    let (target, proxy) = (Server::sound(&body()), proxy());
+    let leading = |to: String| {
+        Server::new(move |_, _, stream| {
+            say(stream, "302 Found", &format!("Location: {to}/elsewhere\r\n"), b"");
+        })
+    };
+    let first = leading(target.url.clone());
+    let port = |server: &Server| server.address.to_string();
+    for (direct, through_proxy) in [
+        (port(&target), vec![format!("{}/x86_64/file", first.url)]),
+        (port(&first), vec![format!("{}/elsewhere", target.url)]),
+        ("127.0.0.0/8".to_owned(), vec![]),
+        (
+            "localhost".to_owned(),
+            vec![
+                format!("{}/x86_64/file", first.url),
+                format!("{}/elsewhere", target.url),
+            ],
+        ),
+    ] {
+        let before = proxy.requests().len();
+        let client = client_with(&[("http_proxy", &proxy.url), ("no_proxy", &direct)]);
+        let place = Place::new();
+        place.fetch(&client, &[&first.url], &body()).unwrap();
+        assert_eq!(std::fs::read(place.file()).unwrap(), body());
+        let seen = proxy.requests();
+        let seen: Vec<&str> = seen[before..]
+            .iter()
+            .map(|lines| lines[0].split(' ').nth(1).unwrap())
+            .collect();
+        assert_eq!(seen, through_proxy, "{direct}");
+    }
+    // From a scheme without a proxy to one with.
+    let before = proxy.requests().len();
+    let first = leading("https://127.0.0.1:1".to_owned());
+    let client = client_with(&[("https_proxy", &proxy.url)]);
+    assert!(Place::new().fetch(&client, &[&first.url], &body()).is_err());
+    assert_eq!(proxy.requests()[before][0], "CONNECT 127.0.0.1:1 HTTP/1.1");
+    // Not out of HTTP.
+    let first = Server::new(|_, _, stream| say(stream, "302 Found", "Location: file:///etc/passwd\r\n", b""));
+    let error = Place::new()
+        .fetch(&client, &[&first.url], &body())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("it leads to `file:///etc/passwd`"), "{error}");
+}
+
+#[test]
+fn a_proxy_that_is_none_or_cannot_be_used_is_named() {
     let wrong = Proxies::from(|name| (name == "https_proxy").then(|| "nonsense://x".to_owned()));
     let error = Client::new(wrong, Patience::default(), false).err().unwrap();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.to_string().contains("nonsense://x"), "{error}");
+    // One that is not needed is no error.
+    let target = Server::sound(&body());
+    let variables = [("all_proxy", "socks5://me:secret@127.0.0.1:9"), ("no_proxy", "*")];
+    Place::new()
+        .fetch(&client_with(&variables), &[&target.url], &body())
+        .unwrap();
+    let error = Place::new()
+        .fetch(&client_with(&variables[..1]), &[&target.url], &body())
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Host);
+    let said = error.to_string();
+    assert!(
+        said.contains("socks5://127.0.0.1:9") && !said.contains("secret"),
+        "{said}"
+    );
 }

@@ -92,6 +92,70 @@ fn blocks_that_were_compressed_before_are_the_same_bytes() {
 }
 
 #[test]
+fn a_pack_that_was_damaged_on_the_disk_is_made_anew() {
+    let small = Small::new(0);
+    build(&small, "first", &[]);
+    let results = small.results(&small.path("first"));
+    let packs = names(&small.path("store/packs"));
+    assert_eq!(packs.len(), 3, "{packs:?}");
+    // Once each: the first byte of the contents, the last, one of what is behind them, and a lost end.
+    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+        ("first", |bytes| bytes[0] ^= 1),
+        ("last", |bytes| {
+            let last = bytes.len() - 21;
+            bytes[last] ^= 0x80;
+        }),
+        ("end", |bytes| *bytes.last_mut().unwrap() ^= 4),
+        ("cut", |bytes| bytes.truncate(bytes.len() - 1)),
+    ];
+    for (what, damage) in damage {
+        let mut whole = Vec::new();
+        for name in &packs {
+            let path = small.path("store/packs").join(name);
+            let mut bytes = read(&path);
+            whole.push(bytes.clone());
+            damage(&mut bytes);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let said = build(&small, what, &["--force"]);
+        assert!(small.results(&small.path(what)) == results, "{what}");
+        assert_eq!(said.matches("is damaged").count(), 3, "{what}: {said}");
+        assert_eq!(said.matches("made anew").count(), 3, "{what}: {said}");
+        for (name, whole) in packs.iter().zip(whole) {
+            assert!(read(&small.path("store/packs").join(name)) == whole, "{what}");
+        }
+        assert!(
+            !build(&small, "after", &["--force"]).contains("damaged"),
+            "{what}"
+        );
+    }
+    // Where the package is no better, there is no image.
+    let pack = small.path("store/packs").join(&packs[0]);
+    let mut bytes = read(&pack);
+    bytes[0] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    for name in names(&small.path("repository/x86_64")) {
+        if name.ends_with(".apk") {
+            let path = small.path("repository/x86_64").join(name);
+            let mut bytes = read(&path);
+            let last = bytes.len() - 9;
+            bytes[last] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    let mut command = small.build();
+    let ended = crate::program::run(command.arg("--force").arg("--output").arg(small.path("none")));
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    for part in [
+        "is damaged: its checksum does not fit its contents",
+        "cannot be made anew from the package",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+}
+
+#[test]
 fn a_second_flavour_compresses_only_what_it_does_not_share() {
     let small = Small::new(6 << 20);
     // Another image: one more package, another overlay, another name, another kernel line.
@@ -164,6 +228,23 @@ fn what_a_medium_offers_is_the_repository_and_counts() {
     assert_eq!(names(&files.join("live/packages/keys")), ["small.pub"]);
     let install = text(&read(&files.join("live/install.toml")));
     assert!(install.contains("arch = \"x86_64\""), "{install}");
+
+    // What lies in the repository is what gets onto the medium, so that damage there matters though it was unpacked long ago.
+    let path = small.package_file("right", "1-r0");
+    let whole = read(&path);
+    let mut damaged = whole.clone();
+    let last = damaged.len() - 9;
+    damaged[last] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    let mut command = small.build();
+    let ended = crate::program::run(command.arg("--force").arg("--output").arg(small.path("none")));
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("verifying") && said.contains("right-1-r0.apk"),
+        "{said}"
+    );
+    std::fs::write(&path, whole).unwrap();
 
     // A package that the root does not have is a part of the medium.
     assert!(build(&small, "out", &[]).contains("unchanged"));

@@ -261,6 +261,38 @@ fn a_lock_holds_what_a_medium_offers_too() {
         ["base", "extra", "kernel", "left", "right"]
     );
     succeed(&mut locked);
+    // It can be named, though it is always what an installation would take now, and nothing else moves with it.
+    small.package("filler", "2-r0", &[], file_of_its_own("filler"));
+    small.package("right", "3-r0", &["extra"], file_of_its_own("right"));
+    small.index();
+    let one = succeed(&mut lycia(&small, &["lock", "small", "--upgrade", "right"]));
+    let said = text(&one.stdout);
+    assert!(
+        said.contains("upgraded   right 2-r0 -> 3-r0 (offered)") && said.contains("1 upgraded"),
+        "{said}"
+    );
+    assert_eq!(version(&lock_of(&small), "filler"), "1-r0");
+    refused(
+        &mut lycia(&small, &["lock", "small", "--upgrade", "rihgt"]),
+        Kind::Solver,
+        &["rihgt"],
+    );
+    let why = |arguments: &[&str]| text(&succeed(lycia(&small, &["why"]).args(arguments)).stdout);
+    assert_eq!(
+        why(&["extra", "small"]),
+        "an installation from small with other asks for right 3-r0\nright needs extra 1-r0\n"
+    );
+    // In the root and offered, by several choices.
+    assert_eq!(
+        why(&["base", "small"]),
+        "the image small asks for kernel 1-r0\nkernel needs base 1-r0\n\n\
+         an installation from small with network asks for base 1-r0\n\
+         so do 3 more installations: with kernel, one, other\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&why(&["base", "small", "--json"])).unwrap();
+    assert_eq!(json[0]["list"], "package");
+    assert_eq!(json[1]["list"], "offered");
+    assert_eq!(json[1]["offers"][3], "other");
     // An image of the same packages that is no medium has nothing to offer.
     let definition = text(&read(&small.path("configs/images/small.toml")));
     let root_only = definition.replace("outputs = [\"iso\"]", "outputs = [\"tar\"]");
@@ -269,7 +301,7 @@ fn a_lock_holds_what_a_medium_offers_too() {
         &mut locked,
         Kind::Verification,
         &[
-            "right: locked to be offered is 2-r0",
+            "right: locked to be offered is 3-r0",
             "no installation wants it any more",
         ],
     );
@@ -305,9 +337,10 @@ fn why_tells_the_chain_of_needs() {
         "the image small asks for kernel 1-r0\nkernel needs base 1-r0\nit is needed by 1 more: shell\n"
     );
     let json: serde_json::Value = serde_json::from_str(&why(&["shell", "small", "--json"])).unwrap();
-    assert_eq!(json["chain"][0]["reason"], "world");
-    assert_eq!(json["chain"][1]["package"], "shell");
-    assert_eq!(json["needed-by"][0], "deep");
+    assert_eq!(json[0]["list"], "package");
+    assert_eq!(json[0]["chain"][0]["reason"], "world");
+    assert_eq!(json[0]["chain"][1]["package"], "shell");
+    assert_eq!(json[0]["needed-by"][0], "deep");
     // Without an image, all are asked.
     assert_eq!(why(&["deep"]), "the image small asks for deep 1-r0\n");
     let json: serde_json::Value = serde_json::from_str(&why(&["deep", "--json"])).unwrap();
@@ -516,4 +549,29 @@ fn the_initramfs_takes_its_init_from_a_package_that_the_root_has_not() {
             .arg(small.path("again")),
     );
     assert!(small.results(&small.path("again")) == small.results(&small.path("output")));
+    let why = succeed(&mut lycia(&small, &["why", "lycia-init", "small"]));
+    assert_eq!(
+        text(&why.stdout),
+        "the initramfs of small takes files from lycia-init 2-r0\n"
+    );
+    small.package("lycia-init", "3-r0", &["not-to-be-had"], file_of_its_own("init"));
+    let from = small.package_file("lycia-init", "3-r0");
+    std::fs::rename(&from, small.path("tools/x86_64").join(from.file_name().unwrap())).unwrap();
+    lycia_repo(&["index", "tools", "--sign", "tools.rsa", "--untrusted"]);
+    small.package("filler", "2-r0", &[], file_of_its_own("filler"));
+    small.index();
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    assert_eq!(version(&lock_of(&small), "lycia-init"), "2-r0");
+    let one = succeed(&mut lycia(&small, &["lock", "small", "--upgrade", "lycia-init"]));
+    let said = text(&one.stdout);
+    assert!(said.contains("lycia-init 2-r0 -> 3-r0"), "{said}");
+    assert_eq!(version(&lock_of(&small), "lycia-init"), "3-r0");
+    // What was not named stays.
+    assert_eq!(version(&lock_of(&small), "filler"), "1-r0");
+    // With one of the root at once.
+    succeed(&mut lycia(
+        &small,
+        &["lock", "small", "--upgrade", "lycia-init", "filler"],
+    ));
+    assert_eq!(version(&lock_of(&small), "filler"), "2-r0");
 }

@@ -1,7 +1,10 @@
 //! Building over HTTP: mirrors, the store, `--offline`, `--mirror`, `--trust`.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use lycia::error::Kind;
 
@@ -30,17 +33,125 @@ fn build(small: &Small, served: &Served, output: &str) -> Command {
         .arg(format!("https://repo.invalid/current={}/mirror", served.url))
         .arg("--output")
         .arg(small.path(output));
-    for name in [
-        "http_proxy",
-        "HTTP_PROXY",
-        "https_proxy",
-        "HTTPS_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-    ] {
-        command.env_remove(name);
-    }
+    without_proxies(&mut command);
     command
+}
+
+/// Takes the variables away that say which proxies there are.
+fn without_proxies(command: &mut Command) {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+}
+
+/// A proxy that takes whole http URLs and refuses tunnels, as proxies do for all ports but 443. What is asked of the
+/// host `repo.invalid`, which nobody else knows, it asks of a server.
+struct Proxy {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn new(server: &str) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (seen, server) = (asked.clone(), server.strip_prefix("http://").unwrap().to_owned());
+        // It ends with the test program.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, seen, server) = (stream.unwrap(), seen.clone(), server.clone());
+                std::thread::spawn(move || {
+                    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    let head: Vec<String> = lines
+                        .map_while(Result::ok)
+                        .take_while(|line| !line.is_empty())
+                        .collect();
+                    let Some(first) = head.first() else { return };
+                    seen.lock().unwrap().push(first.clone());
+                    let Some(rest) = first.strip_prefix("GET http://") else {
+                        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+                        return;
+                    };
+                    let (host, path) = rest.split_at(rest.find('/').unwrap());
+                    let to = if host == "repo.invalid" { &*server } else { host };
+                    let mut there = TcpStream::connect(to).unwrap();
+                    let fields: String = head[1..].iter().map(|line| format!("{line}\r\n")).collect();
+                    let request = format!("GET {path}\r\nConnection: close\r\n{fields}\r\n");
+                    there.write_all(request.as_bytes()).unwrap();
+                    let _ = std::io::copy(&mut there, &mut stream);
+                });
+            }
+        });
+        Proxy { url, asked }
+    }
+
+    /// What it was asked since this was called last.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+#[test]
+fn a_build_through_a_proxy() {
+    let small = Small::new(0);
+    let served = Served::new(&small.path("repository"));
+    let proxy = Proxy::new(&served.url);
+    let at = |location: &str| {
+        small.write(
+            "configs/repositories/local.toml",
+            &format!("[[repository]]\nlocation = \"{location}\"\nkeys = [\"keys/*.pub\"]\n"),
+        );
+    };
+    let build = |output: &str, variables: &[(&str, &str)]| {
+        let _ = std::fs::remove_dir_all(small.path("store"));
+        let mut command = small.build();
+        without_proxies(&mut command);
+        command.envs(variables.iter().copied());
+        command.arg("--output").arg(small.path(output));
+        command
+    };
+    at("http://repo.invalid/main");
+    // There is no such host but through the proxy.
+    std::os::unix::fs::symlink(".", small.path("repository/main")).unwrap();
+    refused(&mut build("none", &[]), Kind::Host, &["repo.invalid"]);
+    assert_eq!(proxy.asked(), [] as [&str; 0]);
+    let proxied = [("http_proxy", proxy.url.as_str())];
+    succeed(&mut build("proxied", &proxied));
+    let asked = proxy.asked();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert_eq!(
+        asked[0],
+        "GET http://repo.invalid/main/x86_64/Packages.adb HTTP/1.1"
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|line| line.starts_with("GET http://repo.invalid/main/x86_64/"))
+    );
+    // Capitals, and all schemes at once.
+    succeed(&mut build("capitals", &[("ALL_PROXY", &proxy.url)]));
+    assert_eq!(proxy.asked().len(), 4);
+    assert!(small.results(&small.path("capitals")) == small.results(&small.path("proxied")));
+
+    // A host that is reached without, by its address and by its network.
+    at(&format!("{}/main", served.url));
+    for (list, through) in [
+        ("localhost,127.0.0.1", 0),
+        ("10.0.0.0/8 127.0.0.0/8", 0),
+        ("*", 0),
+        ("10.0.0.0/8,127.0.0.2", 4),
+        ("", 4),
+    ] {
+        succeed(&mut build("direct", &[proxied[0], ("no_proxy", list)]));
+        assert_eq!(proxy.asked().len(), through, "{list}");
+    }
+    // Offline, nobody is asked.
+    let mut offline = small.build();
+    without_proxies(&mut offline);
+    offline.envs(proxied).arg("--offline").arg("--force");
+    succeed(offline.arg("--output").arg(small.path("offline")));
+    assert_eq!(proxy.asked(), [] as [&str; 0]);
 }
 
 fn refused(command: &mut Command, kind: Kind, parts: &[&str]) {
@@ -204,7 +315,7 @@ fn servers_that_fail_are_told_apart() {
     );
     // Two servers, of which one is gone.
     let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
     let small = Small::new(0);

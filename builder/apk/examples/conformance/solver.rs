@@ -182,6 +182,10 @@ pub fn request(
                 let Ok(mut entry) = parse_world_entry(set) else {
                     return Ok(None);
                 };
+                // It is one version that is made.
+                if !entry.version.is_empty() && entry.op != Match(Match::EQUAL) {
+                    return Ok(None);
+                }
                 // Only world knows of tags.
                 if entries.iter().any(|one| one.tag.is_some()) {
                     return Ok(None);

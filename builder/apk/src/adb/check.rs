@@ -36,10 +36,18 @@ pub fn is_dependency_name(name: &str) -> bool {
             .all(|byte| package_name_byte(byte) || b",:/[]".contains(&byte))
 }
 
-fn text(field: &str, text: &str) -> Result<(), Damage> {
-    if text.len() > TEXT_MAX {
-        return Err(Damage::new(format!("{} bytes, the limit is {TEXT_MAX}", text.len())).within(field));
+/// Refuses what has more bytes than it may, and names the bound.
+fn bounded(what: &str, bytes: usize, limit: usize) -> Result<(), Damage> {
+    match bytes > limit {
+        true => Err(Damage::new(format!(
+            "{what} of {bytes} bytes, the limit is {limit}"
+        ))),
+        false => Ok(()),
     }
+}
+
+fn text(field: &str, text: &str) -> Result<(), Damage> {
+    bounded("a text", text.len(), TEXT_MAX).map_err(|damage| damage.within(field))?;
     if let Some(character) = text.chars().find(|c| c.is_control()) {
         let problem = format!("contains the control character U+{:04X}", u32::from(character));
         return Err(Damage::new(problem).within(field));
@@ -71,6 +79,7 @@ pub fn validate_dependency(dependency: &Dependency) -> Result<(), Damage> {
     if name.is_empty() {
         return Err(Damage::new("it has no name"));
     }
+    bounded("a dependency name", name.len(), DEPENDENCY_NAME_MAX)?;
     if !is_dependency_name(name) {
         return Err(Damage::new(format!(
             "{} is no valid dependency name",
@@ -92,12 +101,13 @@ pub fn validate_dependency(dependency: &Dependency) -> Result<(), Damage> {
         return Ok(());
     }
     let digest_match = op.0 & !Match::CONFLICT == Match::LESS | Match::GREATER;
-    let sound = version.len() <= DEPENDENCY_NAME_MAX
-        && if digest_match {
-            version.bytes().all(|b| b.is_ascii_graphic())
-        } else {
-            version::is_valid(version)
-        };
+    bounded("the version of a dependency", version.len(), DEPENDENCY_NAME_MAX)
+        .map_err(|damage| damage.within(name))?;
+    let sound = if digest_match {
+        version.bytes().all(|b| b.is_ascii_graphic())
+    } else {
+        version::is_valid(version)
+    };
     if !sound {
         return Err(Damage::new(format!(
             "{name}: {} is no valid version",
@@ -112,11 +122,18 @@ pub fn validate_info(info: &PackageInfo) -> Result<(), Damage> {
     if info.name.is_empty() {
         return Err(Damage::new("the package has no name").within("name"));
     }
+    for (field, what, value) in [
+        ("name", "a package name", &info.name),
+        ("version", "a version", &info.version),
+        ("arch", "an architecture", &info.arch),
+    ] {
+        bounded(what, value.len(), PACKAGE_NAME_MAX).map_err(|damage| damage.within(field))?;
+    }
     if !is_package_name(&info.name) {
         let problem = format!("{} is no valid package name", quoted(info.name.as_bytes()));
         return Err(Damage::new(problem).within("name"));
     }
-    if info.version.len() > PACKAGE_NAME_MAX || !version::is_valid(&info.version) {
+    if !version::is_valid(&info.version) {
         let problem = format!("{} is no valid version", quoted(info.version.as_bytes()));
         return Err(Damage::new(problem).within("version"));
     }
@@ -152,7 +169,9 @@ pub fn validate_info(info: &PackageInfo) -> Result<(), Damage> {
     }
     for (index, tag) in info.tags.iter().enumerate() {
         let tag_byte = |b: u8| b.is_ascii_alphanumeric() || b"_+,-.:/=[]".contains(&b);
-        if tag.is_empty() || tag.len() > DEPENDENCY_NAME_MAX || !tag.bytes().all(tag_byte) {
+        bounded("a tag", tag.len(), DEPENDENCY_NAME_MAX)
+            .map_err(|damage| damage.within(format_args!("tags[{index}]")))?;
+        if tag.is_empty() || !tag.bytes().all(tag_byte) {
             let problem = format!("{} is no valid tag", quoted(tag.as_bytes()));
             return Err(Damage::new(problem).within(format_args!("tags[{index}]")));
         }
@@ -177,12 +196,7 @@ fn component(name: &[u8]) -> Result<(), Damage> {
 /// Checks a path of a package: components joined by single slashes, no slash at either end, no `.` or `..`,
 /// no control character. The root directory is the empty path and not for this function.
 pub fn validate_path(path: &[u8]) -> Result<(), Damage> {
-    if path.len() > PATH_MAX {
-        return Err(Damage::new(format!(
-            "a path of {} bytes, the limit is {PATH_MAX}",
-            path.len()
-        )));
-    }
+    bounded("a path", path.len(), PATH_MAX)?;
     path.split(|&byte| byte == b'/').try_for_each(component)
 }
 
@@ -190,12 +204,7 @@ fn owner(role: &str, name: &str) -> Result<(), Damage> {
     if name.is_empty() {
         return Err(Damage::new(format!("no {role} name")));
     }
-    if name.len() > OWNER_MAX {
-        return Err(Damage::new(format!(
-            "a {role} name of {} bytes, the limit is {OWNER_MAX}",
-            name.len()
-        )));
-    }
+    bounded(&format!("a {role} name"), name.len(), OWNER_MAX)?;
     if name
         .chars()
         .any(|c| c.is_control() || c.is_whitespace() || c == ':' || c == '/')
@@ -219,7 +228,8 @@ fn acl(acl: &Acl) -> Result<(), Damage> {
     owner("group", &acl.group)?;
     let mut names = HashSet::new();
     for (name, value) in &acl.xattrs {
-        if name.is_empty() || name.len() > NAME_MAX || name.iter().any(|b| b.is_ascii_control()) {
+        bounded("the name of an extended attribute", name.len(), NAME_MAX)?;
+        if name.is_empty() || name.iter().any(|b| b.is_ascii_control()) {
             return Err(Damage::new(format!(
                 "{} is no valid extended attribute name",
                 quoted(name)
@@ -261,12 +271,7 @@ fn entry(file: &FileEntry) -> Result<(), Damage> {
             if target.is_empty() {
                 return Err(Damage::new("a symbolic link without a target"));
             }
-            if target.len() > PATH_MAX {
-                return Err(Damage::new(format!(
-                    "a symbolic link target of {} bytes, the limit is {PATH_MAX}",
-                    target.len()
-                )));
-            }
+            bounded("a symbolic link target", target.len(), PATH_MAX)?;
             match target.iter().find(|b| b.is_ascii_control()) {
                 Some(byte) => Err(Damage::new(format!(
                     "a symbolic link target with the control character {byte:#04x}"
@@ -312,9 +317,9 @@ pub fn validate_package(package: &Package) -> Result<(), Damage> {
         kinds.push(*kind);
     }
     for (index, trigger) in package.triggers.iter().enumerate() {
-        let sound = !trigger.is_empty()
-            && trigger.len() <= PATH_MAX
-            && !trigger.chars().any(|c| c.is_control() || c == ' ');
+        bounded("a trigger", trigger.len(), PATH_MAX)
+            .map_err(|damage| damage.within(format_args!("triggers[{index}]")))?;
+        let sound = !trigger.is_empty() && !trigger.chars().any(|c| c.is_control() || c == ' ');
         if !sound {
             let problem = format!("{} is no valid trigger", quoted(trigger.as_bytes()));
             return Err(Damage::new(problem).within(format_args!("triggers[{index}]")));
@@ -351,12 +356,7 @@ fn validate_paths(package: &Package) -> Result<(), Damage> {
             let path = join(&directory.path, &file.name);
             let check = || -> Result<(), Damage> {
                 entry(file)?;
-                if path.len() > PATH_MAX {
-                    return Err(Damage::new(format!(
-                        "a path of {} bytes, the limit is {PATH_MAX}",
-                        path.len()
-                    )));
-                }
+                bounded("a path", path.len(), PATH_MAX)?;
                 if directories.contains(path.as_slice()) {
                     return Err(Damage::new("it is a directory of the package too"));
                 }

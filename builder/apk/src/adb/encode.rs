@@ -55,9 +55,11 @@ pub(crate) fn index(
     hash_length: usize,
 ) -> Result<Vec<u8>, AdbError> {
     if description.len() > TEXT_MAX || description.chars().any(char::is_control) {
-        return Err(Damage::new("too long or with a control character")
-            .within("description")
-            .into());
+        let problem = match description.len() {
+            length if length > TEXT_MAX => format!("a text of {length} bytes, the limit is {TEXT_MAX}"),
+            _ => "it has a control character".to_owned(),
+        };
+        return Err(Damage::new(problem).within("description").into());
     }
     let mut sorted: Vec<&PackageInfo> = packages.iter().collect();
     sorted.sort_by(|a, b| {

@@ -1,4 +1,58 @@
 //! Package files: reading v3 (apk-v3(5), apk-package(5)) and v2 (apk-v2(5)) with full verification, writing v3.
+//!
+//! ```
+//! use lycia_apk::keys::{KeyRing, SigningKey};
+//! use lycia_apk::metadata::{Acl, PackageInfo};
+//! use lycia_apk::package::{self, Contents, Expect, PackageBuilder, WriteOptions};
+//!
+//! # use lycia_apk::keys::rand_core;
+//! # struct Numbers(u64);
+//! # impl rand_core::RngCore for Numbers {
+//! #     fn next_u32(&mut self) -> u32 { self.next_u64() as u32 }
+//! #     fn next_u64(&mut self) -> u64 {
+//! #         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+//! #         self.0 ^ self.0 >> 29
+//! #     }
+//! #     fn fill_bytes(&mut self, out: &mut [u8]) {
+//! #         for chunk in out.chunks_mut(8) {
+//! #             chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+//! #         }
+//! #     }
+//! #     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), rand_core::Error> {
+//! #         self.fill_bytes(out);
+//! #         Ok(())
+//! #     }
+//! # }
+//! # impl rand_core::CryptoRng for Numbers {}
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut random = Numbers(1);
+//! // `random` is a generator fit for keys; this crate draws no numbers of its own.
+//! let key = SigningKey::generate_ec("me", &mut random)?;
+//! let mut builder = PackageBuilder::new(PackageInfo {
+//!     name: "hello".into(),
+//!     version: "1.0-r0".into(),
+//!     ..PackageInfo::default()
+//! });
+//! builder.file(b"usr/bin/hello", Acl::root(0o755), 1_700_000_000, b"#!/bin/sh\n".to_vec())?;
+//! let mut file = Vec::new();
+//! let identity = builder.finish()?.write(WriteOptions::default(), &[key.clone()], &mut file)?;
+//!
+//! // Read where that key alone is trusted: signature, identity, metadata and the hash of each file are verified.
+//! let mut keys = KeyRing::new();
+//! keys.add_pem("me.pub", key.public_pem()?.as_bytes())?;
+//! let mut contents = Contents::default();
+//! let expect = Expect { identity: Some(&identity), ..Expect::default() };
+//! let verified = package::read(&file, &keys, &expect, &mut contents)?;
+//! assert_eq!(verified.package.info.name, "hello");
+//! assert_eq!(contents.files[0].2, b"#!/bin/sh\n");
+//!
+//! // One bit that is another is refused.
+//! let last = file.len() - 1;
+//! file[last] ^= 1;
+//! assert!(package::read(&file, &keys, &expect, &mut contents).is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod build;
 mod hashing;

@@ -86,8 +86,8 @@ pub enum SolveError {
     },
     /// The records are so entangled that solving was given up.
     #[error(
-        "solving was given up after a very large number of steps: the packages relate to each other in a way \
-         that no sound repository does"
+        "solving was given up after {WORK_LIMIT} steps, the limit: the packages relate to each other in a way that \
+         no sound repository does"
     )]
     GaveUp,
 }

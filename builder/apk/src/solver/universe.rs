@@ -1,11 +1,13 @@
 //! What can be chosen from: names, packages and who provides which name (section 15.1).
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use thiserror::Error;
 
 use crate::dependency;
 use crate::metadata::{Dependency, PackageInfo};
+use crate::version;
 
 /// How many repositories there may be.
 pub const MAX_REPOSITORIES: usize = 32;
@@ -59,15 +61,15 @@ pub enum UniverseError {
     },
     /// Relations between names that are out of all proportion.
     #[error(
-        "the packages that provide {name} have so many dependencies and provided names that their relations \
-         cannot be held in memory; the index is damaged or hostile"
+        "with the packages that provide {name} there are more than {MAX_REVERSE_ENTRIES} relations between names, the \
+         limit: some package has dependencies and provided names out of all proportion; the index is damaged or hostile"
     )]
     TooManyRelations {
         /// Where the limit was passed.
         name: String,
     },
     /// More packages or names than fit 32 bits.
-    #[error("there are more than 2^31 packages or names")]
+    #[error("there are more than {} packages or names, the limit", 1u32 << 31)]
     TooManyRecords,
 }
 
@@ -129,7 +131,9 @@ pub(super) struct Tag {
 /// Collects the records of a [`Universe`].
 ///
 /// The order of the calls is the order of the records, which decides ties: first what is installed, in
-/// the order of the database, then repositories by number, then single package files.
+/// the order of the database, then repositories by number, then single package files. Inside one repository the order of
+/// its index decides nothing: records are taken by name, version and identity, as apk itself sorts the indexes that it
+/// writes.
 pub struct UniverseBuilder {
     universe: Universe,
     identities: HashMap<Vec<u8>, PackageId>,
@@ -187,6 +191,8 @@ impl UniverseBuilder {
             self.universe.tags[usize::from(tag)].repositories |= 1 << number;
         }
         self.repositories += 1;
+        let mut packages: Vec<PackageInfo> = packages.into_iter().collect();
+        packages.sort_by(in_an_index);
         for info in packages {
             let id = self.package(info, false)?;
             self.universe.packages[id.index()].repositories |= 1 << number;
@@ -499,6 +505,16 @@ impl Universe {
         }
         Ok(())
     }
+}
+
+/// The order of the entries of an index.
+fn in_an_index(one: &PackageInfo, other: &PackageInfo) -> Ordering {
+    let identity = |info: &PackageInfo| info.hashes.as_ref().map(|digest| digest.0.clone());
+    (one.name.as_bytes().cmp(other.name.as_bytes()))
+        .then_with(|| version::compare(&one.version, &other.version))
+        // Two texts may mean one version.
+        .then_with(|| one.version.cmp(&other.version))
+        .then_with(|| identity(one).cmp(&identity(other)))
 }
 
 /// MurmurHash3, 32 bits, seeded as apk seeds it.

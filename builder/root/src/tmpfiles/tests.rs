@@ -117,6 +117,80 @@ fn each_type_of_line() {
     }
 }
 
+/// What each modifier changes: the same line without it, and with it.
+#[test]
+fn each_modifier() {
+    let table: &[(&str, &[&str], &str, &[&str])] = &[
+        ("d /srv/x", &["/srv/x 40755 0:0"], "d! /srv/x", &[]),
+        (
+            "d /srv/x",
+            &["/srv/x 40755 0:0"],
+            "d- /srv/x",
+            &["/srv/x 40755 0:0"],
+        ),
+        (
+            "d /srv/x",
+            &["/srv/x 40755 0:0"],
+            "d$ /srv/x",
+            &["/srv/x 40755 0:0"],
+        ),
+        (
+            "f /srv/x - - - - word",
+            &["/srv/x 100644 0:0 word"],
+            "f^ /srv/x - - - - word",
+            &[],
+        ),
+        (
+            "f /srv/x - - - - aGk=",
+            &["/srv/x 100644 0:0 aGk="],
+            "f~ /srv/x - - - - aGk=",
+            &["/srv/x 100644 0:0 hi"],
+        ),
+        (
+            "L /srv/x - - - - full/gone",
+            &["/srv/x 120777 0:0 -> full/gone"],
+            "L? /srv/x - - - - full/gone",
+            &[],
+        ),
+        // Together, in any order.
+        ("d-$ /srv/x", &["/srv/x 40755 0:0"], "d$-! /srv/x", &[]),
+        (
+            "f~- /srv/x - - - - aGk=",
+            &["/srv/x 100644 0:0 hi"],
+            "f-~^ /srv/x - - - - aGk=",
+            &[],
+        ),
+    ];
+    for (plain, without, modified, with) in table {
+        for (conf, added) in [(plain, without), (modified, with)] {
+            let (lines, _) = after(conf);
+            let new: Vec<&String> = lines
+                .iter()
+                .filter(|line| !FULL.contains(&line.as_str()))
+                .collect();
+            assert_eq!(new, **added, "{conf}");
+        }
+    }
+    // What is of another type goes for a forced or replacing line alone.
+    for (conf, kind) in [
+        ("d /srv/full/a", "100644"),
+        ("d= /srv/full/a", "40755"),
+        ("p /srv/full/a", "100644"),
+        ("p= /srv/full/a", "10644"),
+        ("p+ /srv/full/a", "10644"),
+        ("L /srv/full/a - - - - b", "100644"),
+        ("L= /srv/full/a - - - - b", "120777"),
+        ("L+ /srv/full/a - - - - b", "120777"),
+    ] {
+        let (lines, _) = after(conf);
+        let start = format!("/srv/full/a {kind} ");
+        assert!(
+            lines.iter().any(|line| line.starts_with(&start)),
+            "{conf}: {lines:?}"
+        );
+    }
+}
+
 /// What a line makes of what is there.
 #[test]
 fn what_is_there_is_changed() {
