@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[Target {
 
 const LIMITS: Limits = Limits {
     entries: 5000,
+    names: 1 << 20,
     content: 4 << 20,
     unpacked: 4 << 20,
     initramfs: 1 << 20,
