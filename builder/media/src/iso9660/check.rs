@@ -142,7 +142,9 @@ pub(super) fn path_tables(
                 .filter(|&above| above < index || index == 0 && above == 0)
                 .and_then(|above| rows.get(above));
             let holder = parent_block(image, row.block);
-            if above.is_none() || holder.is_none() || above.map(|above| above.block) != holder {
+            // In the Joliet of libisofs, which xorriso uses, every directory is said to hold itself.
+            let wrong = |holder| Some(holder) != above.map(|above| above.block);
+            if above.is_none() || holder.is_none_or(|holder| holder != row.block && wrong(holder)) {
                 faults.add(
                     place,
                     format!(
@@ -220,7 +222,7 @@ fn read(
             reader.hold(size_of::<Extent>())?;
             match (count, own.identifier) {
                 (1, [0]) if own.extent == extent => continue,
-                (2, [1]) if own.extent.block == parent => continue,
+                (2, [1]) if [parent, extent.block].contains(&own.extent.block) => continue,
                 (1 | 2, _) | (_, [0] | [1]) => {
                     return Err(malformed(
                         shown,
