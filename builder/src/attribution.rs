@@ -3,12 +3,30 @@
 use std::collections::{BTreeMap, HashMap};
 
 use lycia_apk::database::{self, Database};
-use lycia_tree::{Follow, Tree};
+use lycia_tree::{Follow, Tree, display};
 
+use crate::error::{Error, Kind, Result};
 use crate::root::{Origin, Root};
 
+/// What the builder writes where it makes a root the system of a disk, besides what lies below [`DISK_FOLDERS`].
+const DISK_FILES: [&str; 8] = [
+    "/etc/hostname",
+    "/etc/machine-id",
+    "/etc/fstab",
+    "/etc/shadow",
+    "/boot/extlinux/extlinux.conf",
+    "/boot/kernel.txt",
+    "/boot/cmdline.txt",
+    "/boot/config.txt",
+];
+/// Folders of which all files are the builder's: GRUB's, and overlays of device trees.
+const DISK_FOLDERS: [&str; 2] = ["/boot/grub/", "/boot/overlays/"];
+
 /// The origin of every path of a root, directories and all.
-pub fn of(root: &Root) -> BTreeMap<Vec<u8>, String> {
+///
+/// # Errors
+/// When something is there that no package, overlay or trigger made, and no step of the builder is known to make.
+pub fn of(root: &Root) -> Result<BTreeMap<Vec<u8>, String>> {
     let versions: HashMap<&str, &str> = root
         .database
         .packages
@@ -25,11 +43,21 @@ pub fn of(root: &Root) -> BTreeMap<Vec<u8>, String> {
             }
             Some(Origin::Overlay(name)) => format!("overlay {name}"),
             Some(Origin::Trigger(name)) => format!("lycia: trigger {name}"),
-            Some(Origin::Builder) | None => {
-                format!(
-                    "lycia: {}",
-                    step(&entry.path, entry.inode.symlink().is_some(), &apk)
-                )
+            Some(Origin::Disk) if of_a_disk(&entry.path) => "lycia: assembly".to_owned(),
+            Some(Origin::Disk | Origin::Builder) | None => {
+                let symlink = entry.inode.symlink().is_some();
+                let step = step(&entry.path, symlink, &apk).ok_or_else(|| {
+                    Error::new(
+                        Kind::Internal,
+                        format!(
+                            "{} is in the root, and nothing is known to have made it",
+                            display(&entry.path)
+                        ),
+                    )
+                    .hint("a step of lycia wrote it and did not say so: please report this with the definition")
+                    .context("attributing the files of the root")
+                })?;
+                format!("lycia: {step}")
             }
         };
         // A directory that no package has was made for the first thing in it.
@@ -54,19 +82,32 @@ pub fn of(root: &Root) -> BTreeMap<Vec<u8>, String> {
         };
         origins.insert(entry.path, origin);
     }
-    origins
+    Ok(origins)
+}
+
+/// Whether the builder writes a path where it makes a root the system of a disk.
+fn of_a_disk(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/boot/").filter(|name| !name.contains(&b'/'));
+    // An initramfs for each kernel, and device trees for the firmware of a Raspberry Pi.
+    let boot = name.is_some_and(|name| {
+        name.starts_with(b"initramfs-") && name.ends_with(b".img") || name.ends_with(b".dtb")
+    });
+    boot || DISK_FILES.iter().any(|file| file.as_bytes() == path)
+        || DISK_FOLDERS
+            .iter()
+            .any(|folder| path.starts_with(folder.as_bytes()))
 }
 
 /// The step of the builder that makes what nobody else names.
-fn step(path: &[u8], symlink: bool, apk: &[Vec<u8>]) -> &'static str {
+fn step(path: &[u8], symlink: bool, apk: &[Vec<u8>]) -> Option<&'static str> {
     let below = |folder: &Vec<u8>| path.starts_with(folder) && path.get(folder.len()) == Some(&b'/');
     let has = |needle: &[u8]| path.windows(needle.len()).any(|window| window == needle);
     if apk.iter().any(below) {
-        "package database"
+        Some("package database")
     } else if symlink && has(b"dinit.d/") {
-        "enabled service"
+        Some("enabled service")
     } else {
-        "assembly"
+        None
     }
 }
 
@@ -88,4 +129,82 @@ fn packaged(tree: &Tree, database: &Database) -> BTreeMap<Vec<u8>, String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use lycia_tree::{Metadata, Node, Timestamp};
+
+    use super::*;
+
+    fn root(paths: &[(&str, Node, Option<Origin>)]) -> Root {
+        let metadata = || Metadata::new(0o644, Timestamp::default());
+        let mut tree = Tree::new(metadata());
+        let mut origins = BTreeMap::new();
+        for (path, node, origin) in paths {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            tree.make_directories(folder.as_bytes(), metadata()).unwrap();
+            tree.insert(path.as_bytes(), metadata(), node.clone()).unwrap();
+            if let Some(origin) = origin {
+                origins.insert(path.as_bytes().to_vec(), origin.clone());
+            }
+        }
+        Root {
+            tree,
+            database: Database::default(),
+            origins,
+            warnings: Vec::new(),
+            time: Timestamp::default(),
+            beside: None,
+        }
+    }
+
+    fn file() -> Node {
+        Node::Regular("x".into())
+    }
+
+    #[test]
+    fn what_lycia_makes_is_named_by_its_step() {
+        let link = Node::Symlink(b"../sshd".to_vec());
+        let of = of(&root(&[
+            ("/etc/apk/world", file(), Some(Origin::Builder)),
+            ("/etc/dinit.d/boot.d/sshd", link, Some(Origin::Builder)),
+            ("/etc/fstab", file(), Some(Origin::Disk)),
+            ("/boot/grub/i386-pc/normal.mod", file(), Some(Origin::Disk)),
+            ("/boot/initramfs-1.img", file(), Some(Origin::Disk)),
+            ("/usr/bin/x", file(), Some(Origin::Overlay("own".to_owned()))),
+        ]))
+        .unwrap();
+        for (path, origin) in [
+            ("/etc/apk/world", "lycia: package database"),
+            ("/etc/dinit.d/boot.d/sshd", "lycia: enabled service"),
+            ("/etc/fstab", "lycia: assembly"),
+            ("/boot/grub/i386-pc/normal.mod", "lycia: assembly"),
+            ("/boot/initramfs-1.img", "lycia: assembly"),
+            ("/usr/bin/x", "overlay own"),
+            ("/usr/bin", "overlay own"),
+            ("/", "lycia: assembly"),
+        ] {
+            assert_eq!(of[path.as_bytes()], origin, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_made_is_an_error() {
+        for (path, node, origin) in [
+            ("/usr/bin/x", file(), None),
+            ("/usr/bin/x", file(), Some(Origin::Builder)),
+            ("/usr/bin/x", file(), Some(Origin::Disk)),
+            // A disk's, in a root that is none.
+            ("/etc/fstab", file(), Some(Origin::Builder)),
+            ("/boot/grub/grub.cfg", file(), None),
+            // No link, so that no service is enabled by it.
+            ("/etc/dinit.d/boot.d/sshd", file(), Some(Origin::Builder)),
+            ("/boot/vmlinuz-1", file(), Some(Origin::Disk)),
+        ] {
+            let error = of(&root(&[(path, node, origin)])).unwrap_err();
+            assert_eq!(error.kind(), Kind::Internal);
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
 }

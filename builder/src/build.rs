@@ -231,7 +231,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     // Disks bring their own.
     if !image.outputs.contains(&Output::Iso) && (archives || image.outputs.contains(&Output::Netboot)) {
         let stem = format!("{}-{}", image.name, image.arch);
-        let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default());
+        let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default())?;
         files.push(small(
             "manifest",
             options.output.join(format!("{stem}.manifest.json")),
@@ -245,7 +245,7 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
             )?);
         }
     }
-    let beside = release::write(&lock, &root, &files, options)?;
+    let beside = release::write(&lock, &root, &chosen, &files, options)?;
     files.extend(beside);
     for output in made.last {
         output.finish()?;

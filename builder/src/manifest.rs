@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::attribution;
+use crate::error::Result;
 use crate::lock::Lock;
 use crate::root::{Kernel, Root};
 
@@ -110,7 +111,10 @@ pub struct File {
 
 impl Manifest {
     /// The manifest of a root.
-    pub fn new(lock: &Lock, root: &Root, kernel: Option<&Kernel>, medium: Medium) -> Manifest {
+    ///
+    /// # Errors
+    /// When something is in it of which nothing is known to have made it.
+    pub fn new(lock: &Lock, root: &Root, kernel: Option<&Kernel>, medium: Medium) -> Result<Manifest> {
         let repository = |name: &str| {
             let locked = lock.package.iter().find(|package| package.name == name);
             locked
@@ -136,7 +140,7 @@ impl Manifest {
                 installed_size: package.info.installed_size,
             })
             .collect();
-        let mut origins = attribution::of(root);
+        let mut origins = attribution::of(root)?;
         let mut footprint = Footprint::new();
         let files = root.tree.walk().map(|entry| {
             let metadata = &entry.inode.metadata;
@@ -175,7 +179,7 @@ impl Manifest {
             }
             file
         });
-        Manifest {
+        Ok(Manifest {
             version: FORMAT,
             image: lock.image.clone(),
             arch: lock.arch.clone(),
@@ -185,7 +189,7 @@ impl Manifest {
             world: lock.world.clone(),
             packages,
             files: files.collect(),
-        }
+        })
     }
 
     /// As JSON with a final newline.

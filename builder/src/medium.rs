@@ -152,7 +152,7 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
                 .map(|hashed| hashed.root.clone())
                 .unwrap_or_default(),
         },
-    );
+    )?;
     let mut tree = Tree::new(Metadata::new(0o755, time));
     let mut put = |path: &str, content: Content| {
         if let Some(at) = path.rfind('/') {

@@ -6,6 +6,7 @@ use lycia_apk::keys::{KeyRing, SigningKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{Built, Options, Written};
+use crate::choice::Choice;
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::lock::Lock;
 use crate::manifest::hex;
@@ -30,7 +31,13 @@ fn written(kind: &'static str, path: PathBuf, bytes: &[u8]) -> Result<Written> {
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn write(lock: &Lock, root: &Root, files: &[Written], options: &Options) -> Result<Vec<Written>> {
+pub fn write(
+    lock: &Lock,
+    root: &Root,
+    choice: &Choice,
+    files: &[Written],
+    options: &Options,
+) -> Result<Vec<Written>> {
     let stem = format!("{}-{}", lock.image, lock.arch);
     // Names of what is built from the root; lists of checksums and the rest are about them.
     let outputs: Vec<Written> = files
@@ -39,7 +46,7 @@ pub fn write(lock: &Lock, root: &Root, files: &[Written], options: &Options) -> 
         .cloned()
         .collect();
     let mut more = Vec::new();
-    let [spdx, cyclonedx] = sbom::documents(lock, root, &outputs);
+    let [spdx, cyclonedx] = sbom::documents(lock, root, choice, &outputs);
     for (ending, text) in [("spdx.json", spdx), ("cdx.json", cyclonedx)] {
         let path = options.output.join(format!("{stem}.{ending}"));
         more.push(written("sbom", path, text.as_bytes())?);

@@ -25,6 +25,8 @@ pub enum Origin {
     Trigger(String),
     /// An overlay.
     Overlay(String),
+    /// What makes a root the system of a disk.
+    Disk,
     /// The builder itself.
     Builder,
 }
@@ -35,6 +37,7 @@ impl std::fmt::Display for Origin {
             Origin::Package(name) => write!(f, "package {name}"),
             Origin::Trigger(name) => write!(f, "trigger {name}"),
             Origin::Overlay(name) => write!(f, "overlay {name}"),
+            Origin::Disk => f.write_str("disk"),
             Origin::Builder => f.write_str("builder"),
         }
     }

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::Written;
-use crate::lock::Lock;
+use crate::choice::Choice;
+use crate::lock::{Lock, LockedPackage};
 use crate::manifest::hex;
 use crate::oci::rfc3339;
+use crate::packages::Chosen;
 use crate::root::Root;
 
 const TOOL: &str = concat!("lycia-", env!("CARGO_PKG_VERSION"));
@@ -26,17 +28,42 @@ struct Bill<'a> {
     outputs: Vec<(String, &'a Written)>,
 }
 
+/// What of an image a package is in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Place {
+    /// It is installed in the root.
+    Root,
+    /// Files of it are in the initramfs.
+    Initramfs,
+    /// The medium carries it for installations.
+    Medium,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Place::Root => "root",
+            Place::Initramfs => "initramfs",
+            Place::Medium => "medium",
+        }
+    }
+}
+
+/// The element that stands for the initramfs.
+const INITRAMFS: &str = "SPDXRef-Initramfs";
+
 struct Component<'a> {
     info: &'a PackageInfo,
+    places: BTreeSet<Place>,
     identity: String,
     location: String,
     purl: String,
     needs: BTreeSet<usize>,
 }
 
-/// The two documents of an image: SPDX, CycloneDX.
-pub fn documents(lock: &Lock, root: &Root, outputs: &[Written]) -> [String; 2] {
-    let bill = Bill::new(lock, root, outputs);
+/// The two documents of an image: SPDX, CycloneDX. `choice` has the packages that are not in the root.
+pub fn documents(lock: &Lock, root: &Root, choice: &Choice, outputs: &[Written]) -> [String; 2] {
+    let bill = Bill::new(lock, root, choice, outputs);
     [bill.spdx(), bill.cyclonedx()].map(|document| {
         let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
         text.push('\n');
@@ -45,7 +72,7 @@ pub fn documents(lock: &Lock, root: &Root, outputs: &[Written]) -> [String; 2] {
 }
 
 impl<'a> Bill<'a> {
-    fn new(lock: &Lock, root: &'a Root, outputs: &'a [Written]) -> Bill<'a> {
+    fn new(lock: &Lock, root: &'a Root, choice: &'a Choice, outputs: &'a [Written]) -> Bill<'a> {
         let release = root.tree.read(b"etc/os-release").unwrap_or_default();
         let release = String::from_utf8_lossy(release);
         let namespace = release
@@ -58,45 +85,60 @@ impl<'a> Bill<'a> {
             .iter()
             .map(|one| (one.name.as_str(), one.location.as_str()))
             .collect();
-        let repositories: HashMap<&str, &str> = lock
-            .package
-            .iter()
-            .map(|one| (one.name.as_str(), one.repository.as_str()))
-            .collect();
-        let mut infos: Vec<&PackageInfo> = root.database.packages.iter().map(|one| &one.info).collect();
-        infos.sort_by(|one, other| one.name.cmp(&other.name));
-        // Names and what is provided lead to packages.
-        let mut providers: HashMap<&str, usize> = HashMap::new();
-        for (number, info) in infos.iter().enumerate() {
-            for provided in &info.provides {
-                providers.entry(&provided.name).or_insert(number);
+        let installed = root.database.packages.iter().map(|one| &one.info).collect();
+        let entries = |chosen: &'a [Chosen]| chosen.iter().map(|one| &one.entry).collect::<Vec<_>>();
+        let sets: [(Place, Vec<&PackageInfo>, &[LockedPackage]); 3] = [
+            (Place::Root, installed, &lock.package),
+            (Place::Initramfs, entries(&choice.initramfs), &lock.initramfs),
+            (Place::Medium, entries(&choice.offered), &lock.offered),
+        ];
+        let mut packages: Vec<Component<'a>> = Vec::new();
+        let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+        for (place, mut infos, locked) in sets {
+            infos.sort_by(|one, other| (&one.name, &one.version).cmp(&(&other.name, &other.version)));
+            let repositories: HashMap<&str, &str> = locked
+                .iter()
+                .map(|one| (one.name.as_str(), one.repository.as_str()))
+                .collect();
+            let mut numbers = Vec::new();
+            for &info in &infos {
+                let number = *known.entry((&info.name, &info.version)).or_insert(packages.len());
+                if number == packages.len() {
+                    let location = repositories
+                        .get(info.name.as_str())
+                        .and_then(|name| locations.get(name))
+                        .filter(|location| {
+                            location.starts_with("https://") || location.starts_with("http://")
+                        });
+                    packages.push(Component {
+                        info,
+                        places: BTreeSet::new(),
+                        identity: info.hashes.as_ref().map(Identity::to_string).unwrap_or_default(),
+                        location: location
+                            .map_or_else(|| "NOASSERTION".to_owned(), |location| (*location).to_owned()),
+                        purl: purl(&namespace, info),
+                        needs: BTreeSet::new(),
+                    });
+                }
+                packages[number].places.insert(place);
+                numbers.push(number);
+            }
+            // Names and what is provided lead to packages of the same place.
+            let mut providers: HashMap<&str, usize> = HashMap::new();
+            for (info, &number) in infos.iter().zip(&numbers) {
+                for provided in &info.provides {
+                    providers.entry(&provided.name).or_insert(number);
+                }
+            }
+            for (info, &number) in infos.iter().zip(&numbers) {
+                providers.insert(&info.name, number);
+            }
+            for (info, &number) in infos.iter().zip(&numbers) {
+                let wanted = info.depends.iter().filter(|one| !one.op.is_conflict());
+                let needed = wanted.filter_map(|one| providers.get(one.name.as_str()).copied());
+                packages[number].needs.extend(needed.filter(|&needed| needed != number));
             }
         }
-        for (number, info) in infos.iter().enumerate() {
-            providers.insert(&info.name, number);
-        }
-        let packages = infos
-            .iter()
-            .enumerate()
-            .map(|(number, info)| {
-                let location = repositories
-                    .get(info.name.as_str())
-                    .and_then(|name| locations.get(name))
-                    .filter(|location| location.starts_with("https://") || location.starts_with("http://"));
-                let wanted = info.depends.iter().filter(|one| !one.op.is_conflict());
-                Component {
-                    info,
-                    identity: info.hashes.as_ref().map(Identity::to_string).unwrap_or_default(),
-                    location: location
-                        .map_or_else(|| "NOASSERTION".to_owned(), |location| (*location).to_owned()),
-                    purl: purl(&namespace, info),
-                    needs: wanted
-                        .filter_map(|one| providers.get(one.name.as_str()).copied())
-                        .filter(|&needed| needed != number)
-                        .collect(),
-                }
-            })
-            .collect();
         let outputs = outputs
             .iter()
             .map(|file| {
@@ -123,7 +165,10 @@ impl<'a> Bill<'a> {
         let mut hash = Sha256::new();
         hash.update(format!("{TOOL}\0{}\0{}\0", self.name, self.created));
         for one in &self.packages {
-            hash.update(format!("{}\0{:?}\0{}\0", one.purl, one.info, one.location));
+            hash.update(format!(
+                "{}\0{:?}\0{}\0{:?}\0",
+                one.purl, one.info, one.location, one.places
+            ));
         }
         for (name, file) in &self.outputs {
             hash.update(format!("{name}\0{}\0", file.sha256));
@@ -132,7 +177,14 @@ impl<'a> Bill<'a> {
     }
 
     fn spdx(&self) -> Value {
-        let id = |info: &PackageInfo| format!("SPDXRef-Package-{}", identifier(&info.name));
+        // Outside of the root a package can be there in several versions.
+        let id = |one: &Component<'_>| match one.places.contains(&Place::Root) {
+            true => format!("SPDXRef-Package-{}", identifier(&one.info.name)),
+            false => format!(
+                "SPDXRef-Package-{}",
+                identifier(&format!("{}@{}", one.info.name, one.info.version))
+            ),
+        };
         let mut references: BTreeMap<String, String> = BTreeMap::new();
         let mut packages = vec![json!({
             "SPDXID": "SPDXRef-Image",
@@ -162,14 +214,29 @@ impl<'a> Bill<'a> {
             }));
             relationships.push(relationship(&own, "GENERATED_FROM", "SPDXRef-Image"));
         }
+        if self.packages.iter().any(|one| one.places.contains(&Place::Initramfs)) {
+            packages.push(json!({
+                "SPDXID": INITRAMFS,
+                "name": format!("{} initramfs", self.name),
+                "downloadLocation": "NOASSERTION",
+                "filesAnalyzed": false,
+                "licenseConcluded": "NOASSERTION",
+                "licenseDeclared": "NOASSERTION",
+                "copyrightText": "NOASSERTION",
+                "primaryPackagePurpose": "ARCHIVE",
+                "supplier": "NOASSERTION",
+            }));
+            relationships.push(relationship("SPDXRef-Image", "CONTAINS", INITRAMFS));
+        }
         for one in &self.packages {
             let info = one.info;
+            let own = id(one);
             let person = |who: &str| match who.is_empty() {
                 true => "NOASSERTION".to_owned(),
                 false => format!("Person: {}", contact(who)),
             };
             let mut package = json!({
-                "SPDXID": id(info),
+                "SPDXID": own,
                 "name": info.name,
                 "versionInfo": info.version,
                 "supplier": person(&info.maintainer),
@@ -207,13 +274,16 @@ impl<'a> Bill<'a> {
                 package["sourceInfo"] = format!("built from {}", info.origin).into();
             }
             packages.push(package);
-            relationships.push(relationship("SPDXRef-Image", "CONTAINS", &id(info)));
+            for place in &one.places {
+                relationships.push(match place {
+                    Place::Root => relationship("SPDXRef-Image", "CONTAINS", &own),
+                    // Some files of it, and nothing that is installed.
+                    Place::Initramfs => relationship(INITRAMFS, "GENERATED_FROM", &own),
+                    Place::Medium => relationship(&own, "OPTIONAL_COMPONENT_OF", "SPDXRef-Image"),
+                });
+            }
             for &needed in &one.needs {
-                relationships.push(relationship(
-                    &id(info),
-                    "DEPENDS_ON",
-                    &id(self.packages[needed].info),
-                ));
+                relationships.push(relationship(&own, "DEPENDS_ON", &id(&self.packages[needed])));
             }
         }
         let mut document = json!({
@@ -247,11 +317,25 @@ impl<'a> Bill<'a> {
 
     fn cyclonedx(&self) -> Value {
         let image = format!("image:{}", self.name);
+        let of = |place: Place| {
+            let inside = self.packages.iter().filter(move |one| one.places.contains(&place));
+            inside.map(|one| one.purl.clone()).collect::<Vec<_>>()
+        };
         let mut components = Vec::new();
-        let mut dependencies = vec![json!({
-            "ref": image,
-            "dependsOn": self.packages.iter().map(|one| one.purl.as_str()).collect::<Vec<_>>(),
-        })];
+        let mut needed = of(Place::Root);
+        let mut dependencies = Vec::new();
+        let initramfs = format!("initramfs:{}", self.name);
+        if !of(Place::Initramfs).is_empty() {
+            components.push(json!({
+                "type": "file",
+                "bom-ref": initramfs,
+                "name": format!("{} initramfs", self.name),
+            }));
+            dependencies.push(json!({ "ref": initramfs, "dependsOn": of(Place::Initramfs) }));
+            needed.push(initramfs.clone());
+        }
+        // What the medium carries is needed by nothing of the image.
+        dependencies.insert(0, json!({ "ref": image, "dependsOn": needed }));
         for one in &self.packages {
             let info = one.info;
             let mut references = BTreeMap::new();
@@ -269,6 +353,12 @@ impl<'a> Bill<'a> {
                 "purl": one.purl,
                 "licenses": licenses,
             });
+            if !one.places.contains(&Place::Root) {
+                component["scope"] = match one.places.contains(&Place::Initramfs) {
+                    true => "required".into(),
+                    false => "optional".into(),
+                };
+            }
             for (key, value) in [("description", &info.description)] {
                 if !value.is_empty() {
                     component[key] = value.as_str().into();
@@ -285,6 +375,9 @@ impl<'a> Bill<'a> {
                 if !value.is_empty() {
                     properties.push(json!({ "name": name, "value": value }));
                 }
+            }
+            for place in &one.places {
+                properties.push(json!({ "name": "lycia:place", "value": place.name() }));
             }
             if !properties.is_empty() {
                 component["properties"] = properties.into();
@@ -408,6 +501,7 @@ fn purl(namespace: &str, info: &PackageInfo) -> String {
 /// A package's licence as an SPDX expression. What is none, as `custom:x`, becomes a reference, which `references` hears of.
 fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
     let mut words: Vec<String> = Vec::new();
+    let mut own = BTreeMap::new();
     let spaced = text.replace('(', " ( ").replace(')', " ) ");
     let mut depth = 0i32;
     // Whether a licence must come next, and whether the exception of `WITH` must.
@@ -431,21 +525,11 @@ fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
             _ => {
                 sound &= wanted;
                 wanted = false;
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-                let known = word
-                    .bytes()
-                    .enumerate()
-                    .all(|(at, byte)| plain(byte) || byte == b'+' && at + 1 == word.len());
-                // A licence that others know has an upper-case letter or a digit in its name.
-                let named = known
-                    && (exception
-                        || word
-                            .bytes()
-                            .any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
-                exception = false;
-                if !named {
+                if std::mem::take(&mut exception) {
+                    sound &= spdx::exception_id(word).is_some();
+                } else if !is_listed(word) {
                     let id = license_ref(word);
-                    references.insert(id.clone(), word.to_owned());
+                    own.insert(id.clone(), word.to_owned());
                     words.push(id);
                     continue;
                 }
@@ -458,12 +542,18 @@ fn license(text: &str, references: &mut BTreeMap<String, String>) -> String {
     }
     if !sound || wanted || depth != 0 {
         // No expression: the whole is one licence of the package's own.
-        references.clear();
         let id = license_ref(text);
         references.insert(id.clone(), text.to_owned());
         return id;
     }
+    references.append(&mut own);
     words.join(" ").replace("( ", "(").replace(" )", ")")
+}
+
+/// Whether SPDX lists a licence of this name, which may be followed by `+`.
+fn is_listed(name: &str) -> bool {
+    let rest = spdx::license_id(name).and_then(|found| name.strip_prefix(found.name));
+    matches!(rest, Some("" | "+"))
 }
 
 /// The name of a licence that SPDX does not list (SPDX 2.3, annex D: letters, digits, `-` and `.`).
@@ -472,6 +562,7 @@ fn license_ref(name: &str) -> String {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' => letter,
         _ => '-',
     };
+    let name = name.strip_prefix("LicenseRef-").unwrap_or(name);
     format!("LicenseRef-{}", name.chars().map(plain).collect::<String>())
 }
 
@@ -497,10 +588,22 @@ mod tests {
             ("", "NOASSERTION", 0),
             ("MIT BSD-2-Clause", "LicenseRef-MIT-BSD-2-Clause", 1),
             ("GPL-2.0+", "GPL-2.0+", 0),
+            ("Apache-2.0+", "Apache-2.0+", 0),
+            // Names that look like those of the list.
+            ("Public-Domain", "LicenseRef-Public-Domain", 1),
+            ("MIT OR Bsd-3-Clause", "MIT OR LicenseRef-Bsd-3-Clause", 1),
+            ("LicenseRef-Own", "LicenseRef-Own", 1),
+            (
+                "GPL-2.0-only WITH No-Such-exception",
+                "LicenseRef-GPL-2.0-only-WITH-No-Such-exception",
+                1,
+            ),
+            ("Zlib AND 0BSD AND blessing", "Zlib AND 0BSD AND blessing", 0),
         ] {
-            let mut found = BTreeMap::new();
+            // What other packages named stays.
+            let mut found = BTreeMap::from([("LicenseRef-before".to_owned(), String::new())]);
             assert_eq!(license(text, &mut found), expression);
-            assert_eq!(found.len(), references, "{text}");
+            assert_eq!(found.len(), 1 + references, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Measuring processes, by turns, and the table.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 pub struct Usage {
     /// By the clock.
     pub wall: f64,
+    /// By the clock, of the whole process: with what it does before the work begins.
+    pub whole: f64,
     /// On processors, user and system.
     pub processors: f64,
     /// Highest resident memory of one of its processes, in MiB.
@@ -28,6 +31,7 @@ pub fn run(command: &mut Command) -> Usage {
         .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", command.get_program()));
     let mut usage = wait(&child, command);
     usage.wall = started.elapsed().as_secs_f64();
+    usage.whole = usage.wall;
     usage
 }
 
@@ -42,6 +46,7 @@ fn wait(child: &Child, command: &Command) -> Usage {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     Usage {
         wall: 0.0,
+        whole: 0.0,
         processors: seconds(usage.ru_utime) + seconds(usage.ru_stime),
         memory: usage.ru_maxrss as f64 / 1024.0,
         bytes: 0,
@@ -80,6 +85,7 @@ fn own_processors() -> f64 {
 // As in `run`.
 #[allow(clippy::zombie_processes)]
 pub fn run_telling(command: &mut Command) -> Usage {
+    let started = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -88,6 +94,7 @@ pub fn run_telling(command: &mut Command) -> Usage {
     let mut told = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut told).unwrap();
     let mut usage = wait(&child, command);
+    usage.whole = started.elapsed().as_secs_f64();
     let mut words = told.split_whitespace().map(|word| word.parse().unwrap());
     if let (Some(wall), Some(processors)) = (words.next(), words.next()) {
         (usage.wall, usage.processors) = (wall, processors);
@@ -108,6 +115,24 @@ pub struct Rounds {
 #[derive(Clone, Copy)]
 pub struct Target(pub f64, pub Option<f64>);
 
+/// Lines whose target was missed.
+static MISSED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many lines missed their target so far.
+pub fn missed() -> usize {
+    MISSED.load(Ordering::Relaxed)
+}
+
+/// The word for a line whose target was missed or met.
+fn verdict(is_missed: bool) -> &'static str {
+    if is_missed {
+        MISSED.fetch_add(1, Ordering::Relaxed);
+        "MISSED"
+    } else {
+        "met"
+    }
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -127,7 +152,7 @@ pub fn load() -> String {
 /// Prints the head of the table.
 pub fn head() {
     println!(
-        "{:<8} {:<28} {:>2} {:>5} | {:>7} {:>7} {:>6} | {:>7} {:>7} {:>6} | {:>6} {:>6} {:>6} | {:>7}",
+        "{:<8} {:<28} {:>2} {:>5} | {:>7} {:>7} {:>6} {:>6} | {:>7} {:>7} {:>6} | {:>6} {:>6} {:>6} | {:>7}",
         "input",
         "work",
         "n",
@@ -135,6 +160,7 @@ pub fn head() {
         "ours s",
         "other s",
         "ratio",
+        "whole",
         "cpu s",
         "other",
         "ratio",
@@ -169,6 +195,7 @@ pub fn line(
     }
     let of = |all: &[Usage], field: fn(&Usage) -> f64| median(all.iter().map(field).collect());
     let wall = (of(&our, |usage| usage.wall), of(&their, |usage| usage.wall));
+    let whole = of(&our, |usage| usage.whole) / of(&their, |usage| usage.whole);
     let processors = (
         of(&our, |usage| usage.processors),
         of(&their, |usage| usage.processors),
@@ -178,10 +205,10 @@ pub fn line(
     let Target(time, most) = target;
     let slow = wall.0 / wall.1 > time;
     let large = size.zip(most).is_some_and(|(size, most)| size > most);
-    let verdict = format!("{time:.2} {}", if slow || large { "MISSED" } else { "met" });
+    let verdict = format!("{time:.2} {}", verdict(slow || large));
     println!(
-        "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7.2} {:>6.3} | {:>7.2} {:>7.2} {:>6.3} | {:>6} {:>6.1} \
-         {:>6.1} | {verdict}",
+        "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7.2} {:>6.3} {whole:>6.3} | {:>7.2} {:>7.2} {:>6.3} | {:>6} \
+         {:>6.1} {:>6.1} | {verdict}",
         our.len(),
         wall.0,
         wall.1,
@@ -199,11 +226,40 @@ pub fn line(
 pub fn alone(input: &str, work: &str, most: f64, ours: impl FnOnce() -> Usage) {
     let before = load();
     let usage = ours();
-    let verdict = if usage.memory > most { "MISSED" } else { "met" };
+    let verdict = verdict(usage.memory > most);
     println!(
-        "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7} {:>6} | {:>7.2} {:>7} {:>6} | {:>6} {:>6.1} {:>6} | \
+        "{input:<8} {work:<28} {:>2} {before:>5} | {:>7.2} {:>7} {:>6} {:>6} | {:>7.2} {:>7} {:>6} | {:>6} {:>6.1} {:>6} | \
          {most:.0} MiB {verdict}",
-        1, usage.wall, "-", "-", usage.processors, "-", "-", "-", usage.memory, "-"
+        1, usage.wall, "-", "-", "-", usage.processors, "-", "-", "-", usage.memory, "-"
+    );
+}
+
+/// Does a work that nobody else does, over and over, and prints a line: its time counts, in seconds by the clock.
+pub fn timed(input: &str, work: &str, rounds: Rounds, most: f64, ours: &mut dyn FnMut() -> Usage) {
+    let (before, started) = (load(), Instant::now());
+    let mut all = Vec::new();
+    loop {
+        all.push(ours());
+        if all.len() >= rounds.most || started.elapsed() >= rounds.time {
+            break;
+        }
+    }
+    let of = |field: fn(&Usage) -> f64| median(all.iter().map(field).collect());
+    let wall = of(|usage| usage.wall);
+    let verdict = verdict(wall >= most);
+    println!(
+        "{input:<8} {work:<28} {:>2} {before:>5} | {wall:>7.2} {:>7} {:>6} {:>6} | {:>7.2} {:>7} {:>6} | {:>6} {:>6.1} {:>6} | \
+         {most:.0} s {verdict}",
+        all.len(),
+        "-",
+        "-",
+        "-",
+        of(|usage| usage.processors),
+        "-",
+        "-",
+        "-",
+        of(|usage| usage.memory),
+        "-"
     );
 }
 

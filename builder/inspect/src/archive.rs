@@ -1,14 +1,15 @@
-//! Archives: initramfs and tar.
+//! Archives: initramfs and tar, and what is a kit of files in one.
+
+use std::collections::HashMap;
 
 use lycia_media::cpio;
 use lycia_media::tar as tape;
 use lycia_tree::{Content, Timestamp};
 
-use crate::cell::{Cell, Place};
-use crate::oci;
+use crate::cell::{Cell, Known, Place, TOO_LONG, recognise};
 use crate::report::Part;
 use crate::sink::{self, Listing};
-use crate::volumes;
+use crate::{beside, boot, oci, volumes};
 
 /// The path of a member as an absolute one.
 pub fn absolute(path: &[u8]) -> Vec<u8> {
@@ -26,7 +27,7 @@ pub fn absolute(path: &[u8]) -> Vec<u8> {
 }
 
 /// A row of cpio archives, compressed or not.
-pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
+pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part: &mut Part) {
     let limits = cpio::Limits {
         members: cell.limits.entries,
         unpacked: cell.limits.initramfs,
@@ -43,8 +44,11 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut
         }
     };
     let mut kinds = Vec::new();
+    // File systems in it: roots of live media, which a loader hands over this way.
+    let mut roots = Vec::new();
+    let mut starts = HashMap::new();
     let mut listing = Listing::default();
-    for segment in &segments {
+    'segments: for segment in &segments {
         let plain = segment.kind == cpio::SegmentKind::Plain;
         let what = match &segment.kind {
             cpio::SegmentKind::Plain => "plain".to_owned(),
@@ -86,27 +90,48 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut
             match kind {
                 "symlink" => item.target = Some(lycia_tree::display(entry.content)),
                 "char" | "block" => item.device = Some(format!("{}:{}", header.device.0, header.device.1)),
+                "file" => item.size = Some(entry.content.len() as u64),
+                _ => {}
+            }
+            if !cell.hold(&item) {
+                cell.fault(place, segment.offset as u64, TOO_LONG);
+                break 'segments;
+            }
+            match kind {
                 "file" => {
-                    item.size = Some(entry.content.len() as u64);
-                    if plain && !entry.content.is_empty() {
-                        let at = entry.content.as_ptr() as usize - all.as_ptr() as usize;
-                        cell.region(place, at as u64, entry.content.len() as u64, &item.path);
+                    let at = (entry.content.as_ptr() as usize).wrapping_sub(all.as_ptr() as usize) as u64;
+                    let len = entry.content.len() as u64;
+                    if plain && len > 0 {
+                        cell.region(place, at, len, &item.path);
+                        starts.insert(item.path.clone(), at);
+                    }
+                    if matches!(recognise(entry.content), Some(Known::Squashfs | Known::Erofs)) {
+                        // What was unpacked is a copy already, and has no place in the file.
+                        let found = match plain {
+                            true => volumes::range(bytes, at, len).map(|own| (place.below(&item.path, at), own)),
+                            false => Some((place.within(&item.path), Content::from(entry.content))),
+                        };
+                        roots.extend(found);
                     }
                     let mut taster = listing.taster(&item.path);
                     // It hashes, which never fails.
                     let _ = std::io::Write::write_all(&mut taster, entry.content);
                     listing.file(item, taster);
-                    continue;
                 }
-                _ => {}
+                _ => listing.items.push(item),
             }
-            listing.items.push(item);
         }
     }
     part.fact("segments", kinds);
+    if !roots.is_empty() {
+        beside::inside(cell, place, &listing, &starts);
+    }
     volumes::finish(cell, place, listing, part);
     // An initramfs has programs of a system, but is none.
     part.system = None;
+    for (place, content) in roots {
+        part.parts.extend(cell.part(place, &content, depth + 1));
+    }
 }
 
 /// Where a member's content lies in the archive.
@@ -116,8 +141,8 @@ pub struct Member {
     pub len: u64,
 }
 
-/// tar, and container images in it.
-pub fn tar(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
+/// tar, and container images and kits for booting from a network in it.
+pub fn tar(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part: &mut Part) {
     let (listing, members) = members(cell, place, bytes);
     if listing.kept.contains_key("/oci-layout") {
         oci::read(cell, place, bytes, &members, &listing, part);
@@ -125,7 +150,60 @@ pub fn tar(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
         part.files = listing.items;
         return;
     }
+    if listing.kept.contains_key(SCRIPT) {
+        return kit(cell, place, bytes, depth, &members, listing, part);
+    }
     volumes::finish(cell, place, listing, part);
+}
+
+/// The script of iPXE that makes an archive a kit for booting from a network.
+const SCRIPT: &str = "/boot.ipxe";
+const SUMS: &str = "/SHA256SUMS";
+
+/// A kit for booting from a network: a script and what it loads.
+fn kit(
+    cell: &mut Cell<'_>,
+    place: &Place,
+    bytes: &Content,
+    depth: u32,
+    members: &[Member],
+    listing: Listing,
+    part: &mut Part,
+) {
+    part.format = "netboot".to_owned();
+    let starts: HashMap<String, u64> = members
+        .iter()
+        .map(|member| (member.path.clone(), member.start))
+        .collect();
+    beside::inside(cell, place, &listing, &starts);
+    // A sum that was damaged may be none any more.
+    if let Some(sums) = listing.kept.get(SUMS) {
+        for unnamed in beside::unnamed(sums, members.iter().map(|member| &member.path[1..])) {
+            if format!("/{unnamed}") != SUMS {
+                let at = starts.get(SUMS).copied().unwrap_or(0);
+                cell.fault(place, at, format!("{SUMS} has no checksum of {unnamed}"));
+            }
+        }
+    } else {
+        cell.fault(place, 0, "there is no SHA256SUMS in it");
+    }
+    for entry in boot::entries(&listing) {
+        let files = std::iter::once(entry.kernel.as_str()).chain(entry.initrd.split_whitespace());
+        for file in files.filter(|file| !file.contains([':', '$'])) {
+            let path = lycia_tree::display(&absolute(file.as_bytes()));
+            if !starts.contains_key(&path) {
+                let at = starts.get(&entry.config).copied().unwrap_or(0);
+                cell.fault(place, at, format!("{} loads {file}, which is not there", entry.config));
+            }
+        }
+    }
+    volumes::finish(cell, place, listing, part);
+    for member in members {
+        let below = place.below(&member.path, member.start);
+        if let Some(content) = volumes::range(bytes, member.start, member.len) {
+            part.parts.extend(cell.part(below, &content, depth + 1));
+        }
+    }
 }
 
 /// The entries of a tar archive.
@@ -141,7 +219,6 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec
     let mut archive = tape::Archive::new(bytes.bytes(), limits);
     let mut listing = Listing::default();
     let mut members = Vec::new();
-    let mut held = cell.limits.entries.saturating_mul(512);
     loop {
         let before = archive.position();
         let header = match archive.next_member() {
@@ -153,17 +230,6 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec
             }
         };
         let path = absolute(&header.path);
-        let size_of: usize = header
-            .metadata
-            .xattrs
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        held = held.saturating_sub((path.len() + size_of) as u64);
-        if held == 0 {
-            cell.fault(place, before, "more bytes of names and attributes than are read");
-            break;
-        }
         let metadata = &header.metadata;
         let mut item = sink::item(
             &path,
@@ -194,8 +260,14 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec
                 item.device = sink::device(*device);
             }
             tape::Member::Fifo => item.kind = "fifo",
+            tape::Member::Regular => item.size = Some(header.size),
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, before, TOO_LONG);
+            break;
+        }
+        match &header.member {
             tape::Member::Regular => {
-                item.size = Some(header.size);
                 cell.region(place, start, header.size, &item.path);
                 if !cell.spend(header.size) {
                     cell.fault(
@@ -219,13 +291,12 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec
                         break;
                     }
                 }
-                continue;
             }
+            _ => listing.items.push(item),
         }
-        listing.items.push(item);
     }
     // A hard link has the content of the other name.
-    let contents: std::collections::HashMap<String, (Option<u64>, Option<String>)> = listing
+    let contents: HashMap<String, (Option<u64>, Option<String>)> = listing
         .items
         .iter()
         .filter(|item| item.kind == "file")

@@ -16,12 +16,13 @@ const READ_MAX: u64 = 512 << 20;
 const TOLD: usize = 100;
 
 /// Endings of media, longest first: what is before them is the name that a manifest goes by.
-const ENDINGS: [&str; 26] = [
+const ENDINGS: [&str; 27] = [
     ".delta.tar.zst",
     ".delta.tar.gz",
     ".delta.tar.xz",
     ".delta.tar",
     ".oci.tar",
+    ".netboot.tar",
     ".tar.zst",
     ".tar.gz",
     ".tar.xz",
@@ -268,16 +269,20 @@ fn against(part: &Part, parts: &[&Part], manifest: &Manifest, beside: &str, faul
     }
 }
 
-/// Compares the files of an ISO with the checksums on it.
-pub fn inside(cell: &mut Cell<'_>, place: &Place, listing: &Listing, images: &BTreeMap<u32, (String, u64)>) {
+/// Names of which a list of checksums has none.
+pub fn unnamed<'n>(list: &[u8], names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+    let text = String::from_utf8_lossy(list);
+    let known: HashSet<&str> = sums(&text).map(|(name, _)| name).collect();
+    names.filter(|name| !known.contains(name)).collect()
+}
+
+/// Compares the files of a medium or archive with the checksums in it. `starts` has the first byte of the files that lie there
+/// as they are.
+pub fn inside(cell: &mut Cell<'_>, place: &Place, listing: &Listing, starts: &HashMap<String, u64>) {
     let items: HashMap<&str, &Item> = listing
         .items
         .iter()
         .map(|item| (item.path.as_str(), item))
-        .collect();
-    let starts: HashMap<&str, u64> = images
-        .iter()
-        .map(|(block, (path, _))| (path.as_str(), u64::from(*block) * lycia_media::iso9660::BLOCK))
         .collect();
     for (path, bytes) in &listing.kept {
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -287,7 +292,7 @@ pub fn inside(cell: &mut Cell<'_>, place: &Place, listing: &Listing, images: &BT
         let folder = &path[..path.len() - name.len()];
         for (named, sum) in sums(&String::from_utf8_lossy(bytes)) {
             let file = format!("{folder}{}", named.trim_start_matches('/'));
-            let at = starts.get(file.as_str()).copied().unwrap_or(0);
+            let at = starts.get(&file).copied().unwrap_or(0);
             match items.get(file.as_str()).map(|item| item.sha256.as_deref()) {
                 None => cell.fault(place, 0, format!("{path} names {named}, which is not there")),
                 Some(Some(actual)) if !actual.eq_ignore_ascii_case(sum) => {

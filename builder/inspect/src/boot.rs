@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::cell::{Cell, Place};
 use crate::report::{BootEntry, Part};
-use crate::sink::Listing;
+use crate::sink::{self, Listing};
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(
@@ -32,6 +32,8 @@ fn has(bytes: &[u8], needle: &[u8]) -> bool {
 
 /// GRUB's own words in its boot sectors.
 const GRUB_SECTOR: &[u8] = b"GRUB ";
+/// More than GRUB's decompressor and what it adds have, with what fills the last sector up.
+const DECOMPRESSOR: u64 = 16 << 10;
 /// Where GRUB's boot sector of a disk has the first sector of the core image.
 const KERNEL_SECTOR: usize = 0x5c;
 
@@ -64,15 +66,24 @@ pub fn sector(cell: &mut Cell<'_>, place: &Place, disk: &[u8], code: &[u8; 440],
             KERNEL_SECTOR as u64,
             format!("GRUB's boot sector loads sector {first}, which is empty"),
         ),
+        Some(sector) if !is_core(sector) => cell.fault(
+            place,
+            KERNEL_SECTOR as u64,
+            format!("GRUB's boot sector loads sector {first}, where no core image begins"),
+        ),
         Some(_) => {}
     }
+}
+
+/// Whether a sector is the first of GRUB's core image (`diskboot.img`): it says on the screen that it is loading, or what went wrong.
+fn is_core(sector: &[u8]) -> bool {
+    has(sector, b"loading") || has(sector, b"Geom\0Read\0 Error")
 }
 
 /// GRUB's core image on a BIOS boot partition.
 pub fn core(cell: &mut Cell<'_>, place: &Place, bytes: &[u8]) -> Option<Part> {
     let first = bytes.first_chunk::<512>()?;
-    // `diskboot.img` says on the screen that it is loading.
-    if !has(first, b"loading") {
+    if !is_core(first) {
         return None;
     }
     let mut part = Part {
@@ -94,8 +105,20 @@ pub fn core(cell: &mut Cell<'_>, place: &Place, bytes: &[u8]) -> Option<Part> {
         lists.push(format!("sectors {start}+{len}"));
         sectors += u64::from(len);
         if let Some(base) = place.base {
-            let end = (start + u64::from(len)) * 512;
-            if start * 512 < base || end > base + bytes.len() as u64 {
+            if number == 0 && start != base / 512 + 1 {
+                cell.fault(
+                    place,
+                    at as u64,
+                    format!("GRUB's core image goes on at sector {start}, not behind its first one"),
+                );
+            }
+            // Any number can stand there.
+            let first = start.checked_mul(512);
+            let end = start
+                .checked_add(u64::from(len))
+                .and_then(|end| end.checked_mul(512));
+            let behind = base.saturating_add(bytes.len() as u64);
+            if first.is_none_or(|first| first < base) || end.is_none_or(|end| end > behind) {
                 cell.fault(
                     place,
                     at as u64,
@@ -103,6 +126,16 @@ pub fn core(cell: &mut Cell<'_>, place: &Place, bytes: &[u8]) -> Option<Part> {
                 );
             }
         }
+    }
+    // The decompressor, which is a few KiB, says what follows it. Since GRUB 1.98 it says so in the same place.
+    let packed = word(bytes, 512 + 8).map_or(0, u64::from);
+    let rest = (sectors - 1) * 512;
+    if rest > 0 && (rest < packed || rest > packed + DECOMPRESSOR) {
+        cell.fault(
+            place,
+            512 - 4,
+            format!("GRUB loads {rest} bytes of its core image, of which {packed} are compressed"),
+        );
     }
     part.fact("block-lists", lists);
     part.fact("core-size", sectors * 512);
@@ -186,10 +219,29 @@ pub fn efi(cell: &mut Cell<'_>, place: &Place, bytes: &[u8], part: &mut Part) {
         .is_none_or(|rest| !rest.starts_with(b"PE\0\0"))
     {
         part.format = "dos-program".to_owned();
+        if named(&place.name).ends_with(".efi") {
+            cell.fault(place, 0x3c, "it is named as an EFI program, but has no PE header");
+        }
         return;
     }
     let machine = half(bytes, header + 4).unwrap_or(0);
     part.fact("machine", machine_name(machine));
+    // What firmware starts by its name is for the machine in that name (UEFI specification, 3.5.1.1).
+    let expected = match named(&place.name).as_str() {
+        "bootia32.efi" => Some(0x014c),
+        "bootx64.efi" => Some(0x8664),
+        "bootaa64.efi" => Some(0xaa64),
+        "bootriscv64.efi" => Some(0x5064),
+        "bootloongarch64.efi" => Some(0x6264),
+        _ => None,
+    };
+    if expected.is_some_and(|expected| expected != machine) {
+        cell.fault(
+            place,
+            header as u64 + 4,
+            format!("it is for {}, which its name is not", machine_name(machine)),
+        );
+    }
     let sections = usize::from(half(bytes, header + 6).unwrap_or(0));
     let optional = usize::from(half(bytes, header + 20).unwrap_or(0));
     let mut names = Vec::new();
@@ -224,6 +276,12 @@ pub fn efi(cell: &mut Cell<'_>, place: &Place, bytes: &[u8], part: &mut Part) {
         names.push(name);
     }
     part.fact("sections", names.join(" "));
+}
+
+/// The name of the file at a place, in lower case.
+fn named(place: &str) -> String {
+    let name = place.rsplit(['/', ' ']).next().unwrap_or_default();
+    name.to_ascii_lowercase()
 }
 
 /// The configuration among the modules of a GRUB image (`include/grub/kernel.h`).
@@ -331,6 +389,10 @@ pub fn entries(listing: &Listing) -> Vec<BootEntry> {
             extlinux(path, &text, &mut found);
         } else if path.contains("loader/entries/") {
             loader(path, &text, &mut found);
+        } else if path.ends_with(".ipxe") {
+            ipxe(path, &text, &mut found);
+        } else if let Some((folder, "config.txt")) = sink::raspberry_pi(path) {
+            raspberry_pi(path, folder, listing, &mut found);
         }
         found.truncate(1000);
     }
@@ -425,6 +487,102 @@ fn loader(path: &str, text: &str, found: &mut Vec<BootEntry>) {
     found.push(entry);
 }
 
+/// A script of iPXE (ipxe.org, commands `kernel`, `initrd`).
+fn ipxe(path: &str, text: &str, found: &mut Vec<BootEntry>) {
+    // Options stand before the file; those that take a value say so after a blank or `=`.
+    fn file(words: &str) -> (String, String) {
+        let (mut word, mut rest) = split(words);
+        while word.starts_with('-') {
+            let named = matches!(word.as_str(), "-n" | "--name" | "-t" | "--timeout");
+            (word, rest) = split(&rest);
+            if named {
+                (word, rest) = split(&rest);
+            }
+        }
+        (word, rest)
+    }
+    let mut title = String::new();
+    let mut entry: Option<BootEntry> = None;
+    for line in text.lines() {
+        let (command, rest) = split(line);
+        if let Some(label) = command.strip_prefix(':') {
+            title = label.to_owned();
+        }
+        match command.as_str() {
+            "kernel" => {
+                found.extend(entry.take());
+                let (kernel, arguments) = file(&rest);
+                entry = Some(BootEntry {
+                    config: path.to_owned(),
+                    title: title.clone(),
+                    kernel,
+                    arguments,
+                    initrd: String::new(),
+                });
+            }
+            "initrd" | "module" => {
+                if let Some(entry) = &mut entry {
+                    entry.initrd = format!("{} {}", entry.initrd, file(&rest).0).trim().to_owned();
+                }
+            }
+            _ => {}
+        }
+    }
+    found.extend(entry);
+}
+
+/// What the firmware of a Raspberry Pi boots (raspberrypi.com, "config.txt"): what holds for every model.
+fn raspberry_pi(path: &str, folder: &str, listing: &Listing, found: &mut Vec<BootEntry>) {
+    let text = |name: &str| {
+        let bytes = listing.kept.get(&format!("{folder}/{name}"));
+        bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for line in text("config.txt").unwrap_or_default().lines() {
+        match line.trim().strip_prefix("include ") {
+            // Of what it includes only the file of the kernel is read, which includes nothing itself.
+            Some(name) => lines.extend(text(name.trim()).unwrap_or_default().lines().map(str::to_owned)),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    let mut entry = BootEntry {
+        config: path.to_owned(),
+        title: "Raspberry Pi".to_owned(),
+        ..BootEntry::default()
+    };
+    let mut arguments = "cmdline.txt".to_owned();
+    let mut wide = false;
+    let mut every = true;
+    for line in &lines {
+        let line = line.trim();
+        if line.starts_with('[') {
+            every = line == "[all]";
+        }
+        let Some((key, value)) = line.split_once(['=', ' ']).filter(|_| every) else {
+            continue;
+        };
+        match (key.trim(), value.trim()) {
+            ("kernel", name) => entry.kernel = name.to_owned(),
+            ("cmdline", name) => arguments = name.to_owned(),
+            ("arm_64bit", value) => wide = value == "1",
+            // Its address, or `followkernel`, comes behind the name.
+            ("initramfs", value) => entry.initrd = split(value).0,
+            _ => {}
+        }
+    }
+    if entry.kernel.is_empty() {
+        entry.kernel = if wide { "kernel8.img" } else { "kernel.img" }.to_owned();
+    }
+    entry.arguments = text(&arguments)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    found.push(entry);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +605,17 @@ mod tests {
                 "/loader/entries/x.conf",
                 "title X\nlinux /x/linux\noptions a=1\noptions b\n",
             ),
+            (
+                "/boot.ipxe",
+                "#!ipxe\nkernel --name k vmlinuz initrd=initrd boot=live quiet\ninitrd initrd\ninitrd -n r root.cpio\nboot\n",
+            ),
+            (
+                "/config.txt",
+                "[pi4]\nkernel=other\n[all]\ninclude kernel.txt\narm_64bit=1\n",
+            ),
+            ("/kernel.txt", "kernel=vmlinuz-1\ninitramfs initramfs-1.img followkernel\n"),
+            ("/cmdline.txt", "root=UUID=x ro quiet\n"),
+            ("/boot/config.txt", "arm_64bit=1\ncmdline=words.txt\n"),
         ] {
             listing.kept.insert(path.to_owned(), text.as_bytes().to_vec());
         }
@@ -457,9 +626,12 @@ mod tests {
         assert_eq!(
             found,
             [
+                "|vmlinuz|initrd=initrd boot=live quiet|initrd root.cpio",
+                "Raspberry Pi|kernel8.img||",
                 "The first|/boot/vmlinuz|root=/dev/sda1|/boot/initrd",
                 "Lycia live|/live/vmlinuz|boot=live quiet|/live/initrd /live/more",
                 "Second|/vmlinuz||",
+                "Raspberry Pi|vmlinuz-1|root=UUID=x ro quiet|initramfs-1.img",
                 "X|/x/linux|a=1 b|"
             ]
         );

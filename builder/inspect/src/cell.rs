@@ -4,13 +4,15 @@ use lycia_media::compress::Format;
 use lycia_tree::Content;
 
 use crate::map::Region;
-use crate::report::{Fault, Part};
+use crate::report::{Fault, Item, Part};
 use crate::{Limits, archive, boot, disk, iso, source, verity, volumes};
 
 /// Faults that are told; one mistake can be in every entry.
 const FAULTS: usize = 1000;
 /// Regions that are kept.
 const REGIONS: usize = 4 << 20;
+/// What is told when [`Cell::hold`] refuses.
+pub const TOO_LONG: &str = "more bytes of names, links and attributes than are read";
 
 /// What is shared by all that is read of one file.
 pub struct Cell<'l> {
@@ -21,6 +23,10 @@ pub struct Cell<'l> {
     pub base: Option<Content>,
     /// Bytes of contents read so far.
     pub spent: u64,
+    /// Bytes of names and attributes that may still be held.
+    held: u64,
+    /// Bytes of names of regions that may still be held.
+    labels: u64,
 }
 
 /// Where something is.
@@ -48,7 +54,7 @@ impl Place {
     pub fn below(&self, name: &str, offset: u64) -> Place {
         Place {
             name: self.named(name),
-            base: self.base.map(|base| base + offset),
+            base: self.base.map(|base| base.saturating_add(offset)),
             unpacked: self.unpacked,
         }
     }
@@ -80,6 +86,8 @@ impl Cell<'_> {
             regions: Vec::new(),
             base: None,
             spent: 0,
+            held: limits.names,
+            labels: limits.names,
         }
     }
 
@@ -87,9 +95,9 @@ impl Cell<'_> {
     pub fn fault(&mut self, place: &Place, offset: u64, what: impl Into<String>) {
         match self.faults.len() {
             ..FAULTS => self.faults.push(Fault {
-                offset: place.base.filter(|_| !place.unpacked).map(|base| base + offset),
+                offset: place.base.filter(|_| !place.unpacked).map(|base| base.saturating_add(offset)),
                 place: match (place.unpacked, place.base) {
-                    (true, Some(base)) => place.named(&format!("byte {} of what is packed", base + offset)),
+                    (true, Some(base)) => place.named(&format!("byte {} of what is packed", base.saturating_add(offset))),
                     _ => place.name.clone(),
                 },
                 what: what.into(),
@@ -107,13 +115,42 @@ impl Cell<'_> {
     pub fn region(&mut self, place: &Place, start: u64, len: u64, what: &str) {
         let Some(base) = place.base else { return };
         let start = base.saturating_add(start);
-        if self.regions.len() < REGIONS && len > 0 {
+        // A file in many pieces has its path in each of them.
+        let label = (place.name.len() + what.len()) as u64;
+        if self.regions.len() < REGIONS && len > 0 && label <= self.labels {
+            self.labels -= label;
             self.regions.push(Region {
                 start,
                 end: start.saturating_add(len),
                 label: place.named(what),
             });
         }
+    }
+
+    /// Counts the bytes of an entry's name, link and attributes, which many entries of a damaged file system can share; whether
+    /// they may still be held.
+    pub fn hold(&mut self, item: &Item) -> bool {
+        let attributes: usize = item
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        let bytes = (item.path.len() + item.target.as_ref().map_or(0, String::len) + attributes) as u64;
+        match self.held.checked_sub(bytes) {
+            Some(left) => {
+                self.held = left;
+                true
+            }
+            None => {
+                self.held = 0;
+                false
+            }
+        }
+    }
+
+    /// Bytes of names and attributes that may still be held, for readers that hold them themselves.
+    pub fn room(&self) -> u64 {
+        self.held
     }
 
     /// Counts bytes of contents; whether there may still be as many.
@@ -148,8 +185,8 @@ impl Cell<'_> {
             Known::Ext4 => volumes::ext4(self, &place, bytes, &mut part),
             Known::Fat => volumes::fat(self, &place, bytes, depth, &mut part),
             Known::Erofs => volumes::erofs(self, &place, bytes, &mut part),
-            Known::Cpio => archive::initramfs(self, &place, bytes, &mut part),
-            Known::Tar => archive::tar(self, &place, bytes, &mut part),
+            Known::Cpio => archive::initramfs(self, &place, bytes, depth, &mut part),
+            Known::Tar => archive::tar(self, &place, bytes, depth, &mut part),
             Known::Compressed(format) => self.compressed(&place, bytes, format, depth, &mut part),
             Known::Kernel => boot::kernel(self, &place, bytes.bytes(), &mut part),
             Known::Program => boot::efi(self, &place, bytes.bytes(), &mut part),
@@ -164,7 +201,7 @@ impl Cell<'_> {
         let head = source::head(bytes.bytes(), format);
         if head.starts_with(lycia_media::cpio::MAGIC) {
             part.format = "initramfs".to_owned();
-            archive::initramfs(self, place, bytes, part);
+            archive::initramfs(self, place, bytes, depth, part);
             return;
         }
         let unpacked = match source::unpack(bytes.bytes(), format, self.limits.unpacked) {

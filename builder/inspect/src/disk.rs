@@ -111,6 +111,7 @@ pub fn partitions(
 pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) -> Vec<Found> {
     let all = bytes.bytes();
     let mut found = Vec::new();
+    let mut shown = Vec::new();
     let protective = match sector(all).map(mbr::Mbr::decode) {
         Some(Ok(table)) => {
             cell.region(place, 0, 512, "MBR");
@@ -156,6 +157,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
                 }
             }
             part.fact("mbr", records);
+            shown = hybrid(&table);
             table.is_protective()
         }
         Some(Err(error)) => {
@@ -252,7 +254,33 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
         });
     }
     part.fact("partitions", lines);
+    for (number, record) in shown {
+        let (first, sectors) = (u64::from(record.first), u64::from(record.sectors));
+        let one = table
+            .partitions
+            .iter()
+            .find(|one| one.first == first && (one.last - one.first).checked_add(1) == Some(sectors));
+        if one.is_none() {
+            cell.fault(
+                place,
+                446 + 16 * number as u64,
+                format!(
+                    "MBR record {} has the sectors {first}+{sectors}, which are no partition of the GPT",
+                    number + 1
+                ),
+            );
+        }
+    }
     found
+}
+
+/// The records of a hybrid MBR besides the protective one, by their index: they show partitions that the GPT has.
+fn hybrid(table: &mbr::Mbr) -> Vec<(usize, mbr::Record)> {
+    let records = table.records.iter().enumerate();
+    let shown = records.filter_map(|(number, record)| Some((number, (*record)?)));
+    shown
+        .filter(|(_, record)| record.kind != 0 && record.kind != mbr::KIND_PROTECTIVE && table.is_protective())
+        .collect()
 }
 
 /// A disk in a qcow2 image.
@@ -292,6 +320,9 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
         return cell.fault(place, at, error.to_string());
     }
     part.fact("data", data);
+    for (at, what) in disk.check_counts() {
+        cell.fault(place, at, what);
+    }
     let raw = match store.finish(disk.size) {
         Ok(raw) => raw,
         Err(error) => return cell.fault(place, 0, error.to_string()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lycia_media::iso9660::{self, EntryKind, Platform};
 use lycia_tree::{Content, display};
 
-use crate::cell::{Cell, Known, Place, recognise};
+use crate::cell::{Cell, Known, Place, TOO_LONG, recognise};
 use crate::report::Part;
 use crate::sink::{self, Listing};
 use crate::volumes::{self, range};
@@ -25,6 +25,7 @@ pub fn nested(path: &str) -> bool {
 pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part: &mut Part) {
     let limits = iso9660::Limits {
         entries: usize::try_from(cell.limits.entries).unwrap_or(usize::MAX),
+        bytes: cell.room(),
         ..iso9660::Limits::default()
     };
     let volume = match iso9660::inspect(bytes.bytes(), &limits) {
@@ -37,6 +38,9 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
             return disk::partitions(cell, place, bytes, depth, part, found);
         }
     };
+    for (at, what) in &volume.faults {
+        cell.fault(place, *at, what.clone());
+    }
     part.fact("label", volume.volume_id.clone());
     part.fact("uuid", volume.uuid().unwrap_or_default());
     for (key, value) in [
@@ -88,8 +92,14 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
             }
             EntryKind::Fifo => item.kind = "fifo",
             EntryKind::Socket => item.kind = "socket",
+            EntryKind::Regular(_) => item.size = Some(entry.len()),
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, 16 * iso9660::BLOCK, TOO_LONG);
+            break;
+        }
+        match &entry.kind {
             EntryKind::Regular(extents) => {
-                item.size = Some(entry.len());
                 let at = extents.first().map_or(0, iso9660::Extent::offset);
                 if let Some(first) = extents.first() {
                     images.insert(first.block, (item.path.clone(), entry.len()));
@@ -120,10 +130,9 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
                     inner.push((item.path.clone(), place.below(&item.path, at), content));
                 }
                 listing.file(item, taster);
-                continue;
             }
+            _ => listing.items.push(item),
         }
-        listing.items.push(item);
     }
 
     // An image for optical media alone has no tables.
@@ -183,7 +192,11 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
         })
         .collect();
     disk::partitions(cell, place, bytes, depth, part, found);
-    beside::inside(cell, place, &listing, &images);
+    let starts = images
+        .iter()
+        .map(|(block, (path, _))| (path.clone(), u64::from(*block) * iso9660::BLOCK))
+        .collect();
+    beside::inside(cell, place, &listing, &starts);
     volumes::finish(cell, place, listing, part);
     let mut trees = Vec::new();
     for (path, below, content) in &inner {

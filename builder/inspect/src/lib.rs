@@ -38,6 +38,9 @@ pub use report::{BootEntry, Fault, Installed, Item, Part, Report, System};
 pub struct Limits {
     /// Entries of one file system or archive.
     pub entries: u64,
+    /// Bytes of paths, texts of links and attributes that are held in memory, of all file systems and archives together.
+    /// Attributes of one inode count once for each of its names.
+    pub names: u64,
     /// Bytes of files' contents that are read in all.
     pub content: u64,
     /// Bytes that one compressed thing may unpack to.
@@ -49,10 +52,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 Mi entries, 256 GiB of contents, 64 GiB unpacked, 1 GiB of initramfs, 6 deep.
+    /// 4 Mi entries with 1 GiB of names and attributes, 256 GiB of contents, 64 GiB unpacked, 1 GiB of initramfs, 6 deep.
     fn default() -> Limits {
         Limits {
             entries: 4 << 20,
+            names: 1 << 30,
             content: 256 << 30,
             unpacked: 64 << 30,
             initramfs: 1 << 30,

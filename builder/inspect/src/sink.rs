@@ -80,6 +80,14 @@ impl Write for Taster {
     }
 }
 
+/// The folder and the name of what the firmware of a Raspberry Pi reads, by its path: on the partition of its own, or in the root.
+pub fn raspberry_pi(path: &str) -> Option<(&str, &str)> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let there = matches!(folder, "" | "/boot" | "/boot/firmware");
+    let read = matches!(name, "config.txt" | "cmdline.txt" | "kernel.txt");
+    (there && read).then_some((folder, name))
+}
+
 /// How much of a file is kept.
 fn wanted(path: &str) -> usize {
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -88,7 +96,9 @@ fn wanted(path: &str) -> usize {
     let menu = matches!(
         name,
         "grub.cfg" | "loopback.cfg" | "extlinux.conf" | "syslinux.cfg" | "isolinux.cfg"
-    ) || path.contains("loader/entries/");
+    ) || path.contains("loader/entries/")
+        || path == "/boot.ipxe"
+        || raspberry_pi(path).is_some();
     let text = matches!(path, "/etc/os-release" | "/usr/lib/os-release" | "/etc/apk/world")
         || name.ends_with(".sha256")
         || matches!(

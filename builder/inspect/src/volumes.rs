@@ -7,7 +7,7 @@ use lycia_media::ext4::Kind;
 use lycia_media::{erofs as ero, ext4 as ext, fat as vfat, squashfs as squash};
 use lycia_tree::{Content, Timestamp, display};
 
-use crate::cell::{Cell, Place};
+use crate::cell::{Cell, Place, TOO_LONG};
 use crate::report::{Item, Part};
 use crate::sink::{self, Listing};
 use crate::{boot, iso, root};
@@ -103,8 +103,14 @@ pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut 
             }
             squash::EntryKind::Fifo => item.kind = "fifo",
             squash::EntryKind::Socket => item.kind = "socket",
+            squash::EntryKind::Regular(file) => item.size = Some(file.len),
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, own.inode_table, TOO_LONG);
+            break;
+        }
+        match &inode.kind {
             squash::EntryKind::Regular(file) => {
-                item.size = Some(file.len);
                 if let Some((_, Some(known))) = first.get(&entry.reference) {
                     item.sha256.clone_from(&known.sha256);
                     listing.items.push(item);
@@ -132,9 +138,10 @@ pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut 
                     }
                     Err(error) => cell.fault(place, at, format!("{}: {error}", item.path)),
                 }
+                listing.items.push(item);
             }
+            _ => listing.items.push(item),
         }
-        listing.items.push(item);
     }
     finish(cell, place, listing, part);
 }
@@ -172,10 +179,23 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             format!("the volume has {size} bytes, of which {} are there", bytes.len()),
         );
     }
+    let allocation = match reader.allocation() {
+        Ok(allocation) => allocation,
+        Err(error) => {
+            cell.fault(place, 1024, error.to_string());
+            None
+        }
+    };
+    let mut claims = Claims {
+        allocation,
+        block_size: u64::from(own.block_size),
+        claimed: vec![0; (own.blocks as usize).div_ceil(64)],
+    };
     match reader.groups() {
         Ok((areas, faults)) => {
             for (name, start, len) in areas {
                 cell.region(place, start, len, name);
+                claims.own(start, len);
             }
             for (at, what) in faults {
                 cell.fault(place, at, what);
@@ -186,18 +206,18 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     if own.journal
         && let Ok(journal) = reader.inode(8)
     {
-        for (start, len) in reader.extents(&journal).unwrap_or_default() {
-            cell.region(place, start, len, "journal");
-        }
+        let runs = reader.extents(&journal).unwrap_or_default();
+        claims.file(cell, place, "journal", &runs);
     }
     let mut listing = Listing::default();
-    let mut claimed: Vec<u64> = vec![0; (own.blocks as usize).div_ceil(64)];
+    // Whether all that has a name was met.
+    let mut whole = true;
     // Names that were met of each inode, what it says, and its entry.
     let mut names: HashMap<u32, (u32, u16, Option<Item>)> = HashMap::new();
     let mut visited = BTreeSet::new();
     let mut stack: Vec<(Vec<u8>, u32)> = vec![(b"/".to_vec(), 2)];
     let mut count = 0u64;
-    let mut held = cell.limits.entries.saturating_mul(512);
+    let mut held = cell.room();
     while let Some((path, number)) = stack.pop() {
         let shown = display(&path);
         let inode_at = reader.inode_place(number).unwrap_or(1024);
@@ -205,6 +225,11 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             *met += 1;
             let mut item = known.clone();
             item.path = shown;
+            if !cell.hold(&item) {
+                cell.fault(place, inode_at, TOO_LONG);
+                whole = false;
+                break;
+            }
             listing.items.push(item);
             continue;
         }
@@ -212,9 +237,17 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             Ok(file) => file,
             Err(error) => {
                 cell.fault(place, inode_at, format!("{shown}: {error}"));
+                whole = false;
                 continue;
             }
         };
+        if let Some(allocation) = claims.allocation.as_ref().filter(|bits| !bits.inode(number)) {
+            cell.fault(
+                place,
+                allocation.inode_place(number),
+                format!("{shown}: inode {number} is free in the inode bitmap"),
+            );
+        }
         let mut item = sink::item(&path, "file", file.mode, (file.uid, file.gid), file.mtime);
         match reader.xattrs(&file) {
             Ok(xattrs) => item.xattrs = sink::xattrs(&xattrs),
@@ -224,17 +257,25 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             Ok(runs) => runs,
             Err(error) => {
                 cell.fault(place, inode_at, format!("{shown}: {error}"));
+                whole = false;
                 continue;
             }
         };
-        claim(
-            cell,
-            place,
-            &shown,
-            u64::from(own.block_size),
-            &runs,
-            &mut claimed,
-        );
+        claims.file(cell, place, &shown, &runs);
+        match reader.further_blocks(&file) {
+            Ok((blocks, attributes)) => {
+                let runs: Vec<(u64, u64)> = blocks
+                    .iter()
+                    .map(|block| (block.saturating_mul(claims.block_size), claims.block_size))
+                    .collect();
+                claims.file(cell, place, &shown, &runs);
+                // Files with the same attributes share their block.
+                if let Some(block) = attributes {
+                    claims.used(cell, place, &shown, block);
+                }
+            }
+            Err(error) => cell.fault(place, inode_at, format!("{shown}: {error}")),
+        }
         let at = runs.first().map_or(inode_at, |&(start, _)| start);
         match file.kind {
             Kind::Directory => {
@@ -260,12 +301,16 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
                                     at,
                                     format!("{shown}: more entries, or longer paths, than are read"),
                                 );
+                                whole = false;
                                 break;
                             }
                             stack.push((below, entry.inode));
                         }
                     }
-                    Err(error) => cell.fault(place, at, format!("{shown}: {error}")),
+                    Err(error) => {
+                        cell.fault(place, at, format!("{shown}: {error}"));
+                        whole = false;
+                    }
                 }
             }
             Kind::Symlink => {
@@ -285,10 +330,18 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             }
             Kind::Fifo => item.kind = "fifo",
             Kind::Socket => item.kind = "socket",
+            Kind::Regular => item.size = Some(file.size),
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, inode_at, TOO_LONG);
+            whole = false;
+            break;
+        }
+        match file.kind {
             Kind::Regular => {
-                item.size = Some(file.size);
                 if !cell.spend(file.size) {
                     cell.fault(place, at, TOO_MUCH);
+                    whole = false;
                     break;
                 }
                 let mut taster = listing.taster(&item.path);
@@ -300,13 +353,31 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
                     }
                 }
                 names.insert(number, (1, file.links, listing.items.last().cloned()));
-                continue;
+            }
+            Kind::Directory => listing.items.push(item),
+            _ => {
+                names.insert(number, (1, file.links, Some(item.clone())));
+                listing.items.push(item);
             }
         }
-        if item.kind != "directory" {
-            names.insert(number, (1, file.links, Some(item.clone())));
+    }
+    // Files that were open when a system stopped have no name; large attributes have inodes of their own.
+    if let Some(allocation) = &claims.allocation
+        && whole
+        && own.clean
+        && own.incompatible & 0x400 == 0
+    {
+        let (first, hidden) = reader.without_names();
+        for number in first..=own.inodes {
+            let met = visited.contains(&number) || names.contains_key(&number) || hidden.contains(&number);
+            if !met && allocation.inode(number) {
+                cell.fault(
+                    place,
+                    allocation.inode_place(number),
+                    format!("inode {number} is in use in the inode bitmap, but has no name"),
+                );
+            }
         }
-        listing.items.push(item);
     }
     let mut wrong: Vec<(u32, u32, u16)> = names
         .into_iter()
@@ -325,33 +396,67 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     finish(cell, place, listing, part);
 }
 
-/// Marks the blocks of a file; those that something else has are a fault.
-fn claim(
-    cell: &mut Cell<'_>,
-    place: &Place,
-    path: &str,
+/// Which blocks of a volume belong to something.
+struct Claims {
+    /// What the volume's bitmaps say.
+    allocation: Option<ext::Allocation>,
     block_size: u64,
-    runs: &[(u64, u64)],
-    claimed: &mut [u64],
-) {
-    let mut told = false;
-    for &(start, len) in runs {
-        cell.region(place, start, len, path);
-        for block in start / block_size..(start + len).div_ceil(block_size) {
-            let Some(word) = claimed.get_mut((block / 64) as usize) else {
-                continue;
-            };
-            let bit = 1 << (block % 64);
-            if *word & bit != 0 && !told {
-                told = true;
-                cell.fault(
-                    place,
-                    block * block_size,
-                    format!("{path}: block {block} belongs to something else, too"),
-                );
+    claimed: Vec<u64>,
+}
+
+impl Claims {
+    /// Marks what is no file's. Without bitmaps that make sense the groups may claim more than there is.
+    fn own(&mut self, start: u64, len: u64) {
+        if self.allocation.is_some() {
+            for block in start / self.block_size..start.saturating_add(len).div_ceil(self.block_size) {
+                self.mark(block);
             }
-            *word |= bit;
         }
+    }
+
+    /// Marks a block; whether it was marked before.
+    fn mark(&mut self, block: u64) -> bool {
+        let Some(word) = self.claimed.get_mut((block / 64) as usize) else {
+            return false;
+        };
+        let bit = 1 << (block % 64);
+        let before = *word & bit != 0;
+        *word |= bit;
+        before
+    }
+
+    /// Marks the blocks of a file; the first that something else has is a fault, and the first that is free.
+    fn file(&mut self, cell: &mut Cell<'_>, place: &Place, path: &str, runs: &[(u64, u64)]) {
+        let (mut told, mut free) = (false, false);
+        for &(start, len) in runs {
+            cell.region(place, start, len, path);
+            for block in start / self.block_size..start.saturating_add(len).div_ceil(self.block_size) {
+                if self.mark(block) && !told {
+                    told = true;
+                    cell.fault(
+                        place,
+                        block * self.block_size,
+                        format!("{path}: block {block} belongs to something else, too"),
+                    );
+                }
+                if !free {
+                    free = !self.used(cell, place, path, block);
+                }
+            }
+        }
+    }
+
+    /// Whether a block that something has is in use in the bitmap, too; it is a fault where not.
+    fn used(&self, cell: &mut Cell<'_>, place: &Place, path: &str, block: u64) -> bool {
+        let Some(allocation) = self.allocation.as_ref().filter(|bits| !bits.block(block)) else {
+            return true;
+        };
+        cell.fault(
+            place,
+            allocation.block_place(block),
+            format!("{path}: block {block} is free in the block bitmap"),
+        );
+        false
     }
 }
 
@@ -414,6 +519,10 @@ pub fn fat(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part
         }
         if let Some(fault) = &entry.fault {
             cell.fault(place, at, format!("{}: {fault}", item.path));
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, at, TOO_LONG);
+            break;
         }
         if entry.is_directory || entry.fault.is_some() {
             listing.items.push(item);
@@ -521,6 +630,7 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
     cell.region(place, 1024, 128, "superblock");
     let entries = match image.entries(&ero::Limits {
         entries: cell.limits.entries,
+        bytes: cell.room(),
     }) {
         Ok(entries) => entries,
         Err(error) => {
@@ -559,8 +669,14 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
             }
             ero::EntryKind::Fifo => item.kind = "fifo",
             ero::EntryKind::Socket => item.kind = "socket",
+            ero::EntryKind::Regular(_) => item.size = Some(entry.size),
+        }
+        if !cell.hold(&item) {
+            cell.fault(place, 1024, TOO_LONG);
+            break;
+        }
+        match &entry.kind {
             ero::EntryKind::Regular(runs) => {
-                item.size = Some(entry.size);
                 if let Some(&at) = known.get(&entry.nid) {
                     item.sha256 = listing.items.get(at).and_then(|item| item.sha256.clone());
                 } else if let Some(runs) = runs {
@@ -584,9 +700,10 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
                 } else {
                     unread += 1;
                 }
+                listing.items.push(item);
             }
+            _ => listing.items.push(item),
         }
-        listing.items.push(item);
     }
     if unread > 0 {
         part.fact("compressed-files-not-read", unread);

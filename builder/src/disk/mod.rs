@@ -74,7 +74,7 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
             uuid: identity.root.to_string(),
             verity: String::new(),
         },
-    )
+    )?
     .json();
     let time = root.time;
     let mut contents = layout::divide(disk, system.tree, time)?;
@@ -262,7 +262,7 @@ fn system_root(root: &Root, tree: Tree) -> Root {
             .origins
             .get(&entry.path)
             .filter(|_| same(&entry.path, entry.inode.node()));
-        origins.insert(entry.path, origin.cloned().unwrap_or(Origin::Builder));
+        origins.insert(entry.path, origin.cloned().unwrap_or(Origin::Disk));
     }
     Root {
         tree,

@@ -14,14 +14,35 @@ use crate::small::{Small, file_of_its_own};
 /// System calls by which something is written, made or named.
 const CALLS: &str = "?write,?pwrite64,?writev,?fsync,?fdatasync,?rename,?renameat,?renameat2,?link,?linkat,?mkdir,?mkdirat,\
     ?ftruncate,?fallocate,?copy_file_range,?sendfile,?unlink,?unlinkat,?rmdir";
-/// Points with a failing call, with a kill, and with an input that changes.
-const FAILURES: usize = 110;
+/// Points that have an effect: a call that fails, a kill, an input that changes under a build.
+const FAILURES: usize = 100;
 const KILLS: usize = 60;
 const CHANGES: usize = 40;
-const ISO: &str = "small-x86_64.iso";
+/// Where the points lie follows from this number, or from that in `LYCIA_FAULTS`.
+const SEED: u64 = 20_260;
+/// What gets its name last: when one of them is there, all that belongs to it is.
+const MEDIA: [&str; 3] = ["small-x86_64.iso", "small-x86_64.img", "small-x86_64.qcow2"];
 
 /// Results by name.
 type Results = BTreeMap<String, Vec<u8>>;
+
+/// Numbers that are the same in every run (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn new(stream: u64) -> Random {
+        let seed = std::env::var("LYCIA_FAULTS").map_or(SEED, |seed| seed.parse().unwrap());
+        println!("LYCIA_FAULTS={seed}, stream {stream}");
+        Random(seed.wrapping_mul(1000).wrapping_add(stream))
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let value = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((value ^ (value >> 31)) % most.max(1) as u64) as usize
+    }
+}
 
 /// A project with what its image should be.
 struct Trial {
@@ -34,7 +55,19 @@ struct Trial {
 
 impl Trial {
     fn new() -> Trial {
-        let small = Small::new(1 << 20);
+        let small = Small::new(200_000);
+        // Everything that a build can write, as small as it may be: the disk has an ext4 and no loader.
+        small.write(
+            "configs/platforms/own.toml",
+            "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n[[partition]]\n\
+             name = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\njournal = false\nmount = \"/\"\nslack = \"1M\"\n",
+        );
+        small.write(
+            "configs/images/small.toml",
+            "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noverlays = [\"extra\"]\n\
+             outputs = [\"iso\", \"disk\", \"netboot\", \"tar\", \"oci\"]\n[initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n\
+             [tar]\nlevel = 3\n[disk]\nplatform = \"own\"\nformats = [\"raw\", \"qcow2\"]\n",
+        );
         succeed(small.build().arg("--output").arg(small.path("first")));
         let reference = small.results(&small.path("first"));
         std::fs::create_dir(small.path("watched")).unwrap();
@@ -110,10 +143,15 @@ impl Trial {
                     bytes.len()
                 );
             }
-            if results.contains_key(ISO) {
+            if MEDIA.iter().any(|name| results.contains_key(*name)) {
+                let belongs = |one: &Results| {
+                    one.iter().all(|(name, bytes)| {
+                        results.get(name) == Some(bytes) || MEDIA.contains(&name.as_str()) && !results.contains_key(name)
+                    })
+                };
                 assert!(
-                    all.iter().any(|one| **one == results),
-                    "{point}: the ISO is there without what belongs to it: {:?}",
+                    all.iter().any(|one| belongs(one)),
+                    "{point}: a medium is there without what belongs to it: {:?}",
                     results.keys()
                 );
             }
@@ -167,33 +205,43 @@ impl Trial {
     }
 }
 
-/// `wanted` points among the calls: each call gets some, and the more frequent more, evenly from the first to the last.
-fn spread(counts: &[(String, usize)], wanted: usize) -> Vec<(String, usize)> {
-    let mut shares: Vec<usize> = counts.iter().map(|_| 0).collect();
-    let mut left = wanted;
-    while left > 0 {
-        let before = left;
-        for (share, (_, count)) in shares.iter_mut().zip(counts) {
-            if left > 0 && *share < *count {
-                *share += 1;
-                left -= 1;
-            }
-        }
-        if left == before {
-            break;
-        }
-    }
-    let mut points = Vec::new();
-    for (share, (call, count)) in shares.into_iter().zip(counts) {
-        for number in 0..share {
-            points.push((call.clone(), 1 + number * count / share));
-        }
-    }
-    points
+/// A point among the calls: each call is as likely as any other, since those that are rare are those that matter, and of a call each
+/// time that it is made.
+fn point(counts: &[(String, usize)], random: &mut Random) -> (String, usize) {
+    let (call, count) = &counts[random.below(counts.len())];
+    (call.clone(), 1 + random.below(*count))
 }
 
-fn failing_calls() {
+/// What a part of the test came to.
+struct Tally {
+    points: usize,
+    effective: usize,
+}
+
+impl Trial {
+    /// Whether there are points enough. A point can miss, since threads share the work in another way each time: those that do are made up
+    /// for, but not without end.
+    fn enough(&self, wanted: usize) -> bool {
+        assert!(
+            self.points <= 2 * wanted,
+            "only {} of {} points had an effect",
+            self.effective,
+            self.points
+        );
+        self.effective >= wanted
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            points: self.points,
+            effective: self.effective,
+        }
+    }
+}
+
+fn failing_calls() -> Tally {
     let mut trial = Trial::new();
+    let mut random = Random::new(1);
     let counts = trial.count();
     for call in ["write", "fsync", "rename"] {
         let made = counts
@@ -201,14 +249,13 @@ fn failing_calls() {
             .any(|(name, count)| name.starts_with(call) && *count > 0);
         assert!(made, "no call of {call} was seen: {counts:?}");
     }
-    let points = spread(&counts, FAILURES);
-    assert!(points.len() >= FAILURES.min(100), "{points:?}");
-    for (index, (call, number)) in points.into_iter().enumerate() {
+    while !trial.enough(FAILURES) {
+        let (call, number) = point(&counts, &mut random);
         let (error, said) = [
             ("ENOSPC", "No space left on device"),
             ("EIO", "Input/output error"),
             ("EDQUOT", "Disk quota exceeded"),
-        ][index % 3];
+        ][trial.points % 3];
         let point = format!("{error} at call {number} of {call}");
         trial.begin();
         let arguments = [
@@ -237,18 +284,15 @@ fn failing_calls() {
         trial.check(&point, &[]);
         trial.recover(&point);
     }
-    assert!(
-        trial.effective * 10 >= trial.points * 7,
-        "only {} of {} points had a failing call",
-        trial.effective,
-        trial.points
-    );
+    trial.tally()
 }
 
-fn kills() {
+fn kills() -> Tally {
     let mut trial = Trial::new();
+    let mut random = Random::new(2);
     let counts = trial.count();
-    for (call, number) in spread(&counts, KILLS) {
+    while !trial.enough(KILLS) {
+        let (call, number) = point(&counts, &mut random);
         let point = format!("a kill at call {number} of {call}");
         trial.begin();
         let arguments = [
@@ -266,12 +310,7 @@ fn kills() {
         trial.check(&point, &[]);
         trial.recover(&point);
     }
-    assert!(
-        trial.effective * 10 >= trial.points * 6,
-        "only {} of {} runs were killed",
-        trial.effective,
-        trial.points
-    );
+    trial.tally()
 }
 
 /// An input that changes under a build.
@@ -284,8 +323,9 @@ struct Change {
     codes: &'static [i32],
 }
 
-fn changing_inputs() {
+fn changing_inputs() -> Tally {
     let mut trial = Trial::new();
+    let mut random = Random::new(3);
     let small = &trial.small;
     let motd = small.path("overlays/extra/etc/motd");
     let index = small.path("repository/x86_64/Packages.adb");
@@ -343,20 +383,25 @@ fn changing_inputs() {
     let _ = std::fs::remove_dir_all(trial.small.path("store"));
     succeed(&mut trial.build());
     let whole = started.elapsed();
-    for number in 0..CHANGES {
-        let change = &changes[number % changes.len()];
-        let moment = whole * (number as u32 / changes.len() as u32) * changes.len() as u32 / CHANGES as u32;
+    trial.points = 0;
+    // Builds that ended because of it, and did not read it before or write the image as it was.
+    let mut noticed = 0;
+    while !trial.enough(CHANGES) {
+        let change = &changes[trial.points % changes.len()];
+        let moment = whole * random.below(1000) as u32 / 1000;
         let point = format!("{} after {moment:?}", change.what);
         trial.begin();
         let _ = std::fs::remove_dir_all(trial.small.path("store"));
         let before = read(&change.path);
-        let child = trial
+        let mut child = trial
             .build()
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         std::thread::sleep(moment);
+        // A build that has ended before has nothing changed under it.
+        trial.effective += usize::from(child.try_wait().unwrap().is_none());
         match &change.other {
             Some(other) => {
                 // As editors and mirrors do: a new file takes the name.
@@ -376,7 +421,7 @@ fn changing_inputs() {
         match output.status.code() {
             Some(0) => {}
             Some(code) if change.codes.contains(&code) => {
-                trial.effective += 1;
+                noticed += 1;
                 assert!(!message.trim().is_empty(), "{point}: no message");
             }
             _ => panic!("{point}: {}: {message}", output.status),
@@ -384,21 +429,24 @@ fn changing_inputs() {
         trial.check(&point, &[&second]);
         std::fs::write(&change.path, &before).unwrap();
         trial.recover(&point);
-    }
+    }    assert!(noticed > 0, "no build saw that an input changed");
+    trial.tally()
 }
 
 #[test]
 fn builds_among_failing_disks_kills_and_changing_inputs() {
     let started = Instant::now();
-    std::thread::scope(|scope| {
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
         // Two at once, for as many processors.
-        scope.spawn(failing_calls);
-        scope.spawn(|| {
-            kills();
-            changing_inputs();
-        });
+        let failing = scope.spawn(failing_calls);
+        let rest = scope.spawn(|| [kills(), changing_inputs()]);
+        let mut all = vec![failing.join().unwrap()];
+        all.extend(rest.join().unwrap());
+        all
     });
-    const { assert!(FAILURES + KILLS + CHANGES >= 200) };
     let elapsed: Duration = started.elapsed();
-    println!("{} points in {elapsed:?}", FAILURES + KILLS + CHANGES);
+    let effective: usize = tallies.iter().map(|one| one.effective).sum();
+    let points: usize = tallies.iter().map(|one| one.points).sum();
+    println!("{effective} of {points} points had an effect, in {elapsed:?}");
+    assert!(effective >= 200, "only {effective} points had an effect");
 }

@@ -245,6 +245,79 @@ fn bills(output: &Path) {
 }
 
 #[test]
+fn bills_name_what_the_initramfs_and_the_medium_have() {
+    let small = Small::new(0);
+    small.package("helper", "1-r0", &["base"], |package| {
+        let acl = lycia_apk::metadata::Acl::root(0o755);
+        package
+            .file(b"usr/bin/helper", acl, 1_700_000_000, b"a program\n".to_vec())
+            .unwrap();
+    });
+    small.index();
+    small.write(
+        "configs/install/small.toml",
+        "schema = 1\nname = \"Small\"\npackages = [\"base\"]\n[[kernel]]\npackage = \"kernel\"\n\
+         [[set]]\nname = \"left\"\npackages = [\"left\"]\n",
+    );
+    small.write(
+        "configs/images/small.toml",
+        "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noutputs = [\"iso\"]\n[install]\n\
+         definition = \"small\"\n[initramfs]\nlevel = 3\nrepositories = [\"local\"]\npackages = [\"helper\"]\nprograms = [\"/usr/bin/helper\"]\n",
+    );
+    let output = small.path("output");
+    succeed(small.build().arg("--output").arg(&output));
+    let spdx = json(&output.join("small-x86_64.spdx.json"));
+    let related = |from: &str, kind: &str, to: &str| {
+        spdx["relationships"].as_array().unwrap().iter().any(|one| {
+            (&one["spdxElementId"], &one["relationshipType"], &one["relatedSpdxElement"])
+                == (&from.into(), &kind.into(), &to.into())
+        })
+    };
+    let (base, helper, left) = (
+        "SPDXRef-Package-base",
+        "SPDXRef-Package-helper.40.1-r0",
+        "SPDXRef-Package-left.40.1-r0",
+    );
+    assert!(related("SPDXRef-Image", "CONTAINS", base));
+    // The root and the medium have it.
+    assert!(related(base, "OPTIONAL_COMPONENT_OF", "SPDXRef-Image"));
+    assert!(related("SPDXRef-Image", "CONTAINS", "SPDXRef-Initramfs"));
+    assert!(related("SPDXRef-Initramfs", "GENERATED_FROM", helper));
+    assert!(!related("SPDXRef-Image", "CONTAINS", helper));
+    assert!(related(left, "OPTIONAL_COMPONENT_OF", "SPDXRef-Image"));
+    assert!(!related("SPDXRef-Image", "CONTAINS", left));
+    let ids: Vec<&str> = spdx["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["SPDXID"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{ids:?}");
+    assert!(
+        [base, helper, left].iter().all(|id| ids.contains(id)),
+        "{ids:?}"
+    );
+    let bom = json(&output.join("small-x86_64.cdx.json"));
+    let component = |name: &str| {
+        let all = bom["components"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == name).unwrap().clone()
+    };
+    let needed = |reference: &str| {
+        let all = bom["dependencies"].as_array().unwrap();
+        all.iter().find(|one| one["ref"] == reference).unwrap()["dependsOn"].clone()
+    };
+    let has = |list: &Value, name: &str| {
+        let purl = &component(name)["purl"];
+        list.as_array().unwrap().contains(purl)
+    };
+    let (image, initramfs) = (needed("image:small-x86_64"), needed("initramfs:small-x86_64"));
+    assert!(has(&image, "base") && !has(&image, "helper") && !has(&image, "left"));
+    assert!(has(&initramfs, "helper") && !has(&initramfs, "left"));
+    assert_eq!(component("left")["scope"], "optional");
+    assert_eq!(component("base")["scope"], Value::Null);
+}
+
+#[test]
 fn a_second_build_finds_what_depends_on_the_surroundings() {
     let small = Small::new(0);
     let output = small.path("output");

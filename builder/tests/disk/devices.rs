@@ -16,7 +16,7 @@ use crate::forms::{named, project};
 use crate::judge::{
     bytes, dump, of_ext4, of_fat, parts, refused, sound_ext4, sound_fat, sound_table, superblock,
 };
-use crate::program::{names, read, succeed, text, tool};
+use crate::program::{names, read, run, succeed, text, tool};
 use crate::small::{Small, new_key};
 
 const TIME: u64 = 1_700_000_000;
@@ -197,10 +197,29 @@ fn reference(small: &Small, script: &str, size: u64) -> std::path::PathBuf {
     path
 }
 
-fn same_table(small: &Small, disk: &Path, script: &str) {
+/// sfdisk shows of a disk what it shows of the one that it makes of a script.
+pub fn same_table(small: &Small, disk: &Path, script: &str) {
     let size = disk.metadata().unwrap().len();
-    assert_eq!(size, 2048 * MIB);
     assert_eq!(dump(disk), dump(&reference(small, script, size)));
+}
+
+/// What the menus of a disk offer, which is found whole: title, kernel, initramfs and words for the kernel.
+fn offered(small: &Small, disk: &Path) -> Vec<String> {
+    fn entries(part: &serde_json::Value, found: &mut Vec<String>) {
+        for one in part["entries"].as_array().into_iter().flatten() {
+            let [title, kernel, initrd, words] =
+                ["title", "kernel", "initrd", "arguments"].map(|key| one[key].as_str().unwrap_or_default());
+            found.push(format!("{title}, {kernel}, {initrd}: {words}"));
+        }
+        for inner in part["parts"].as_array().into_iter().flatten() {
+            entries(inner, found);
+        }
+    }
+    let shown = succeed(small.lycia().args(["inspect", "--json"]).arg(disk)).stdout;
+    let report: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    let mut found = Vec::new();
+    entries(&report["part"], &mut found);
+    found
 }
 
 #[test]
@@ -215,8 +234,18 @@ fn boards_with_u_boot() {
         let small = boards(board.arch, board.platform, &loader);
         succeed(&mut build(&small, board.arch));
         let disk = small.path(&format!("output/board-{}.img", board.arch));
+        assert_eq!(disk.metadata().unwrap().len(), 2048 * MIB);
         same_table(&small, &disk, board.reference);
         sound_table(&disk);
+        // One for all: each has two GiB to read.
+        if board.platform == "unmatched" {
+            let entries = offered(&small, &disk);
+            let words = format!(" ro {} quiet", board.words);
+            assert!(
+                entries[0].starts_with("Board (") && entries[0].ends_with(&words),
+                "{entries:?}"
+            );
+        }
         for (name, sector, len) in board.payloads {
             assert!(
                 bytes(&disk, sector * 512, *len) == payload(name, *len),
@@ -300,6 +329,33 @@ fn the_raspberry_pi() {
             .replace("name=boot, ", "")
             .replace("name=root\n", "type=83\n"),
     );
+    assert_eq!(disk.metadata().unwrap().len(), 2048 * MIB);
+    // What the firmware will boot is seen, too.
+    let entries = offered(&small, &disk);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(
+        entries[0].starts_with(&format!("Raspberry Pi, vmlinuz-{KERNEL}, initramfs-{KERNEL}.img: root=UUID="))
+            && entries[0].ends_with(" growroot console=ttyAMA0,115200 console=tty1 quiet"),
+        "{entries:?}"
+    );
+    // One byte of the words for the kernel is another: they are not those of the manifest.
+    let mut whole = read(&disk);
+    let words = b"dwc_otg.lpm_enable=0 growroot";
+    let at = whole
+        .windows(words.len())
+        .position(|window| window == words)
+        .unwrap();
+    whole[at] ^= 1;
+    std::fs::write(&disk, &whole).unwrap();
+    let ended = run(small.lycia().arg("inspect").arg(&disk));
+    assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
+    let said = text(&ended.stdout);
+    assert!(
+        said.contains("/boot/cmdline.txt: its content is not that of board-aarch64.disk.manifest.json"),
+        "{said}"
+    );
+    whole[at] ^= 1;
+    std::fs::write(&disk, &whole).unwrap();
     let parts = parts(&disk);
     sound_fat(&disk, &parts[0]);
     sound_ext4(&disk, &parts[1]);

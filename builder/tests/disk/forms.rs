@@ -91,6 +91,27 @@ fn a_disk_for_pcs_in_every_form() {
         "it is not sparse: {metadata:?}"
     );
 
+    // Nothing is wrong with any of them, and each is held against its manifest and its checksums.
+    for ending in ["img", "img.gz", "img.xz", "img.zst", "qcow2"] {
+        let path = output.join(format!("small-x86_64.{ending}"));
+        let shown = succeed(small.lycia().args(["inspect", "--json"]).arg(&path));
+        let report: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let beside: Vec<&str> = report["beside"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        assert_eq!(
+            beside,
+            [
+                &format!("small-x86_64.{ending}.sha256"),
+                "small-x86_64.SHA256SUMS",
+                "small-x86_64.disk.manifest.json"
+            ]
+        );
+    }
+
     sound_table(&raw);
     let parts = parts(&raw);
     assert_eq!(
@@ -284,6 +305,34 @@ fn the_kit_for_the_network_has_the_root_where_the_init_looks() {
     assert!(
         script.contains("\nkernel vmlinuz initrd=initrd initrd=root.cpio boot=live a=b console=tty0 console=ttyS0,115200\n"),
         "{script}"
+    );
+    // It is looked into and held against what lies beside it.
+    let file = output.join("small-x86_64.netboot.tar");
+    let shown = succeed(small.lycia().args(["inspect", "--json"]).arg(&file));
+    let report: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(report["part"]["format"], "netboot");
+    assert_eq!(report["beside"].as_array().unwrap().len(), 3, "{}", report["beside"]);
+    assert_eq!(
+        report["part"]["entries"][0]["arguments"],
+        "initrd=initrd initrd=root.cpio boot=live a=b console=tty0 console=ttyS0,115200"
+    );
+    let shown = text(&succeed(small.lycia().arg("inspect").arg(&file)).stdout);
+    assert!(
+        shown.contains("root.cpio: /live/filesystem.squashfs: squashfs") && shown.contains("filler-1-r0"),
+        "{shown}"
+    );
+    let mut bytes = read(&file);
+    let at = bytes.windows(4).position(|window| window == b"hsqs").unwrap() + 5000;
+    bytes[at] ^= 1;
+    let damaged = small.path("small-x86_64.netboot.tar");
+    std::fs::write(&damaged, bytes).unwrap();
+    refused(small.lycia().arg("inspect").arg(&damaged), Kind::Target, &["SHA-256"]);
+    let ended = crate::program::run(small.lycia().args(["diff", "--check"]).arg(&file).arg(&damaged));
+    assert_eq!(
+        ended.status.code(),
+        Some(i32::from(Kind::Verification.code())),
+        "{}",
+        text(&ended.stdout)
     );
     // Linux reads the two archives as one.
     let mut list = tool("cpio", "cpio");

@@ -1,5 +1,6 @@
 //! Partition tables other than the usual one, from platform files.
 
+use crate::devices::same_table;
 use crate::forms::{define, project};
 use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table};
 use crate::program::succeed;
@@ -34,6 +35,31 @@ fn an_mbr_alone_with_grub_behind_it() {
     assert_eq!(bytes(&disk, 1024 - 12, 8), 2u64.to_le_bytes());
     assert!(bytes(&disk, 440, 4) != [0; 4], "no signature");
     assert!(of_ext4(&disk, &parts[0], "/boot/grub/grub.cfg").contains("menuentry 'Small'"));
+    same_table(
+        &small,
+        &disk,
+        "label: dos\nunit: sectors\nstart=2048, bootable, type=83\n",
+    );
+}
+
+#[test]
+fn the_table_of_pcs_is_that_of_a_script_for_sfdisk() {
+    // Types by their GUIDs in the UEFI and the Discoverable Partitions Specification, sizes in sectors.
+    let small = project("\"disk\"", "platform = \"x86_64\"\nslack = \"8M\"");
+    succeed(small.build().arg("--output").arg(small.path("output")));
+    let disk = small.path("output/small-x86_64.img");
+    sound_table(&disk);
+    same_table(
+        &small,
+        &disk,
+        "label: gpt\nunit: sectors\nfirst-lba: 34\n\
+         name=bios, start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649\n\
+         name=esp, start=4096, size=131072, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n\
+         name=root, start=135168, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709\n",
+    );
+    // No partition has an attribute.
+    let lines = dump(&disk);
+    assert!(!lines.iter().any(|line| line.contains("attrs")), "{lines:?}");
 }
 
 #[test]

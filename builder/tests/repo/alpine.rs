@@ -590,6 +590,7 @@ fn alpaquita_has_an_allocator_for_every_program_once_its_key_is_there() {
     std::fs::create_dir_all(&keys).unwrap();
     std::fs::copy(alpine.path(KEY), keys.join(KEY)).unwrap();
     succeed(&mut build());
+    crate::manifests::hold("alpaquita", &alpine.path("alpaquita"));
     let tarball = alpine.path("alpaquita/alpaquita-x86_64.tar.gz");
     let mut read_file = tool("tar", "tar");
     read_file

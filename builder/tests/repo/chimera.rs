@@ -345,6 +345,77 @@ fn main_packages() -> BTreeMap<&'static str, Spec> {
             ..Spec::default()
         },
     );
+    // The kernel of the Raspberry Pi, with the device trees that its firmware reads.
+    packages.insert(
+        "linux-rpi",
+        Spec {
+            version: "7.1.8-r0",
+            depends: "base-kernel",
+            provides: "linux",
+            files: vec![
+                file(&format!("{dist}/.apk-series"), "linux-rpi\n"),
+                file(&format!("{dist}/modules.order"), ""),
+                file(&format!("{dist}/modules.builtin"), &builtin),
+                file(&format!("{dist}/boot/vmlinuz-{KERNEL}"), "the kernel\n"),
+                file(
+                    &format!("{dist}/boot/dtbs/dtbs-{KERNEL}/broadcom/bcm2711-rpi-4-b.dtb"),
+                    "a tree\n",
+                ),
+                file(
+                    &format!("{dist}/boot/dtbs/dtbs-{KERNEL}/overlays/vc4-kms-v3d.dtbo"),
+                    "an overlay\n",
+                ),
+            ],
+            ..Spec::default()
+        },
+    );
+    // Boards: what boots them comes with a package of the board's name (cports, main/base-pbp and its like).
+    for (name, depends) in [
+        ("base-pbp", "u-boot-pinebook-pro-rk3399"),
+        ("base-rockpro64", "u-boot-rockpro64-rk3399"),
+        ("base-rock64", "u-boot-rock64-rk3328"),
+        ("base-quartzpro64", "u-boot-quartzpro64-rk3588"),
+        ("base-unmatched", "u-boot-sifive_unmatched"),
+        ("base-rpi", "rpi-boot"),
+    ] {
+        packages.insert(
+            name,
+            Spec {
+                version: "1-r0",
+                depends,
+                ..Spec::default()
+            },
+        );
+        if let Some(board) = depends.strip_prefix("u-boot-") {
+            let first = match board {
+                "sifive_unmatched" => "u-boot-spl.bin",
+                _ => "idbloader.img",
+            };
+            let files = [first, "u-boot.itb"];
+            packages.insert(
+                depends,
+                Spec {
+                    version: "2026.07-r0",
+                    files: files
+                        .map(|name| file(&format!("usr/lib/u-boot/{board}/{name}"), &format!("{name} of {board}\n")))
+                        .into(),
+                    ..Spec::default()
+                },
+            );
+        }
+    }
+    packages.insert(
+        "rpi-boot",
+        Spec {
+            version: "1-r0",
+            files: vec![
+                file("boot/start4.elf", "firmware\n"),
+                file("boot/fixup4.dat", "a fix\n"),
+                file("boot/config.txt", "[all]\ninclude kernel.txt\n"),
+            ],
+            ..Spec::default()
+        },
+    );
     packages.insert(
         "linux-stable-zfs-bin",
         Spec {
@@ -413,7 +484,7 @@ fn main_packages() -> BTreeMap<&'static str, Spec> {
     packages
 }
 
-fn write(folder: &std::path::Path, key: &SigningKey, name: &str, spec: &Spec) {
+fn write(folder: &std::path::Path, arch: &str, key: &SigningKey, name: &str, spec: &Spec) {
     let words = |text: &str| {
         text.split(' ')
             .filter(|word| !word.is_empty())
@@ -423,7 +494,7 @@ fn write(folder: &std::path::Path, key: &SigningKey, name: &str, spec: &Spec) {
     let mut builder = PackageBuilder::new(PackageInfo {
         name: name.to_owned(),
         version: spec.version.to_owned(),
-        arch: "x86_64".to_owned(),
+        arch: arch.to_owned(),
         license: "custom:test".to_owned(),
         origin: name.to_owned(),
         build_time: TIME,
@@ -465,6 +536,11 @@ pub struct Chimera {
 
 impl Chimera {
     pub fn new() -> Chimera {
+        Chimera::of("x86_64")
+    }
+
+    /// The repositories of an architecture.
+    pub fn of(arch: &str) -> Chimera {
         let folder = open_folder();
         let path = |name: &str| folder.path().join(name);
         let repo = |arguments: &[&str]| {
@@ -475,15 +551,13 @@ impl Chimera {
         let (key, public) = new_key("test.pub");
         std::fs::write(path("test.pub"), public).unwrap();
         repo(&["key", "index.rsa"]);
-        for part in [
-            "www/current/main/x86_64",
-            "www/current/user/x86_64",
-            "tools/x86_64",
-        ] {
-            std::fs::create_dir_all(path(part)).unwrap();
+        let [main, user, tools] =
+            ["www/current/main", "www/current/user", "tools"].map(|part| path(&format!("{part}/{arch}")));
+        for part in [&main, &user, &tools] {
+            std::fs::create_dir_all(part).unwrap();
         }
         for (name, spec) in main_packages() {
-            write(&path("www/current/main/x86_64"), &key, name, &spec);
+            write(&main, arch, &key, name, &spec);
         }
         let extra = |name: &str, file: &str| Spec {
             version: "1-r0",
@@ -491,19 +565,22 @@ impl Chimera {
             ..Spec::default()
         };
         write(
-            &path("www/current/user/x86_64"),
+            &user,
+            arch,
             &key,
             "aerc",
             &extra("aerc", "usr/bin/aerc"),
         );
         write(
-            &path("tools/x86_64"),
+            &tools,
+            arch,
             &key,
             "lycia-init",
             &extra("lycia-init", "usr/lib/lycia/init"),
         );
         write(
-            &path("tools/x86_64"),
+            &tools,
+            arch,
             &key,
             "lycia-install",
             &extra("lycia-install", "usr/bin/lycia-install"),

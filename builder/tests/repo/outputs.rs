@@ -45,6 +45,12 @@ fn define(small: &Small, outputs: &str, packages: &str, more: &str) {
     );
 }
 
+/// `lycia inspect` finds nothing wrong with an output, and ends with 0.
+fn sound(small: &Small, path: &Path) {
+    let said = text(&succeed(small.lycia().arg("inspect").arg(path)).stdout);
+    assert!(said.ends_with("nothing is wrong\n"), "{said}");
+}
+
 /// Names that a program lists in a tarball.
 fn listed(program: (&str, &str), path: &Path) -> Vec<String> {
     let output = succeed(tool(program.0, program.1).arg("-tf").arg(path));
@@ -73,6 +79,7 @@ fn tarballs_are_read_alike_by_others_whatever_compressed_them() {
                 &format!("{name}.sha256")
             ]
         );
+        sound(&small, &small.path("output").join(&name));
         let path = small.path("output").join(&name);
         assert_eq!(
             text(&read(&small.path("output").join(format!("{name}.sha256")))),
@@ -135,6 +142,7 @@ fn a_delta_over_its_base_is_the_root() {
             .arg(small.path("part")),
     );
     let delta = small.path("part/small-x86_64.delta.tar.zst");
+    sound(&small, &delta);
     let list = listed(("tar", "tar"), &delta);
     for name in ["./", "etc/", "etc/motd", "usr/share/more/file"] {
         assert!(list.iter().any(|one| one == name), "no {name} in {list:?}");
@@ -257,6 +265,7 @@ fn container_images_are_read_by_skopeo_and_reproducible() {
     let small = project("\"oci\"", oci);
     succeed(small.build().arg("--output").arg(small.path("output")));
     let path = small.path("output/small-x86_64.oci.tar");
+    sound(&small, &path);
     let about = inspected(&path, false);
     assert_eq!(
         (&about["Architecture"], &about["Os"]),

@@ -16,12 +16,17 @@ use crate::partition::Guid;
 pub struct Limits {
     /// Names of the image.
     pub entries: u64,
+    /// Bytes of paths, texts of links and attributes, which inodes can share: each name counts all of its own.
+    pub bytes: u64,
 }
 
 impl Default for Limits {
-    /// 4 million entries.
+    /// 4 million entries and 1 GiB.
     fn default() -> Limits {
-        Limits { entries: 4 << 20 }
+        Limits {
+            entries: 4 << 20,
+            bytes: 1 << 30,
+        }
     }
 }
 
@@ -43,8 +48,13 @@ pub enum ReadError {
         reason: String,
     },
     /// More than the caller allowed.
-    #[error("reading an EROFS image: more than {0} entries")]
-    Limit(u64),
+    #[error("reading an EROFS image: more than {limit} {what}")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// The most allowed.
+        limit: u64,
+    },
 }
 
 /// What the superblock says.
@@ -133,6 +143,27 @@ fn malformed(at: u64, reason: impl Into<String>) -> ReadError {
     ReadError::Malformed {
         at,
         reason: reason.into(),
+    }
+}
+
+/// Bytes that may still be held.
+struct Budget {
+    left: u64,
+    limit: u64,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: u64) -> Result<(), ReadError> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(ReadError::Limit {
+                what: "bytes of paths, links and attributes",
+                limit: self.limit,
+            }),
+        }
     }
 }
 
@@ -339,7 +370,11 @@ impl<'b> Image<'b> {
         self.bytes.get(start..end).unwrap_or_default()
     }
 
-    fn xattrs(&self, inode: &Inode) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
+    fn xattrs(
+        &self,
+        inode: &Inode,
+        budget: &mut Budget,
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
         let mut found = BTreeMap::new();
         if inode.xattr_len == 0 {
             return Ok(found);
@@ -353,17 +388,23 @@ impl<'b> Image<'b> {
                 .map(u32::from_le_bytes)
                 .ok_or_else(|| malformed(at, "attributes outside of the image"))?;
             let place = self.superblock.shared + u64::from(id) * 4;
-            self.xattr(place, self.bytes.len() as u64, &mut found)?;
+            self.xattr(place, self.bytes.len() as u64, &mut found, budget)?;
         }
         at += shared * 4;
         while at < end {
-            let next = self.xattr(at, end, &mut found)?;
+            let next = self.xattr(at, end, &mut found, budget)?;
             at = next.next_multiple_of(4);
         }
         Ok(found)
     }
 
-    fn xattr(&self, at: u64, end: u64, found: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Result<u64, ReadError> {
+    fn xattr(
+        &self,
+        at: u64,
+        end: u64,
+        found: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+        budget: &mut Budget,
+    ) -> Result<u64, ReadError> {
         let wrong = || malformed(at, "an attribute that makes no sense");
         let [name_len, index, low, high] = field::<4>(self.bytes, at).ok_or_else(wrong)?;
         let value_len = u16::from_le_bytes([low, high]);
@@ -382,6 +423,7 @@ impl<'b> Image<'b> {
         if value_end > self.bytes.len() as u64 {
             return Err(wrong());
         }
+        budget.take(name.len() as u64 + u64::from(value_len))?;
         found.insert(name, self.bytes((name_end, u64::from(value_len))).to_vec());
         Ok(value_end)
     }
@@ -433,17 +475,18 @@ impl<'b> Image<'b> {
         let mut directories: HashMap<u64, ()> = HashMap::new();
         let mut stack = vec![(b"/".to_vec(), self.superblock.root)];
         let mut names = 1u64;
-        // Names of a damaged image can all be long.
-        let mut held = limits.entries.saturating_mul(512);
+        // Names of a damaged image can all be long, and all have the same long attributes.
+        let mut budget = Budget {
+            left: limits.bytes,
+            limit: limits.bytes,
+        };
         while let Some((path, nid)) = stack.pop() {
             let mut inode = self.inode(nid, path)?;
-            let attributes: usize = inode.xattr_len as usize;
-            held = held.saturating_sub((inode.entry.path.len() + attributes) as u64);
-            if held == 0 {
-                return Err(ReadError::Limit(limits.entries));
-            }
             inode.entry.kind = self.kind(&inode)?;
-            inode.entry.xattrs = self.xattrs(&inode)?;
+            if let EntryKind::Symlink(target) = &inode.entry.kind {
+                budget.take(target.len() as u64)?;
+            }
+            inode.entry.xattrs = self.xattrs(&inode, &mut budget)?;
             if inode.entry.kind == EntryKind::Directory {
                 if directories.insert(nid, ()).is_some() {
                     return Err(malformed(
@@ -451,7 +494,7 @@ impl<'b> Image<'b> {
                         format!("the directory {} has two names", display(&inode.entry.path)),
                     ));
                 }
-                let below = self.names(&inode, limits.entries.saturating_sub(names))?;
+                let below = self.names(&inode, limits.entries.saturating_sub(names), limits.entries)?;
                 names += below.len() as u64;
                 for (name, nid) in below.into_iter().rev() {
                     let mut path = inode.entry.path.clone();
@@ -462,6 +505,7 @@ impl<'b> Image<'b> {
                     if path.len() > PATH_MAX {
                         return Err(malformed(inode.at, format!("a path of {} bytes", path.len())));
                     }
+                    budget.take(path.len() as u64)?;
                     stack.push((path, nid));
                 }
             } else if inode.entry.path == b"/" {
@@ -472,7 +516,7 @@ impl<'b> Image<'b> {
         Ok(entries)
     }
 
-    fn names(&self, inode: &Inode, most: u64) -> Result<Vec<(Vec<u8>, u64)>, ReadError> {
+    fn names(&self, inode: &Inode, most: u64, limit: u64) -> Result<Vec<(Vec<u8>, u64)>, ReadError> {
         let runs = self
             .runs(inode)?
             .ok_or_else(|| ReadError::Unsupported("a compressed directory".to_owned()))?;
@@ -510,7 +554,10 @@ impl<'b> Image<'b> {
                         return Err(wrong("names out of order"));
                     }
                     if found.len() as u64 >= most {
-                        return Err(ReadError::Limit(most));
+                        return Err(ReadError::Limit {
+                            what: "entries",
+                            limit,
+                        });
                     }
                     let mut nid = [0; 8];
                     nid.copy_from_slice(&own[..8]);

@@ -33,7 +33,7 @@ use thiserror::Error;
 use crate::partition::Guid;
 
 pub use plan::{Plan, fitting_size};
-pub use read::{Entry, File, Kind, Limits, ReadError, Reader, Summary};
+pub use read::{Allocation, Entry, File, Kind, Limits, ReadError, Reader, Summary};
 
 /// Bytes of a label.
 pub const LABEL_MAX: usize = 16;

@@ -31,6 +31,8 @@ pub(super) const RO_HUGE_FILE: u32 = 0x8;
 const RO_DIR_NLINK: u32 = 0x20;
 const RO_EXTRA_ISIZE: u32 = 0x40;
 pub(super) const RO_CHECKSUMS: u32 = 0x400;
+/// A bit of a bitmap stands for several blocks.
+pub(super) const RO_CLUSTERS: u32 = 0x200;
 
 /// Where fields are that the reader looks at too.
 pub(super) mod at {
@@ -47,6 +49,7 @@ pub(super) mod at {
     pub(in crate::ext4) const MAGIC: usize = 56;
     pub(in crate::ext4) const STATE: usize = 58;
     pub(in crate::ext4) const REVISION: usize = 76;
+    pub(in crate::ext4) const FIRST_INODE: usize = 84;
     pub(in crate::ext4) const INODE_SIZE: usize = 88;
     pub(in crate::ext4) const COMPAT: usize = 92;
     pub(in crate::ext4) const INCOMPAT: usize = 96;
@@ -58,6 +61,8 @@ pub(super) mod at {
     pub(in crate::ext4) const BLOCKS_HIGH: usize = 0x150;
     pub(in crate::ext4) const RESERVED_HIGH: usize = 0x154;
     pub(in crate::ext4) const FREE_BLOCKS_HIGH: usize = 0x158;
+    /// Quotas of users, groups and projects, and the file of orphans.
+    pub(in crate::ext4) const HIDDEN: [usize; 4] = [0x240, 0x244, 0x26c, 0x280];
     pub(in crate::ext4) const SUM_SEED: usize = 0x270;
     pub(in crate::ext4) const SUM: usize = 0x3fc;
 }

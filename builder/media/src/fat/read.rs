@@ -375,6 +375,9 @@ impl<R: Read + Seek> Reader<R> {
         let mut seen = vec![0u64; (self.summary.clusters as usize + 2).div_ceil(64)];
         let mut names = HashSet::new();
         let mut directories = vec![(Vec::new(), 0, true)];
+        // Names of a damaged volume can all be long.
+        let most_bytes = self.limits.entries.saturating_mul(512);
+        let mut held = 0u64;
         while let Some((path, first, is_root)) = directories.pop() {
             let shown = if is_root { "/".to_owned() } else { display(&path) };
             if is_root && self.root != 0 {
@@ -392,6 +395,13 @@ impl<R: Read + Seek> Reader<R> {
                     return Err(ReadError::Malformed {
                         path: shown,
                         reason: "a path of more than 4095 bytes",
+                    });
+                }
+                held = held.saturating_add(path.len() as u64);
+                if held > most_bytes {
+                    return Err(ReadError::Limit {
+                        what: "bytes of paths",
+                        limit: most_bytes,
                     });
                 }
                 let mut entry = Listed {

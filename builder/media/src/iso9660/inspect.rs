@@ -6,6 +6,7 @@ use lycia_tree::{Device, NAME_MAX, PATH_MAX, Timestamp, display};
 use thiserror::Error;
 
 use super::BLOCK;
+use super::check::{self, Faults};
 use super::eltorito::Platform;
 use super::field::{VolumeTime, parse_record_date};
 use super::layout::DESCRIPTORS;
@@ -16,15 +17,18 @@ use super::system_use::{Link, SystemUse};
 pub struct Limits {
     /// Entries of the tree.
     pub entries: usize,
+    /// Bytes of their paths, texts of links and extents.
+    pub bytes: u64,
     /// Bytes of system use of one entry, continuations and all.
     pub system_use: usize,
 }
 
 impl Default for Limits {
-    /// Two million entries, 64 KiB.
+    /// Two million entries with 1 GiB, 64 KiB.
     fn default() -> Limits {
         Limits {
             entries: 2_000_000,
+            bytes: 1 << 30,
             system_use: 64 << 10,
         }
     }
@@ -47,7 +51,7 @@ pub enum InspectError {
         /// What there is too much of.
         what: &'static str,
         /// The most allowed.
-        limit: usize,
+        limit: u64,
     },
 }
 
@@ -59,7 +63,7 @@ pub(super) fn malformed(place: impl Into<String>, reason: impl Into<String>) -> 
 }
 
 /// A range of blocks with content.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Extent {
     /// First block.
     pub block: u32,
@@ -185,6 +189,9 @@ pub struct Volume {
     pub boot: Vec<BootEntry>,
     /// The root and everything below, directories before what is in them.
     pub entries: Vec<Entry>,
+    /// What is wrong with the path tables and the hierarchy of Joliet, which keeps nobody from reading the tree; each with its
+    /// first byte.
+    pub faults: Vec<(u64, String)>,
 }
 
 impl Volume {
@@ -207,7 +214,7 @@ impl Volume {
 pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
     let mut primary = None;
     let mut catalog = None;
-    let mut joliet = false;
+    let mut joliet = None;
     let mut block = DESCRIPTORS;
     loop {
         let place = format!("volume descriptor in block {block}");
@@ -217,8 +224,10 @@ pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
         }
         match bytes[0] {
             0 if bytes[7..30] == *b"EL TORITO SPECIFICATION" => catalog = Some(le_32(bytes, 0x47)),
-            1 if primary.is_none() => primary = Some(bytes),
-            2 => joliet |= matches!(&bytes[88..91], b"%/@" | b"%/C" | b"%/E"),
+            1 if primary.is_none() => primary = Some((bytes, u64::from(block) * BLOCK)),
+            2 if joliet.is_none() && matches!(&bytes[88..91], b"%/@" | b"%/C" | b"%/E") => {
+                joliet = Some((bytes, u64::from(block) * BLOCK));
+            }
             255 => break,
             _ => {}
         }
@@ -227,7 +236,7 @@ pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
             return Err(malformed("volume descriptors", "no end after 64"));
         }
     }
-    let primary = primary.ok_or_else(|| malformed("volume descriptors", "no primary one"))?;
+    let (primary, primary_at) = primary.ok_or_else(|| malformed("volume descriptors", "no primary one"))?;
     let place = "the primary volume descriptor";
     if both_16(primary, 128, place)? != BLOCK as u16 {
         return Err(malformed(place, "blocks of another size than 2048"));
@@ -250,8 +259,23 @@ pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
         visited: HashMap::new(),
         entries: Vec::new(),
         relocation: None,
+        left: limits.bytes,
+        identifiers: HashMap::from([(root.extent.block, vec![0])]),
     };
     reader.read_tree(&root)?;
+    let mut faults = Faults::default();
+    check::path_tables(
+        reader.image,
+        primary,
+        primary_at,
+        &reader.identifiers,
+        "the tree",
+        &mut faults,
+    );
+    let entries = std::mem::take(&mut reader.entries);
+    if let Some((descriptor, at)) = joliet {
+        check::joliet(&mut reader, descriptor, at, &entries, &mut faults);
+    }
     let text = |range: std::ops::Range<usize>| {
         String::from_utf8_lossy(&primary[range])
             .trim_end_matches([' ', '\0'])
@@ -272,13 +296,14 @@ pub fn inspect(image: &[u8], limits: &Limits) -> Result<Volume, InspectError> {
         created: date(813),
         modified: date(830),
         blocks: volume_blocks,
-        joliet,
+        joliet: joliet.is_some(),
         rock_ridge: reader.skip.is_some(),
         boot: match catalog {
             Some(block) => read_catalog(reader.image, block)?,
             None => Vec::new(),
         },
-        entries: reader.entries,
+        entries,
+        faults: faults.0,
     })
 }
 
@@ -303,7 +328,7 @@ pub(super) fn blocks<'a>(
     Ok(&image[start as usize..end as usize])
 }
 
-fn le_32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn le_32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
@@ -378,18 +403,19 @@ fn read_catalog(image: &[u8], block: u32) -> Result<Vec<BootEntry>, InspectError
 }
 
 /// A directory record.
-struct Record<'a> {
-    extent: Extent,
+pub(super) struct Record<'a> {
+    pub extent: Extent,
     date: [u8; 7],
-    flags: u8,
-    identifier: &'a [u8],
+    pub flags: u8,
+    pub identifier: &'a [u8],
     system_use: &'a [u8],
 }
 
-const FLAG_DIRECTORY: u8 = 2;
-const FLAG_MULTI_EXTENT: u8 = 0x80;
+pub(super) const FLAG_DIRECTORY: u8 = 2;
+pub(super) const FLAG_MULTI_EXTENT: u8 = 0x80;
 
-fn record<'a>(bytes: &'a [u8], place: &str) -> Result<Record<'a>, InspectError> {
+/// The record that `bytes`, which are some, begin with.
+pub(super) fn record<'a>(bytes: &'a [u8], place: &str) -> Result<Record<'a>, InspectError> {
     let len = usize::from(bytes[0]);
     if len < 34 || len > bytes.len() {
         return Err(malformed(place, format!("a directory record of {len} bytes")));
@@ -419,16 +445,20 @@ fn record<'a>(bytes: &'a [u8], place: &str) -> Result<Record<'a>, InspectError> 
     })
 }
 
-struct Reader<'a> {
-    image: &'a [u8],
-    limits: &'a Limits,
+pub(super) struct Reader<'a> {
+    pub image: &'a [u8],
+    pub limits: &'a Limits,
     /// Bytes to skip before the system use entries of each record, when SUSP is in use.
-    skip: Option<usize>,
+    pub skip: Option<usize>,
     /// Directories by block, and their paths.
     visited: HashMap<u32, Vec<u8>>,
     entries: Vec<Entry>,
     /// The entry of the directory that holds moved ones.
     relocation: Option<usize>,
+    /// Bytes that may still be held.
+    left: u64,
+    /// Identifiers of directories by their blocks.
+    identifiers: HashMap<u32, Vec<u8>>,
 }
 
 /// A directory to read.
@@ -442,6 +472,18 @@ struct Pending {
 }
 
 impl Reader<'_> {
+    /// Counts bytes that are held.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), InspectError> {
+        self.left = self
+            .left
+            .checked_sub(bytes as u64)
+            .ok_or(InspectError::Limit {
+                what: "bytes of paths, links and extents",
+                limit: self.limits.bytes,
+            })?;
+        Ok(())
+    }
+
     fn read_tree(&mut self, root: &Record<'_>) -> Result<(), InspectError> {
         if root.flags & FLAG_DIRECTORY == 0 || root.identifier != [0] {
             return Err(malformed("the root's record", "it is no directory's"));
@@ -568,6 +610,13 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
+            // Directories can share their blocks: whatever is read of them comes to an end.
+            self.hold(size_of::<Extent>())?;
+            if record.flags & FLAG_DIRECTORY != 0 {
+                self.hold(record.identifier.len())?;
+                self.identifiers
+                    .insert(record.extent.block, record.identifier.to_vec());
+            }
             if system_use.relocated {
                 // It is read from where it belongs.
                 self.relocation = Some(directory.entry);
@@ -605,9 +654,10 @@ impl Reader<'_> {
             if self.entries.len() >= self.limits.entries {
                 return Err(InspectError::Limit {
                     what: "entries",
-                    limit: self.limits.entries,
+                    limit: self.limits.entries as u64,
                 });
             }
+            self.hold(path.len())?;
             let entry = self.entries.len();
             let is_directory = record.flags & FLAG_DIRECTORY != 0;
             self.entries.push(Entry {
@@ -694,6 +744,9 @@ impl Reader<'_> {
         system_use: &SystemUse,
         place: &str,
     ) -> Result<(), InspectError> {
+        if let Some(text) = system_use.link.as_ref().and_then(Link::whole) {
+            self.hold(text.len())?;
+        }
         let date = system_use.date.unwrap_or(record.date);
         let entry = &mut self.entries[entry];
         // Images made by others have empty dates.

@@ -21,6 +21,7 @@
 //! eight levels are moved to `/rr_moved` as the format asks, which readers undo. Joliet shows
 //! files and directories only. Nanoseconds and extended attributes are not stored.
 
+mod check;
 mod eltorito;
 mod field;
 mod hierarchy;

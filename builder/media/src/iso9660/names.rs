@@ -9,7 +9,7 @@ const DIRECTORY_MAX: usize = 31;
 /// Characters of an extension, of which long ones get no more.
 const EXTENSION_MAX: usize = 15;
 /// UCS-2 characters of a Joliet name.
-const JOLIET_MAX: usize = 64;
+pub const JOLIET_MAX: usize = 64;
 
 /// The identifiers of the entries of one directory, given out in order; no two are the same.
 #[derive(Default)]
@@ -150,7 +150,7 @@ impl JolietNames {
 }
 
 /// Text in UCS-2, with `_` for what Joliet does not allow, what UCS-2 does not have and what is no UTF-8.
-fn ucs2(text: &[u8]) -> Vec<u16> {
+pub fn ucs2(text: &[u8]) -> Vec<u16> {
     let mut units = Vec::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
         for character in chunk.valid().chars() {

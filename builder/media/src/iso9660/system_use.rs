@@ -124,7 +124,7 @@ impl SystemUse {
             if total > limits.system_use {
                 return Err(InspectError::Limit {
                     what: "bytes of system use in one entry",
-                    limit: limits.system_use,
+                    limit: limits.system_use as u64,
                 });
             }
             let bytes = blocks(image, block, u64::from(offset) + u64::from(len), place)?;

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 /// Bytes of all tables of the second level and of the first that are looked at.
 const TABLES_MAX: u64 = 256 << 20;
+/// Wrong reference counts that are told one by one.
+const FAULTS: usize = 100;
 
 /// Why an image was not read.
 #[derive(Debug, Error)]
@@ -46,7 +48,13 @@ pub struct Disk<'b> {
     pub cluster_size: u64,
     /// Snapshots inside, which are not looked at.
     pub snapshots: u32,
+    /// Whether all that has clusters is known, and counts of their users are kept at each write.
+    counted: bool,
     first_level: Vec<u64>,
+    /// Where the table of the first level is, and its bytes.
+    table: (u64, u64),
+    /// Where the table of reference counts is, its clusters, and the base-2 logarithm of a count's bits.
+    counts: (u64, u32, u32),
     zstd: bool,
 }
 
@@ -65,6 +73,18 @@ fn long(bytes: &[u8], at: u64) -> Option<u64> {
 }
 
 const PLACE: u64 = 0x00ff_ffff_ffff_fe00;
+
+/// The reference count of 2^`width` bits at byte `at`, the `index`th of its block: narrow ones fill a byte from its low bits on.
+fn count(bytes: &[u8], at: u64, index: u64, width: u32) -> Option<u64> {
+    let at = usize::try_from(at).ok()?;
+    if width < 3 {
+        let bits = 1 << width;
+        let shift = (index << width) & 7;
+        return Some(u64::from(*bytes.get(at)?) >> shift & ((1 << bits) - 1));
+    }
+    let field = bytes.get(at..at.checked_add(1 << (width - 3))?)?;
+    Some(field.iter().fold(0, |count, &byte| count << 8 | u64::from(byte)))
+}
 
 impl<'b> Disk<'b> {
     /// Reads the header and the table of the first level of the image in `bytes`.
@@ -99,6 +119,8 @@ impl<'b> Disk<'b> {
             return unsupported("it is encrypted");
         }
         let mut zstd = false;
+        let mut counted = word(60)? == 0;
+        let mut width = 4;
         if version == 3 {
             // Dirty and corrupt marks; a file for data; kinds of compression; entries of twice the size.
             let features = long(72)?;
@@ -110,6 +132,12 @@ impl<'b> Disk<'b> {
                     "it has the incompatible features {:#x}",
                     features & !(1 | 8)
                 )));
+            }
+            // Counts that are made good at the next use, and bitmaps, whose clusters are not looked for.
+            counted &= features & 1 == 0 && long(88)? & 1 == 0;
+            width = word(96)?;
+            if width > 6 {
+                return malformed(96, format!("reference counts of 2^{width} bits"));
             }
             if features & 8 != 0 {
                 zstd = match bytes.get(104) {
@@ -146,7 +174,10 @@ impl<'b> Disk<'b> {
             size,
             cluster_size,
             snapshots: word(60)?,
+            counted,
             first_level,
+            table: (place, u64::from(entries) * 8),
+            counts: (long(48)?, word(56)?, width),
             zstd,
         })
     }
@@ -212,12 +243,97 @@ impl<'b> Disk<'b> {
         Ok(())
     }
 
-    fn compressed(&self, entry: u64, at: u64) -> Result<(u64, Vec<u8>), ReadError> {
-        let malformed = |reason: String| ReadError::Malformed { at, reason };
+    /// Counts what leads to each cluster of the file, and holds the reference counts against it: those that are other, each with
+    /// the first byte of the count. Of an image with snapshots or bitmaps, or with counts that are made good later, nothing is said.
+    pub fn check_counts(&self) -> Vec<(u64, String)> {
+        let mut faults = Vec::new();
+        if !self.counted {
+            return faults;
+        }
+        let size = self.cluster_size;
+        let clusters = (self.bytes.len() as u64).div_ceil(size);
+        let mut users = vec![0u64; usize::try_from(clusters).unwrap_or_default()];
+        let mut uses = |place: u64, len: u64| {
+            for cluster in place / size..place.saturating_add(len).div_ceil(size).min(clusters) {
+                if let Some(users) = users.get_mut(cluster as usize) {
+                    *users += 1;
+                }
+            }
+        };
+        uses(0, 1);
+        uses(self.table.0, self.table.1);
+        for &table in self.first_level.iter().filter(|&&table| table != 0) {
+            uses(table, size);
+            for slot in 0..size / 8 {
+                let entry = long(self.bytes, table.saturating_add(slot * 8)).unwrap_or(0);
+                if entry >> 62 & 1 != 0 {
+                    let (start, end) = self.stored(entry);
+                    let start = start & !511;
+                    uses(start, end - start);
+                } else if entry & PLACE != 0 {
+                    uses(entry & PLACE, 1);
+                }
+            }
+        }
+        let (table, table_clusters, width) = self.counts;
+        let table_len = u64::from(table_clusters).saturating_mul(size);
+        uses(table, table_len);
+        let per_block = size * 8 >> width;
+        let blocks = clusters.div_ceil(per_block);
+        // Blocks of counts have one, too.
+        let place_of = |block: u64| -> u64 {
+            let at = block * 8;
+            match at < table_len {
+                true => long(self.bytes, table.saturating_add(at)).unwrap_or(0) & !511,
+                false => 0,
+            }
+        };
+        for block in 0..(table_len / 8).min(self.bytes.len() as u64 / 8) {
+            let place = place_of(block);
+            if place != 0 {
+                uses(place, 1);
+            }
+        }
+        for block in 0..blocks {
+            let place = place_of(block);
+            for index in 0..per_block.min(clusters - block * per_block) {
+                let cluster = block * per_block + index;
+                let at = place.saturating_add(index << width >> 3);
+                let count = match place {
+                    0 => 0,
+                    _ => count(self.bytes, at, index, width).unwrap_or(0),
+                };
+                let users = users.get(cluster as usize).copied().unwrap_or(0);
+                if count == users {
+                    continue;
+                }
+                if faults.len() == FAULTS {
+                    faults.push((at, "and more".to_owned()));
+                    return faults;
+                }
+                faults.push((
+                    at,
+                    format!(
+                        "the cluster at byte {} has {users} users, its reference count says {count}",
+                        cluster * size
+                    ),
+                ));
+            }
+        }
+        faults
+    }
+
+    /// First byte, and the one behind the last sector, of what a compressed cluster's entry leads to.
+    fn stored(&self, entry: u64) -> (u64, u64) {
         let bits = 62 - (self.cluster_size.trailing_zeros() - 8);
         let place = entry & ((1 << bits) - 1);
         let sectors = (entry & ((1 << 62) - 1)) >> bits;
-        let end = (place & !511).saturating_add((sectors + 1) * 512);
+        (place, (place & !511).saturating_add((sectors + 1) * 512))
+    }
+
+    fn compressed(&self, entry: u64, at: u64) -> Result<(u64, Vec<u8>), ReadError> {
+        let malformed = |reason: String| ReadError::Malformed { at, reason };
+        let (place, end) = self.stored(entry);
         let end = usize::try_from(end).unwrap_or(usize::MAX).min(self.bytes.len());
         let stored = usize::try_from(place)
             .ok()

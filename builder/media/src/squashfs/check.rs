@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 
 use lycia_tree::display;
 
-use super::image::{Image, ImageError, Limits};
+use super::image::{Image, ImageError, Limits, NAME_BYTES};
 use super::layout::{NO_TABLE, get64};
 use super::records::EntryKind;
 
@@ -80,6 +80,9 @@ impl<R: Read + Seek> Image<R> {
                 }
             }
         }
+        // Sets of attributes can share their bytes: what is read of them has its bound, too.
+        let most = limits.entries.saturating_mul(NAME_BYTES);
+        let mut attributes = 0u64;
         for entry in &entries {
             let (inode, path) = (&entry.inode, display(&entry.path));
             let located = |error: ImageError| match error {
@@ -94,7 +97,16 @@ impl<R: Read + Seek> Image<R> {
                 ),
                 None => report.inodes += 1,
             }
-            self.xattrs(inode).map_err(located)?;
+            let set = self.xattrs(inode).map_err(located)?;
+            for (name, value) in &set {
+                attributes = attributes.saturating_add((name.len() + value.len()) as u64);
+            }
+            if attributes > most {
+                return Err(ImageError::Limit {
+                    what: "bytes of attributes",
+                    limit: most,
+                });
+            }
             let mut links = names[&entry.reference];
             match &inode.kind {
                 EntryKind::Directory(listing) => {

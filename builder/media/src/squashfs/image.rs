@@ -183,7 +183,12 @@ impl<R: Read + Seek> Image<R> {
         let root = self.superblock.root;
         let mut stack = vec![(b"/".to_vec(), root, None)];
         let mut names = 1u64;
-        let mut bytes = limits.entries.saturating_mul(NAME_BYTES);
+        let most = limits.entries.saturating_mul(NAME_BYTES);
+        let too_long = || ImageError::Limit {
+            what: "bytes of paths and links",
+            limit: most,
+        };
+        let mut bytes = most;
         while let Some((path, reference, name)) = stack.pop() {
             let inode = match known.get(&reference) {
                 Some(inode) => Arc::clone(inode),
@@ -194,12 +199,8 @@ impl<R: Read + Seek> Image<R> {
                     inode
                 }
             };
-            bytes = bytes.saturating_sub(path.len() as u64);
             if bytes == 0 {
-                return Err(ImageError::Limit {
-                    what: "bytes of paths and links",
-                    limit: limits.entries.saturating_mul(NAME_BYTES),
-                });
+                return Err(too_long());
             }
             if let Some((number, kind)) = name
                 && (number, kind) != (inode.number, inode.kind.basic_type())
@@ -225,6 +226,8 @@ impl<R: Read + Seek> Image<R> {
                 names += children.len() as u64;
                 for child in children.into_iter().rev() {
                     let below = join(&path, &child.name)?;
+                    // Here, and not when it is taken from the stack, which holds them all.
+                    bytes = bytes.checked_sub(below.len() as u64).ok_or_else(too_long)?;
                     stack.push((below, child.reference, Some((child.number, child.kind))));
                 }
             } else if path == b"/" {

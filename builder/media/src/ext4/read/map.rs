@@ -205,6 +205,60 @@ impl<R: Read + Seek> Reader<R> {
         Ok(runs)
     }
 
+    /// The blocks that a file has besides those of its content: nodes of its extents or blocks of pointers, and one of attributes,
+    /// which files can share and which comes last where there is one.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn further_blocks(&mut self, file: &File) -> Result<(Vec<u64>, Option<u64>), ReadError> {
+        let mut found = Vec::new();
+        let attributes = (file.xattr_block != 0).then_some(file.xattr_block);
+        let inside = file.kind == Kind::Symlink && file.size < 60 && file.flags & FLAG_EXTENTS == 0;
+        if !matches!(file.kind, Kind::Regular | Kind::Directory | Kind::Symlink)
+            || inside
+            || file.flags & FLAG_INLINE != 0
+        {
+            return Ok((found, attributes));
+        }
+        // Blocks still to be read, and how many levels of further ones are below each.
+        let mut pending: Vec<(u64, u16)> = Vec::new();
+        let extents = file.flags & FLAG_EXTENTS != 0;
+        let below = |node: &[u8]| -> Vec<u64> {
+            let entries = node[12..].chunks_exact(12).take(get16(node, 2).into());
+            let place = |entry: &[u8]| u64::from(get32(entry, 4)) | u64::from(get16(entry, 8)) << 32;
+            entries.map(place).collect()
+        };
+        if extents {
+            let level = get16(&file.map, 6);
+            if level > 0 {
+                pending.extend(below(&file.map).into_iter().map(|place| (place, level - 1)));
+            }
+        } else {
+            let roots = (0..3u16).map(|level| (u64::from(get32(&file.map, 48 + 4 * usize::from(level))), level));
+            pending.extend(roots.filter(|&(place, _)| place != 0));
+        }
+        while let Some((place, level)) = pending.pop() {
+            found.push(place);
+            if level == 0 {
+                continue;
+            }
+            let node = self.read_block(place)?;
+            if extents {
+                pending.extend(below(&node).into_iter().map(|place| (place, level - 1)));
+            } else {
+                let places = node.chunks_exact(4).map(|entry| u64::from(get32(entry, 0)));
+                pending.extend(places.filter(|&place| place != 0).map(|place| (place, level - 1)));
+            }
+            if found.len() + pending.len() > EXTENTS_MAX {
+                return Err(ReadError::Limit {
+                    what: "extents of a file",
+                    limit: EXTENTS_MAX as u64,
+                });
+            }
+        }
+        Ok((found, attributes))
+    }
+
     /// Copies the content of a regular file to `out`, and returns its length.
     ///
     /// # Errors

@@ -200,6 +200,63 @@ pub struct Entry {
     pub inode: u32,
 }
 
+/// What the bitmaps of a volume say, a bit for each block and inode. Of a group whose descriptor cannot be read everything is in use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allocation {
+    blocks: Vec<u64>,
+    inodes: Vec<u64>,
+    /// The first bytes of each group's bitmaps.
+    places: Vec<[u64; 2]>,
+    /// The first block of the volume that has a bit, and how many a group has.
+    geometry: (u64, u64, u32),
+}
+
+fn bit(words: &[u64], index: u64) -> bool {
+    let word = usize::try_from(index / 64).ok().and_then(|at| words.get(at));
+    word.is_some_and(|word| word >> (index % 64) & 1 != 0)
+}
+
+fn set_bits(words: &mut [u64], range: std::ops::Range<u64>) {
+    for index in range {
+        if let Some(word) = usize::try_from(index / 64).ok().and_then(|at| words.get_mut(at)) {
+            *word |= 1 << (index % 64);
+        }
+    }
+}
+
+impl Allocation {
+    /// Whether a block is in use.
+    pub fn block(&self, block: u64) -> bool {
+        let (first, ..) = self.geometry;
+        block < first || bit(&self.blocks, block)
+    }
+
+    /// Whether an inode is in use.
+    pub fn inode(&self, number: u32) -> bool {
+        number > 0 && bit(&self.inodes, u64::from(number) - 1)
+    }
+
+    /// The byte of the volume that has a block's bit.
+    pub fn block_place(&self, block: u64) -> u64 {
+        let (first, per_group, _) = self.geometry;
+        let index = block.saturating_sub(first);
+        self.place(index / per_group, 0, index % per_group)
+    }
+
+    /// The byte of the volume that has an inode's bit.
+    pub fn inode_place(&self, number: u32) -> u64 {
+        let (.., per_group) = self.geometry;
+        let index = u64::from(number.saturating_sub(1));
+        let per_group = u64::from(per_group);
+        self.place(index / per_group, 1, index % per_group)
+    }
+
+    fn place(&self, group: u64, which: usize, index: u64) -> u64 {
+        let places = usize::try_from(group).ok().and_then(|at| self.places.get(at));
+        places.map_or(1024, |places| places[which].saturating_add(index / 8))
+    }
+}
+
 /// A volume opened for reading.
 pub struct Reader<R> {
     disk: R,
@@ -212,6 +269,9 @@ pub struct Reader<R> {
     descriptor: u32,
     /// Blocks of descriptors from which on they lie in their groups (`meta_bg`).
     first_meta: Option<u64>,
+    first_inode: u32,
+    /// Inodes that no directory names, as those of quotas.
+    hidden: Vec<u32>,
     sums: Sums,
 }
 
@@ -319,9 +379,13 @@ impl<R: Read + Seek> Reader<R> {
             incompatible,
             read_only_compatible,
         };
+        let first_inode = if revision_0 { 11 } else { get32(&block, at::FIRST_INODE) };
+        let hidden = at::HIDDEN.map(|place| get32(&block, place));
         Ok(Reader {
             disk,
             limits,
+            first_inode,
+            hidden: hidden.into_iter().filter(|&number| number != 0).collect(),
             first_block,
             blocks_per_group,
             inodes_per_group,
@@ -522,6 +586,115 @@ impl<R: Read + Seek> Reader<R> {
             }
         }
         Ok((areas, faults))
+    }
+
+    /// The first inode that files have, and those that no directory names.
+    pub fn without_names(&self) -> (u32, &[u32]) {
+        (self.first_inode, &self.hidden)
+    }
+
+    /// What the bitmaps say. Nothing where a bit stands for several blocks (`bigalloc`).
+    ///
+    /// # Errors
+    /// When reading fails, or there are more inodes than the volume has place for.
+    pub fn allocation(&mut self) -> Result<Option<Allocation>, ReadError> {
+        if self.summary.read_only_compatible & superblock::RO_CLUSTERS != 0 {
+            return Ok(None);
+        }
+        let block_size = u64::from(self.summary.block_size);
+        let (blocks, inodes) = (self.summary.blocks, self.summary.inodes);
+        // What is held is bounded by the volume, whatever the superblock says.
+        let tables = u64::from(inodes).saturating_mul(self.inode_size.into());
+        if tables > blocks.saturating_mul(block_size) {
+            return Err(malformed(
+                "the superblock",
+                format!("{inodes} inodes are more than its {blocks} blocks can hold"),
+            ));
+        }
+        let count = (blocks - self.first_block).div_ceil(self.blocks_per_group);
+        if count.saturating_mul(self.inodes_per_group.into()) != u64::from(inodes) {
+            return Err(malformed(
+                "the superblock",
+                format!(
+                    "{inodes} inodes, but {count} groups have {} each",
+                    self.inodes_per_group
+                ),
+            ));
+        }
+        let mut found = Allocation {
+            blocks: vec![0; usize::try_from(blocks.div_ceil(64)).unwrap_or_default()],
+            inodes: vec![0; inodes.div_ceil(64) as usize],
+            places: Vec::new(),
+            geometry: (self.first_block, self.blocks_per_group, self.inodes_per_group),
+        };
+        // Groups without a bitmap, and what of all groups is in use without being a file's.
+        let mut unset = vec![0; usize::try_from(count.div_ceil(64)).unwrap_or_default()];
+        let mut own = Vec::new();
+        for group in 0..count {
+            let start = self.first_block + group * self.blocks_per_group;
+            let range = start..start.saturating_add(self.blocks_per_group).min(blocks);
+            let first = group * u64::from(self.inodes_per_group);
+            let numbers = first..(first + u64::from(self.inodes_per_group)).min(inodes.into());
+            let descriptor = match self.group(group) {
+                Ok((descriptor, _)) => descriptor,
+                Err(ReadError::Io(error)) => return Err(ReadError::Io(error)),
+                Err(_) => {
+                    set_bits(&mut found.blocks, range);
+                    set_bits(&mut found.inodes, numbers);
+                    found.places.push([1024; 2]);
+                    continue;
+                }
+            };
+            let flags = get16(&descriptor, 18);
+            let [block_bitmap, inode_bitmap, table] =
+                [(0, 32), (4, 36), (8, 40)].map(|(low, high)| wide(&descriptor, low, high));
+            let table_blocks = (u64::from(self.inodes_per_group) * u64::from(self.inode_size)).div_ceil(block_size);
+            own.extend([
+                block_bitmap..block_bitmap.saturating_add(1).min(blocks),
+                inode_bitmap..inode_bitmap.saturating_add(1).min(blocks),
+                table..table.saturating_add(table_blocks).min(blocks),
+            ]);
+            found
+                .places
+                .push([block_bitmap, inode_bitmap].map(|block| block.saturating_mul(block_size)));
+            let bitmaps = [
+                (block_bitmap, superblock::BLOCKS_UNUSED, range, true),
+                (inode_bitmap, superblock::INODES_UNUSED, numbers, false),
+            ];
+            for (bitmap, flag, range, of_blocks) in bitmaps {
+                if flags & flag != 0 {
+                    if of_blocks {
+                        set_bits(&mut unset, group..group + 1);
+                    }
+                    continue;
+                }
+                let words = if of_blocks {
+                    &mut found.blocks
+                } else {
+                    &mut found.inodes
+                };
+                let bytes = match self.read_block(bitmap) {
+                    Ok(bytes) => bytes,
+                    Err(ReadError::Io(error)) => return Err(ReadError::Io(error)),
+                    Err(_) => {
+                        set_bits(words, range);
+                        continue;
+                    }
+                };
+                for (index, number) in range.enumerate() {
+                    if bytes.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 != 0) {
+                        set_bits(words, number..number + 1);
+                    }
+                }
+            }
+        }
+        for block in own.into_iter().flatten() {
+            let group = block.saturating_sub(self.first_block) / self.blocks_per_group;
+            if bit(&unset, group) {
+                set_bits(&mut found.blocks, block..block + 1);
+            }
+        }
+        Ok(Some(found))
     }
 
     /// The inode `number`.

@@ -1,0 +1,359 @@
+//! One byte flipped in each structure of a medium, and what is told of it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod samples;
+
+use std::process::Command;
+
+use lycia_inspect::{Limits, inspect};
+
+use samples::{
+    bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha, program_volume,
+    qcow2_image, root, root_part,
+};
+
+fn find(bytes: &[u8], what: &[u8]) -> usize {
+    bytes
+        .windows(what.len())
+        .position(|window| window == what)
+        .unwrap_or_else(|| panic!("no {}", String::from_utf8_lossy(what)))
+}
+
+/// Whatever is there is whole, and each of these bytes tells when it is another.
+fn flips(name: &str, whole: &[u8], cases: &[(usize, u8, &str)]) {
+    assert_eq!(faults(&look(whole)), Vec::<String>::new(), "{name}");
+    for &(at, with, wanted) in cases {
+        let mut bytes = whole.to_vec();
+        bytes[at] ^= with;
+        let told = faults(&look(&bytes));
+        assert!(
+            told.iter().any(|fault| fault.contains(wanted)),
+            "byte {at} of {name}, `{wanted}`: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn boot_sector_and_core_image_of_grub() {
+    let core = 1 << 20;
+    flips(
+        "a disk for BIOS",
+        &bios_disk(),
+        &[
+            (0x5c, 1, "where no core image begins"),
+            (0x5e, 0x40, "behind the end of the disk"),
+            (0x5d, 1, "which is empty"),
+            (core + 100, 1, "where no core image begins"),
+            (core + 500, 1, "not behind its first one"),
+            (core + 503, 1, "outside of its partition"),
+            (core + 508, 0x40, "of which 4000 are compressed"),
+            (core + 509, 0x40, "outside of its partition"),
+            (core + 521, 0x40, "of which 20384 are compressed"),
+        ],
+    );
+}
+
+#[test]
+fn programs_of_efi() {
+    let volume = program_volume();
+    let at = find(&volume, &efi_program()[..64]);
+    flips(
+        "a volume with an EFI program",
+        &volume,
+        &[
+            (at + 0x3d, 1, "no PE header"),
+            (at + 0x80, 1, "no PE header"),
+            (at + 0x84, 1, "which its name is not"),
+            (at + 0x98 + 17, 0x40, "runs over the end of the file"),
+            (at + 0x98 + 21, 0x40, "runs over the end of the file"),
+            (at + 0x87, 1, "the table of sections is cut"),
+        ],
+    );
+}
+
+#[test]
+fn boot_records_of_an_iso() {
+    let iso = boot_iso();
+    let number = |at: usize| u32::from_le_bytes(iso[at..at + 4].try_into().unwrap()) as usize;
+    let catalog = number(17 * 2048 + 0x47) * 2048;
+    let image = number(catalog + 40) * 2048;
+    let last = iso.len() - 512;
+    flips(
+        "an ISO that boots",
+        &iso,
+        &[
+            // The boot catalog: its sum, what is loaded, from where.
+            (catalog + 4, 1, "validation entry"),
+            (catalog + 28, 1, "validation entry"),
+            (catalog + 32, 1, "a boot indicator"),
+            (catalog + 43, 1, "outside of the image"),
+            (17 * 2048 + 0x47, 1, "validation entry"),
+            // The boot information, and GRUB's own.
+            (image + 12, 1, "the boot information says block"),
+            (image + 16, 1, "the boot information says block"),
+            (image + 20, 1, "the checksum of the boot information"),
+            (image + 300, 1, "the checksum of the boot information"),
+            (image + 2548, 1, "GRUB looks for its core at sector"),
+            // The boot sector of a disk, and its tables.
+            (432, 1, "the boot code loads sector"),
+            (436, 1, "the boot code loads sector"),
+            (510, 1, "55 aa"),
+            (512 + 20, 1, "primary GPT"),
+            (1024 + 33, 1, "primary GPT"),
+            (last + 20, 1, "backup GPT"),
+        ],
+    );
+}
+
+#[test]
+fn path_tables_and_joliet() {
+    let iso = boot_iso();
+    let number = |at: usize| u32::from_le_bytes(iso[at..at + 4].try_into().unwrap());
+    // The primary volume descriptor, and Joliet's behind the boot record.
+    for descriptor in [16 * 2048, 18 * 2048] {
+        let len = number(descriptor + 132) as usize;
+        let places = [number(descriptor + 140), number(descriptor + 148).swap_bytes()];
+        for block in places {
+            for at in 0..len {
+                let mut bytes = iso.clone();
+                bytes[block as usize * 2048 + at] ^= 0x10;
+                let told = faults(&look(&bytes));
+                assert!(
+                    told.iter().any(|fault| fault.contains("path table")),
+                    "byte {at} of the path table at block {block}: {told:?}"
+                );
+            }
+        }
+        flips(
+            "descriptors",
+            &iso,
+            &[
+                (descriptor + 132, 2, "not the same in both"),
+                (descriptor + 140, 0x80, "path table"),
+                (descriptor + 151, 0x80, "path table"),
+            ],
+        );
+    }
+    let name: Vec<u8> = "read me.txt;1"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    let record = find(&iso, &name) - 33;
+    let folder: Vec<u8> = "docs".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    // Behind the path tables, which have it too.
+    let tables = number(18 * 2048 + 148).swap_bytes() as usize * 2048 + 2048;
+    let folder = tables + find(&iso[tables..], &folder) - 33;
+    flips(
+        "Joliet",
+        &iso,
+        &[
+            (record + 2, 1, "not the same in both"),
+            (record + 10, 1, "not the same in both"),
+            (record + 25, 2, "Joliet"),
+            (record + 34, 1, "lacks 1 entries of the tree"),
+            (record + 32, 4, "identifier"),
+            (folder + 25, 2, "Joliet"),
+            (folder + 34, 2, "Joliet"),
+        ],
+    );
+    // Both byte orders of a place: the file of Joliet leads elsewhere.
+    let mut bytes = iso.clone();
+    bytes[record + 2] ^= 1;
+    bytes[record + 9] ^= 1;
+    let told = faults(&look(&bytes));
+    assert!(
+        told.iter()
+            .any(|fault| fault.contains("/docs/read me.txt of Joliet has other content")),
+        "{told:?}"
+    );
+}
+
+/// Runs a program of a Debian package in a folder.
+fn run(folder: &std::path::Path, package: &str, program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(program)
+        .args(arguments)
+        .env(
+            "PATH",
+            format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()),
+        )
+        .current_dir(folder)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} of the Debian package {package} is needed: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn what_xorriso_writes_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("root/one/two/three/four/five/six/seven/eight/nine");
+    std::fs::create_dir_all(&below).unwrap();
+    for (name, text) in [
+        ("Read Me.txt", "a"),
+        ("read me.txt", "b"),
+        ("with:colon", "c"),
+        (&"long".repeat(30), "d"),
+        ("empty", ""),
+    ] {
+        std::fs::write(below.join(name), text).unwrap();
+        std::fs::write(folder.path().join("root").join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("empty", folder.path().join("root/link")).unwrap();
+    let (done, said) = run(
+        folder.path(),
+        "xorriso",
+        "xorriso",
+        &["-as", "mkisofs", "-quiet", "-J", "-R", "-o", "a.iso", "root"],
+    );
+    assert!(done, "{said}");
+    let report = inspect(&folder.path().join("a.iso"), &Limits::default()).unwrap();
+    assert_eq!(faults(&report), Vec::<String>::new());
+    assert_eq!(report.part.facts["joliet"], true);
+}
+
+#[test]
+fn records_of_a_hybrid_mbr() {
+    flips(
+        "a disk with a hybrid MBR",
+        &hybrid_disk(),
+        &[
+            (446 + 16 + 8, 1, "MBR record 2 has the sectors"),
+            (446 + 16 + 9, 8, "MBR record 2 has the sectors"),
+            (446 + 16 + 12, 1, "MBR record 2 has the sectors"),
+            (446 + 16 + 13, 0x10, "MBR record 2 has the sectors"),
+        ],
+    );
+}
+
+#[test]
+fn blobs_of_a_container_image() {
+    let image = container(&root());
+    let blob = |what: &[u8]| find(&image, what);
+    flips(
+        "a container image",
+        &image,
+        &[
+            (blob(b"welcome\n"), 1, "its SHA-256 is"),
+            (blob(b"amd64"), 1, "its SHA-256 is"),
+            (blob(b"\"layers\":["), 1, "its SHA-256 is"),
+            (blob(b"{\"manifests\"") + 33, 1, "is named, but is not in the archive"),
+            (blob(b"imageLayoutVersion"), 1, "oci-layout"),
+            (blob(b"1.0.0\"}"), 2, "oci-layout"),
+        ],
+    );
+}
+
+#[test]
+fn the_manifest_of_a_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("box-x86_64.img");
+    std::fs::write(&path, ext4_volume(&root())).unwrap();
+    let report = inspect(&path, &Limits::default()).unwrap();
+    let files = &root_part(&report).files;
+    let manifest = serde_json::json!({"packages": [{"name": "tool", "version": "1.2-r3"}], "files": files}).to_string();
+    let beside = folder.path().join("box-x86_64.disk.manifest.json");
+    std::fs::write(&beside, &manifest).unwrap();
+    let report = inspect(&path, &Limits::default()).unwrap();
+    assert_eq!(faults(&report), Vec::<String>::new());
+    assert_eq!(report.beside, ["box-x86_64.disk.manifest.json"]);
+    for (what, wanted) in [
+        (look_sha(b"welcome\n"), "/etc/motd: its content is not that of"),
+        ("\"target\":\"tool".to_owned(), "its target is not that of"),
+        ("1.2-r3".to_owned(), "is installed as"),
+        ("/dev/null".to_owned(), "/dev/null is not in"),
+    ] {
+        let at = manifest.find(&what).unwrap() + what.len() - 1;
+        let mut bytes = manifest.clone().into_bytes();
+        bytes[at] ^= 1;
+        std::fs::write(&beside, bytes).unwrap();
+        let told = faults(&inspect(&path, &Limits::default()).unwrap());
+        assert!(
+            told.iter().any(|fault| fault.contains(wanted)),
+            "{what}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn reference_counts_of_qcow2() {
+    let image = qcow2_image(&ext4_volume(&root()));
+    let long = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap()) as usize;
+    let block = long(long(48));
+    let folder = tempfile::tempdir().unwrap();
+    for cluster in [0, 1, 3] {
+        let at = block + 2 * cluster + 1;
+        flips("qcow2", &image, &[(at, 2, "its reference count says 3")]);
+        flips("qcow2", &image, &[(at, 1, "its reference count says 0")]);
+        // QEMU says so, too.
+        let mut bytes = image.clone();
+        bytes[at] ^= 1;
+        std::fs::write(folder.path().join("a.qcow2"), bytes).unwrap();
+        let (whole, said) = run(
+            folder.path(),
+            "qemu-utils",
+            "qemu-img",
+            &["check", "-f", "qcow2", "a.qcow2"],
+        );
+        assert!(!whole, "cluster {cluster}: {said}");
+    }
+    // Counts of every width that QEMU writes.
+    std::fs::write(folder.path().join("a.ext4"), ext4_volume(&root())).unwrap();
+    for width in ["1", "2", "8", "32", "64"] {
+        let options = format!("refcount_bits={width},cluster_size=512");
+        let arguments = ["convert", "-O", "qcow2", "-o", &options, "a.ext4", "a.qcow2"];
+        let (done, said) = run(folder.path(), "qemu-utils", "qemu-img", &arguments);
+        assert!(done, "{said}");
+        let report = inspect(&folder.path().join("a.qcow2"), &Limits::default()).unwrap();
+        assert_eq!(faults(&report), Vec::<String>::new(), "{width} bits");
+    }
+}
+
+#[test]
+fn bitmaps_of_ext4() {
+    let folder = tempfile::tempdir().unwrap();
+    let debugfs = |command: &str| {
+        std::fs::write(folder.path().join("a.ext4"), ext4_volume(&root())).unwrap();
+        let (done, said) = run(
+            folder.path(),
+            "e2fsprogs",
+            "debugfs",
+            &["-w", "-R", command, "a.ext4"],
+        );
+        assert!(done, "{command}: {said}");
+        let report = inspect(&folder.path().join("a.ext4"), &Limits::default()).unwrap();
+        (said, faults(&report))
+    };
+    let (said, told) = debugfs("blocks /usr/bin/tool");
+    assert_eq!(told, Vec::<String>::new());
+    let block = said
+        .split_whitespace()
+        .rfind(|word| word.parse::<u64>().is_ok())
+        .unwrap()
+        .to_owned();
+    // The checksums of the bitmaps are made anew.
+    for (command, wanted) in [
+        (
+            format!("freeb {block}"),
+            format!("/usr/bin/tool: block {block} is free in the block bitmap"),
+        ),
+        (
+            "freei /etc/motd".to_owned(),
+            "is free in the inode bitmap".to_owned(),
+        ),
+        (
+            "seti <60>".to_owned(),
+            "inode 60 is in use in the inode bitmap, but has no name".to_owned(),
+        ),
+    ] {
+        let (_, told) = debugfs(&command);
+        assert!(
+            told.iter().any(|fault| fault.contains(&wanted)),
+            "{command}: {told:?}"
+        );
+        assert!(
+            !told.iter().any(|fault| fault.contains("checksum")),
+            "{command}: {told:?}"
+        );
+    }
+}
