@@ -252,11 +252,15 @@ pub fn unpack(
     }
 
     let unpacking = progress.stage("unpack", chosen.len() as u64, Unit::Items);
-    let fresh = AtomicUsize::new(0);
+    let round = Round {
+        fresh: AtomicUsize::new(0),
+        progress,
+        hashers: if jobs > 1 { jobs.min(HASHERS) } else { 0 },
+    };
     let numbered: Vec<(&Chosen, &Source<'_>)> = chosen.iter().zip(&sources).collect();
     let unpacked = each(&numbered, jobs, |(one, source)| {
         let name = || format!("package {} {}", one.entry.name, one.entry.version);
-        let result = source.unpack(one, &packs, &fresh, progress);
+        let result = source.unpack(one, &packs, &round);
         let result = match result {
             // What lay in the store may have been damaged there; what the server has may be sound.
             Err(error) if error.kind() == Kind::Verification && source.forget() && !client.is_offline() => {
@@ -264,14 +268,14 @@ pub fn unpack(
                 let again = progress.stage("fetch", one.entry.file_size, Unit::Bytes);
                 source
                     .fetch(&one.entry, client, &again)
-                    .and_then(|()| source.unpack(one, &packs, &fresh, progress))
+                    .and_then(|()| source.unpack(one, &packs, &round))
             }
             result => result,
         };
         unpacking.advance(1);
         result.context(name)
     })?;
-    unpacking.finish(&format!("{} new packs", fresh.into_inner()));
+    unpacking.finish(&format!("{} new packs", round.fresh.into_inner()));
     Ok(unpacked)
 }
 
@@ -292,6 +296,17 @@ fn offline(lacking: &[(&Chosen, &Source<'_>)]) -> Error {
         ),
     )
     .hint("run once without --offline")
+}
+
+/// Threads that hash a large package beside the one that unpacks it, at most.
+const HASHERS: usize = 2;
+
+/// What all packages that are unpacked in a build have in common.
+struct Round<'p> {
+    /// Packs that were made.
+    fresh: AtomicUsize,
+    progress: &'p Progress,
+    hashers: usize,
 }
 
 /// Runs `work` on all of `items` in `jobs` threads; the results have the order of the items, and the
@@ -472,13 +487,7 @@ impl Source<'_> {
         }
     }
 
-    fn unpack(
-        &self,
-        one: &Chosen,
-        packs: &Path,
-        fresh: &AtomicUsize,
-        progress: &Progress,
-    ) -> Result<Unpacked> {
+    fn unpack(&self, one: &Chosen, packs: &Path, round: &Round<'_>) -> Result<Unpacked> {
         match self {
             Source::None => Ok(Unpacked {
                 entry: one.entry.clone(),
@@ -491,7 +500,7 @@ impl Source<'_> {
             // Whoever owns the folder may write to the file while it is read: what is read is a copy.
             Source::Local(repository, path) => {
                 let bytes = copy(path, packs)?;
-                unpack_one(one, path, &bytes, repository, packs, fresh, progress)
+                unpack_one(one, path, &bytes, repository, packs, round)
             }
             Source::Remote { repository, path, .. } => {
                 let bytes = Pack::open(path, one.entry.file_size)
@@ -499,7 +508,7 @@ impl Source<'_> {
                 let whole = bytes
                     .range(0, one.entry.file_size)
                     .explain(Kind::Internal, || format!("reading {}", path.display()))?;
-                unpack_one(one, path, &whole, repository, packs, fresh, progress)
+                unpack_one(one, path, &whole, repository, packs, round)
             }
         }
     }
@@ -530,13 +539,13 @@ fn unpack_one(
     whole: &Content,
     repository: &OpenRepository,
     packs: &Path,
-    fresh: &AtomicUsize,
-    progress: &Progress,
+    round: &Round<'_>,
 ) -> Result<Unpacked> {
     let expect = Expect {
         trust: repository.trust(),
         identity: one.entry.hashes.as_ref(),
         info: Some(&one.entry),
+        hashers: round.hashers,
         ..Expect::default()
     };
     let doing = || format!("verifying {}", file.display());
@@ -561,9 +570,9 @@ fn unpack_one(
                 None => error.context(doing()),
             });
             made?;
-            fresh.fetch_add(1, Ordering::Relaxed);
+            round.fresh.fetch_add(1, Ordering::Relaxed);
             if let Some(damage) = damage {
-                progress.say(&format!(
+                round.progress.say(&format!(
                     "{} {}: {damage}; it was made anew from the package",
                     one.entry.name, one.entry.version
                 ));

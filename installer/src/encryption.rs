@@ -269,7 +269,11 @@ mod tests {
         let passphrase = words("correct horse");
         let new = sealed(UUID, &passphrase);
         let bytes = new.header.clone().unwrap();
-        let resumed = |device: &mut Fake| Sealed::resumed(device, SPAN, UUID, &passphrase).unwrap().is_some();
+        let resumed = |device: &mut Fake| {
+            Sealed::resumed(device, SPAN, UUID, &passphrase)
+                .unwrap()
+                .is_some()
+        };
         let mut device = Fake::new(64 << 20, 512);
         let (copies, slots) = bytes.split_at(lycia_luks::SLOT_AT);
         let at = SPAN.start + copies.len() as u64;

@@ -95,9 +95,14 @@ impl Cell<'_> {
     pub fn fault(&mut self, place: &Place, offset: u64, what: impl Into<String>) {
         match self.faults.len() {
             ..FAULTS => self.faults.push(Fault {
-                offset: place.base.filter(|_| !place.unpacked).map(|base| base.saturating_add(offset)),
+                offset: place
+                    .base
+                    .filter(|_| !place.unpacked)
+                    .map(|base| base.saturating_add(offset)),
                 place: match (place.unpacked, place.base) {
-                    (true, Some(base)) => place.named(&format!("byte {} of what is packed", base.saturating_add(offset))),
+                    (true, Some(base)) => {
+                        place.named(&format!("byte {} of what is packed", base.saturating_add(offset)))
+                    }
                     _ => place.name.clone(),
                 },
                 what: what.into(),

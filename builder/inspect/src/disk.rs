@@ -279,7 +279,9 @@ fn hybrid(table: &mbr::Mbr) -> Vec<(usize, mbr::Record)> {
     let records = table.records.iter().enumerate();
     let shown = records.filter_map(|(number, record)| Some((number, (*record)?)));
     shown
-        .filter(|(_, record)| record.kind != 0 && record.kind != mbr::KIND_PROTECTIVE && table.is_protective())
+        .filter(|(_, record)| {
+            record.kind != 0 && record.kind != mbr::KIND_PROTECTIVE && table.is_protective()
+        })
         .collect()
 }
 

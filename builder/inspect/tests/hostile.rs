@@ -67,12 +67,7 @@ fn long_links() -> Tree {
     let mut tree = Tree::new(Metadata::new(0o755, TIME));
     for number in 0..400 {
         let text = "abcdefg/".repeat(500).into_bytes();
-        put(
-            &mut tree,
-            &format!("/links/{number}"),
-            0o777,
-            Node::Symlink(text),
-        );
+        put(&mut tree, &format!("/links/{number}"), 0o777, Node::Symlink(text));
     }
     tree
 }
@@ -190,7 +185,8 @@ fn any_number_in_the_lists_of_a_core_image_is_told() {
     for start in [0, 1 << 54, u64::MAX / 512, u64::MAX / 512 + 1, u64::MAX] {
         let told = list(start, 1);
         assert!(
-            told.iter().any(|fault| fault.contains("outside of its partition")),
+            told.iter()
+                .any(|fault| fault.contains("outside of its partition")),
             "{start}: {told:?}"
         );
     }

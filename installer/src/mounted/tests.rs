@@ -174,7 +174,16 @@ fn what_is_mounted_is_planned_and_written() {
             .all(|&at| at == 0 || ((1 << 20)..(2 << 20)).contains(&at))
     );
     // What was there before is kept.
-    let kept = |name: &str| fs::read(fakes.folder.path().join("var/log/lycia-install/bios-before").join(name)).unwrap();
+    let kept = |name: &str| {
+        fs::read(
+            fakes
+                .folder
+                .path()
+                .join("var/log/lycia-install/bios-before")
+                .join(name),
+        )
+        .unwrap()
+    };
     assert_eq!(kept("first-sector"), [0x11; 512]);
     assert!(kept("bios-boot").iter().all(|&byte| byte == 0) && kept("bios-boot").len() > 10_000);
     // A second time there is something in the way.

@@ -7,8 +7,8 @@ use lycia_tree::display;
 
 use super::BLOCK;
 use super::inspect::{
-    Entry, EntryKind, Extent, FLAG_DIRECTORY, FLAG_MULTI_EXTENT, InspectError, Reader, blocks, both_32, le_32,
-    malformed, record,
+    Entry, EntryKind, Extent, FLAG_DIRECTORY, FLAG_MULTI_EXTENT, InspectError, Reader, blocks, both_32,
+    le_32, malformed, record,
 };
 use super::names::{JOLIET_MAX, ucs2};
 
@@ -159,11 +159,7 @@ pub(super) fn path_tables(
         if rows.len() < directories.len() {
             faults.add(
                 start,
-                format!(
-                    "{name} has {} of {} directories",
-                    rows.len(),
-                    directories.len()
-                ),
+                format!("{name} has {} of {} directories", rows.len(), directories.len()),
             );
         }
     }
@@ -383,7 +379,10 @@ pub(super) fn joliet(
     if plain && met < names {
         faults.add(
             at + 156,
-            format!("the hierarchy of Joliet lacks {} entries of the tree", names - met),
+            format!(
+                "the hierarchy of Joliet lacks {} entries of the tree",
+                names - met
+            ),
         );
     }
 }

@@ -474,13 +474,10 @@ struct Pending {
 impl Reader<'_> {
     /// Counts bytes that are held.
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), InspectError> {
-        self.left = self
-            .left
-            .checked_sub(bytes as u64)
-            .ok_or(InspectError::Limit {
-                what: "bytes of paths, links and extents",
-                limit: self.limits.bytes,
-            })?;
+        self.left = self.left.checked_sub(bytes as u64).ok_or(InspectError::Limit {
+            what: "bytes of paths, links and extents",
+            limit: self.limits.bytes,
+        })?;
         Ok(())
     }
 
