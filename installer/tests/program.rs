@@ -585,6 +585,65 @@ fn the_allocator_of_a_root() {
     );
 }
 
+/// Line by line, as with speech: what is on the disk stands where one is asked which part of it goes, and all answers are a list.
+#[test]
+fn plain_questions_say_what_is_on_the_disk() {
+    let fake = machine();
+    partition(
+        &fake,
+        "sda",
+        "label: gpt\nstart=4096, size=40960, type=linux, name=\"data\"\n",
+    );
+    let made = Command::new("/usr/sbin/mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-L", "precious", "-E", "offset=2097152"])
+        .arg(fake.path("dev/sda"))
+        .arg("20M")
+        .status()
+        .unwrap_or_else(|error| panic!("mke2fs: {error}; install the Debian package e2fsprogs"));
+    assert!(made.success());
+    // The kernel has read the table, too.
+    let sda1 = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/sda1";
+    fake.put(&format!("{sda1}/start"), "4096");
+    fake.put(&format!("{sda1}/size"), "40960");
+    let seed = include_str!("../../configs/install/seed.toml");
+    fake.put("medium/live/install.toml", &format!("arch = \"x86_64\"\n{seed}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lycia-install"));
+    command.args(["ask", "--plain"]);
+    for (option, path) in [
+        ("--sysfs", "sys"),
+        ("--proc", "proc"),
+        ("--dev", "dev"),
+        ("--medium", "medium"),
+        ("--save", "answers.toml"),
+    ] {
+        command.arg(option).arg(fake.path(path));
+    }
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = child.stdin.take().unwrap();
+    lines.write_all(b"1\nreplace\n9\n1\n!a\n1\n<\n\n!s\n").unwrap();
+    drop(lines);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "serial S5Y1, GPT, 1 partition, with ext4 \"precious\"",
+        "1: 20.9 MB, ext4 \"precious\", type Linux data, named \"old root\"",
+        "That will not do: /dev/sda has no partition 9",
+        "All answers 1: Disk: ata-Samsung_S5Y1 2: Layout: replace 3: Replaced: 1",
+        "Menu waits: 3",
+    ] {
+        assert!(flat.contains(part), "{part}:\n{text}");
+    }
+    let saved = fs::read_to_string(fake.path("answers.toml")).unwrap();
+    assert!(saved.contains("replace = [1]"), "{saved}");
+}
+
 #[test]
 fn help_fits_and_has_an_example() {
     for verb in [

@@ -129,7 +129,12 @@ fn unpack(repositories: &Repositories) -> Result<BTreeMap<String, u64>, SourceEr
     let world = ["base", "musl", "kernel", "grub-i386-pc"].map(str::to_owned);
     let chosen = repositories.solve(&world)?;
     let scratch = tempfile::tempdir().unwrap();
-    let unpacked = repositories.unpack(&chosen, scratch.path(), &mut |_, _| ())?;
+    let mut told = Vec::new();
+    let unpacked = repositories.unpack(&chosen, scratch.path(), &mut |done, _| told.push(done))?;
+    // Progress goes by bytes: from nothing to everything, the largest among the first.
+    let total: u64 = chosen.iter().map(|one| one.entry.installed_size).sum();
+    assert!(told.is_sorted() && told.len() == chosen.len() + 1, "{told:?}");
+    assert_eq!((told.first(), told.last()), (Some(&0), Some(&total)));
     let size = |one: &Unpacked| one.contents.iter().map(Content::len).sum();
     Ok(unpacked
         .iter()
