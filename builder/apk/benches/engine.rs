@@ -15,6 +15,10 @@
 //! - `root cold`: `unpack`, tree and database on an empty store
 //! - `root warm`: the same with the packs there: metadata verified, packs mapped, tree and database built
 //! - floor: `tar -x` of the same files from one archive of the same compression, and `sha256sum` of them
+//! - `apk add`: the same packages installed on an empty root by the reference, where `apk` of apk-tools 3 is in `PATH` or
+//!   `LYCIA_APK_TOOLS` names it (the program, or a checkout with a build of it); with what `root cold` takes of its time
+//!
+//! `root warm` sums up every pack, as the builder does when it uses one. The builder's own bench `root` measures the seed.
 //!
 //! Times are the least of the rounds; nothing waits for the disk. Peak is `VmHWM` of the process, mapped
 //! files included.
@@ -22,7 +26,7 @@
 #![allow(clippy::unwrap_used)] // nothing to recover to
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -34,7 +38,7 @@ use lycia_apk::keys::{KeyRing, SigningKey, rand_core};
 use lycia_apk::metadata::{Acl, Digest, Package, PackageInfo};
 use lycia_apk::package::{self, Expect, PackageBuilder, PayloadSink, Trust, WriteOptions};
 use lycia_apk::solver::{UniverseBuilder, select};
-use lycia_tree::{Content, Metadata, Pack, PackWriter, Timestamp, Tree};
+use lycia_tree::{Content, Footprint, Metadata, Pack, PackWriter, Timestamp, Tree};
 
 const TIME: Timestamp = Timestamp {
     seconds: 1_700_000_000,
@@ -77,6 +81,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     material(folder.path(), &size);
     println!("{:<11} {:>9} {:>9} {:>9}", "", "wall", "CPU", "peak");
+    let mut cold = 0.0;
     for phase in PHASES {
         let best = (0..size.rounds)
             .map(|_| {
@@ -88,6 +93,21 @@ fn main() {
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .unwrap();
         show(phase, best);
+        if phase == "root cold" {
+            cold = best.0;
+        }
+    }
+    match apk() {
+        None => println!("apk add: no apk of apk-tools 3 in PATH or LYCIA_APK_TOOLS"),
+        Some(program) => {
+            let script = add(&program);
+            let best = (0..size.rounds)
+                .map(|_| theirs(&script, folder.path()))
+                .min_by(|a, b| a.0.total_cmp(&b.0))
+                .unwrap();
+            show("apk add", best);
+            println!("root cold takes {:.2} of the time of apk add", cold / best.0);
+        }
     }
     for (name, script) in [
         ("tar", "rm -rf out && mkdir out && tar -xf files.tar.zst -C out"),
@@ -99,6 +119,33 @@ fn main() {
             .unwrap();
         show(name, best);
     }
+}
+
+/// The reference, if this machine has it in the version that it is compared with.
+fn apk() -> Option<PathBuf> {
+    let asked = std::env::var_os("LYCIA_APK_TOOLS").map(PathBuf::from);
+    let asked = asked.into_iter().flat_map(|place| {
+        let inside = ["build/src/apk", "_build/src/apk", "src/apk"].map(|below| place.join(below));
+        [place].into_iter().chain(inside)
+    });
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = asked
+        .chain(std::env::split_paths(&path).map(|folder| folder.join("apk")))
+        .collect();
+    places.into_iter().filter(|place| place.is_file()).find(|place| {
+        let said = Command::new(place).arg("--version").output();
+        said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).starts_with("apk-tools 3"))
+    })
+}
+
+/// What has it install all packages on an empty root, verified by the key, without scripts or the network.
+fn add(program: &Path) -> String {
+    format!(
+        "rm -rf apk-root && mkdir -p apk-root apk-keys && cp key.pub apk-keys/bench.rsa.pub && \
+         '{}' --root apk-root --initdb --arch x86_64 --keys-dir \"$PWD/apk-keys\" --no-network --no-cache --no-scripts \
+         --repositories-file /dev/null --repository \"$PWD/apks/Packages.adb\" add $(cat content-world)",
+        program.display()
+    )
 }
 
 /// Seconds, seconds of processor time, bytes.
@@ -331,7 +378,7 @@ fn material(folder: &Path, size: &Size) {
             files += 1;
         }
         let compression = Compression::Zstd(Some(3));
-        let file = fs::File::create(folder.join(format!("apks/content-{number:03}.apk"))).unwrap();
+        let file = fs::File::create(folder.join(format!("apks/content-{number}-1.0-r0.apk"))).unwrap();
         let keys = std::slice::from_ref(&key);
         builder
             .finish()
@@ -339,6 +386,25 @@ fn material(folder: &Path, size: &Size) {
             .write(WriteOptions { compression }, keys, std::io::BufWriter::new(file))
             .unwrap();
     }
+    // An index of them, and a world of all, for the reference.
+    let mut keys = KeyRing::new();
+    keys.add_pem("bench", key.public_pem().unwrap().as_bytes())
+        .unwrap();
+    let mut names = String::new();
+    let entries = (0..count).map(|number| {
+        let file = fs::read(folder.join(format!("apks/content-{number}-1.0-r0.apk"))).unwrap();
+        names.push_str(&format!("content-{number}\n"));
+        index::entry(&file, &keys, Trust::Required, IndexHash::Sha256).unwrap()
+    });
+    let contents = Index {
+        packages: entries.collect(),
+        ..Index::default()
+    };
+    let bytes = contents
+        .write(&index::WriteOptions::default(), std::slice::from_ref(&key))
+        .unwrap();
+    fs::write(folder.join("apks/Packages.adb"), bytes).unwrap();
+    fs::write(folder.join("content-world"), names).unwrap();
     theirs("tar --zstd -cf files.tar.zst -C files . && rm -r files", folder);
     println!(
         "{} packages in the index, {} bytes; a world of {} entries, {chosen} packages; {count} packages of {} MB, {files} files; \
@@ -428,9 +494,10 @@ fn unpack(folder: &Path, keys: &KeyRing) -> Vec<Unpacked> {
     let mut files: Vec<_> = fs::read_dir(folder.join("apks"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "apk"))
         .collect();
     files.sort();
-    let unpack = |path: &std::path::PathBuf| {
+    let unpack = |path: &PathBuf| {
         let file = Pack::open(path, fs::metadata(path).unwrap().len()).unwrap();
         let expect = Expect::default();
         let verified = package::read_metadata(file.bytes(), keys, &expect).unwrap();
@@ -443,6 +510,14 @@ fn unpack(folder: &Path, keys: &KeyRing) -> Vec<Unpacked> {
             sink.0.persist(&name).unwrap();
             Pack::open(&packs.join(&name), total).unwrap()
         });
+        // What the builder does with every pack that it uses; the sum itself is of no interest here.
+        let mut sum = crc32fast::Hasher::new();
+        let whole = pack.range(0, total).unwrap();
+        let mut footprint = Footprint::new();
+        for piece in footprint.pieces(&whole) {
+            sum.update(piece);
+        }
+        std::hint::black_box(sum.finalize());
         let contents: Vec<Content> = places
             .iter()
             .map(|&(offset, size)| pack.range(offset, size).unwrap())
