@@ -54,7 +54,9 @@ pub fn of(root: &Root) -> Result<BTreeMap<Vec<u8>, String>> {
                             display(&entry.path)
                         ),
                     )
-                    .hint("a step of lycia wrote it and did not say so: please report this with the definition")
+                    .hint(
+                        "a step of lycia wrote it and did not say so: please report this with the definition",
+                    )
                     .context("attributing the files of the root")
                 })?;
                 format!("lycia: {step}")

@@ -136,7 +136,9 @@ impl<'a> Bill<'a> {
             for (info, &number) in infos.iter().zip(&numbers) {
                 let wanted = info.depends.iter().filter(|one| !one.op.is_conflict());
                 let needed = wanted.filter_map(|one| providers.get(one.name.as_str()).copied());
-                packages[number].needs.extend(needed.filter(|&needed| needed != number));
+                packages[number]
+                    .needs
+                    .extend(needed.filter(|&needed| needed != number));
             }
         }
         let outputs = outputs
@@ -214,7 +216,11 @@ impl<'a> Bill<'a> {
             }));
             relationships.push(relationship(&own, "GENERATED_FROM", "SPDXRef-Image"));
         }
-        if self.packages.iter().any(|one| one.places.contains(&Place::Initramfs)) {
+        if self
+            .packages
+            .iter()
+            .any(|one| one.places.contains(&Place::Initramfs))
+        {
             packages.push(json!({
                 "SPDXID": INITRAMFS,
                 "name": format!("{} initramfs", self.name),
@@ -318,7 +324,10 @@ impl<'a> Bill<'a> {
     fn cyclonedx(&self) -> Value {
         let image = format!("image:{}", self.name);
         let of = |place: Place| {
-            let inside = self.packages.iter().filter(move |one| one.places.contains(&place));
+            let inside = self
+                .packages
+                .iter()
+                .filter(move |one| one.places.contains(&place));
             inside.map(|one| one.purl.clone()).collect::<Vec<_>>()
         };
         let mut components = Vec::new();

@@ -1,8 +1,8 @@
 //! Measuring processes, by turns, and the table.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What one process took, with those that it waited for.

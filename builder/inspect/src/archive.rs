@@ -108,7 +108,9 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
                     if matches!(recognise(entry.content), Some(Known::Squashfs | Known::Erofs)) {
                         // What was unpacked is a copy already, and has no place in the file.
                         let found = match plain {
-                            true => volumes::range(bytes, at, len).map(|own| (place.below(&item.path, at), own)),
+                            true => {
+                                volumes::range(bytes, at, len).map(|own| (place.below(&item.path, at), own))
+                            }
                             false => Some((place.within(&item.path), Content::from(entry.content))),
                         };
                         roots.extend(found);
@@ -193,7 +195,11 @@ fn kit(
             let path = lycia_tree::display(&absolute(file.as_bytes()));
             if !starts.contains_key(&path) {
                 let at = starts.get(&entry.config).copied().unwrap_or(0);
-                cell.fault(place, at, format!("{} loads {file}, which is not there", entry.config));
+                cell.fault(
+                    place,
+                    at,
+                    format!("{} loads {file}, which is not there", entry.config),
+                );
             }
         }
     }

@@ -613,7 +613,10 @@ mod tests {
                 "/config.txt",
                 "[pi4]\nkernel=other\n[all]\ninclude kernel.txt\narm_64bit=1\n",
             ),
-            ("/kernel.txt", "kernel=vmlinuz-1\ninitramfs initramfs-1.img followkernel\n"),
+            (
+                "/kernel.txt",
+                "kernel=vmlinuz-1\ninitramfs initramfs-1.img followkernel\n",
+            ),
             ("/cmdline.txt", "root=UUID=x ro quiet\n"),
             ("/boot/config.txt", "arm_64bit=1\ncmdline=words.txt\n"),
         ] {

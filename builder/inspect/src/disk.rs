@@ -279,7 +279,9 @@ fn hybrid(table: &mbr::Mbr) -> Vec<(usize, mbr::Record)> {
     let records = table.records.iter().enumerate();
     let shown = records.filter_map(|(number, record)| Some((number, (*record)?)));
     shown
-        .filter(|(_, record)| record.kind != 0 && record.kind != mbr::KIND_PROTECTIVE && table.is_protective())
+        .filter(|(_, record)| {
+            record.kind != 0 && record.kind != mbr::KIND_PROTECTIVE && table.is_protective()
+        })
         .collect()
 }
 
@@ -305,6 +307,9 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
     let mut store = source::Store::default();
     let mut data = 0u64;
     let limit = cell.limits.unpacked;
+    if !cell.spend(disk.size) {
+        return cell.fault(place, 24, "with what else was read its disk is more than is read");
+    }
     let unpacked = disk.unpack(&mut |at, cluster, _| {
         data += cluster.len() as u64;
         if data > limit {

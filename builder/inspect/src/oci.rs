@@ -86,10 +86,7 @@ pub fn read(
     // The only version that there is.
     let version = json(cell, place, &blobs, "/oci-layout");
     if version.is_some_and(|own| own["imageLayoutVersion"] != "1.0.0") {
-        let at = blobs
-            .members
-            .get("/oci-layout")
-            .map_or(0, |member| member.start);
+        let at = blobs.members.get("/oci-layout").map_or(0, |member| member.start);
         cell.fault(place, at, "its oci-layout does not say version 1.0.0");
     }
     let Some(index) = json(cell, place, &blobs, "/index.json") else {
@@ -177,7 +174,7 @@ fn image(
         };
         let unpacked = match lycia_media::compress::Format::detect(content.bytes()) {
             None => content,
-            Some(format) => match crate::source::unpack(content.bytes(), format, cell.limits.unpacked) {
+            Some(format) => match cell.unpack(content.bytes(), format) {
                 Ok(unpacked) => unpacked,
                 Err(error) => {
                     cell.fault(place, member.start, format!("layer {}: {error}", number + 1));

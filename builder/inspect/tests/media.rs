@@ -12,8 +12,8 @@ use lycia_inspect::{Change, Limits, inspect};
 use lycia_tree::{Content, Metadata, Node, Tree};
 
 use samples::{
-    archive, difference, disk_image, erofs_image, ext4_volume, faults, look, look_sha, put, qcow2_image, root, root_part,
-    squashfs_image, tarball, zstd,
+    archive, difference, disk_image, erofs_image, ext4_volume, faults, look, look_sha, put, qcow2_image,
+    root, root_part, squashfs_image, tarball, zstd,
 };
 
 #[test]

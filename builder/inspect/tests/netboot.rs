@@ -143,7 +143,10 @@ fn the_manifest_beside_a_kit_is_held_against_its_root() {
     };
     let report = beside(&files);
     assert_eq!(faults(&report), Vec::<String>::new());
-    assert_eq!(report.beside, ["box-x86_64.SHA256SUMS", "box-x86_64.manifest.json"]);
+    assert_eq!(
+        report.beside,
+        ["box-x86_64.SHA256SUMS", "box-x86_64.manifest.json"]
+    );
     files[1]["mode"] = "0111".into();
     let told = faults(&beside(&files));
     assert!(

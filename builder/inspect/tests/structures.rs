@@ -9,8 +9,8 @@ use std::process::Command;
 use lycia_inspect::{Limits, inspect};
 
 use samples::{
-    bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha, program_volume,
-    qcow2_image, root, root_part,
+    bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
+    program_volume, qcow2_image, root, root_part,
 };
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
@@ -181,13 +181,18 @@ fn run(folder: &std::path::Path, package: &str, program: &str, arguments: &[&str
         .output()
         .unwrap_or_else(|error| panic!("{program} of the Debian package {package} is needed: {error}"));
     let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
 }
 
 #[test]
 fn what_xorriso_writes_is_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let below = folder.path().join("root/one/two/three/four/five/six/seven/eight/nine");
+    let below = folder
+        .path()
+        .join("root/one/two/three/four/five/six/seven/eight/nine");
     std::fs::create_dir_all(&below).unwrap();
     for (name, text) in [
         ("Read Me.txt", "a"),
@@ -237,7 +242,11 @@ fn blobs_of_a_container_image() {
             (blob(b"welcome\n"), 1, "its SHA-256 is"),
             (blob(b"amd64"), 1, "its SHA-256 is"),
             (blob(b"\"layers\":["), 1, "its SHA-256 is"),
-            (blob(b"{\"manifests\"") + 33, 1, "is named, but is not in the archive"),
+            (
+                blob(b"{\"manifests\"") + 33,
+                1,
+                "is named, but is not in the archive",
+            ),
             (blob(b"imageLayoutVersion"), 1, "oci-layout"),
             (blob(b"1.0.0\"}"), 2, "oci-layout"),
         ],
@@ -251,7 +260,8 @@ fn the_manifest_of_a_disk() {
     std::fs::write(&path, ext4_volume(&root())).unwrap();
     let report = inspect(&path, &Limits::default()).unwrap();
     let files = &root_part(&report).files;
-    let manifest = serde_json::json!({"packages": [{"name": "tool", "version": "1.2-r3"}], "files": files}).to_string();
+    let manifest =
+        serde_json::json!({"packages": [{"name": "tool", "version": "1.2-r3"}], "files": files}).to_string();
     let beside = folder.path().join("box-x86_64.disk.manifest.json");
     std::fs::write(&beside, &manifest).unwrap();
     let report = inspect(&path, &Limits::default()).unwrap();

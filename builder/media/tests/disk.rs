@@ -352,7 +352,12 @@ fn a_hybrid_mbr_is_that_of_sgdisk() {
     let (esp, root) = (boot_files(), everything());
     // Numbers in the GPT, and the types that sgdisk gives them in the MBR.
     let (firmware, system) = ((1, 0xef), (2, 0x83));
-    for shown in [vec![firmware], vec![system], vec![firmware, system], vec![system, firmware]] {
+    for shown in [
+        vec![firmware],
+        vec![system],
+        vec![firmware, system],
+        vec![system, firmware],
+    ] {
         let mut layout = ordinary(&esp, &root);
         layout.table = Table::Gpt {
             active_placeholder: false,

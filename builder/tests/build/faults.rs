@@ -146,7 +146,8 @@ impl Trial {
             if MEDIA.iter().any(|name| results.contains_key(*name)) {
                 let belongs = |one: &Results| {
                     one.iter().all(|(name, bytes)| {
-                        results.get(name) == Some(bytes) || MEDIA.contains(&name.as_str()) && !results.contains_key(name)
+                        results.get(name) == Some(bytes)
+                            || MEDIA.contains(&name.as_str()) && !results.contains_key(name)
                     })
                 };
                 assert!(
@@ -429,7 +430,8 @@ fn changing_inputs() -> Tally {
         trial.check(&point, &[&second]);
         std::fs::write(&change.path, &before).unwrap();
         trial.recover(&point);
-    }    assert!(noticed > 0, "no build saw that an input changed");
+    }
+    assert!(noticed > 0, "no build saw that an input changed");
     trial.tally()
 }
 

@@ -269,8 +269,11 @@ fn bills_name_what_the_initramfs_and_the_medium_have() {
     let spdx = json(&output.join("small-x86_64.spdx.json"));
     let related = |from: &str, kind: &str, to: &str| {
         spdx["relationships"].as_array().unwrap().iter().any(|one| {
-            (&one["spdxElementId"], &one["relationshipType"], &one["relatedSpdxElement"])
-                == (&from.into(), &kind.into(), &to.into())
+            (
+                &one["spdxElementId"],
+                &one["relationshipType"],
+                &one["relatedSpdxElement"],
+            ) == (&from.into(), &kind.into(), &to.into())
         })
     };
     let (base, helper, left) = (
@@ -293,10 +296,7 @@ fn bills_name_what_the_initramfs_and_the_medium_have() {
         .map(|one| one["SPDXID"].as_str().unwrap())
         .collect();
     assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{ids:?}");
-    assert!(
-        [base, helper, left].iter().all(|id| ids.contains(id)),
-        "{ids:?}"
-    );
+    assert!([base, helper, left].iter().all(|id| ids.contains(id)), "{ids:?}");
     let bom = json(&output.join("small-x86_64.cdx.json"));
     let component = |name: &str| {
         let all = bom["components"].as_array().unwrap();

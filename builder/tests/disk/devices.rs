@@ -334,8 +334,9 @@ fn the_raspberry_pi() {
     let entries = offered(&small, &disk);
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert!(
-        entries[0].starts_with(&format!("Raspberry Pi, vmlinuz-{KERNEL}, initramfs-{KERNEL}.img: root=UUID="))
-            && entries[0].ends_with(" growroot console=ttyAMA0,115200 console=tty1 quiet"),
+        entries[0].starts_with(&format!(
+            "Raspberry Pi, vmlinuz-{KERNEL}, initramfs-{KERNEL}.img: root=UUID="
+        )) && entries[0].ends_with(" growroot console=ttyAMA0,115200 console=tty1 quiet"),
         "{entries:?}"
     );
     // One byte of the words for the kernel is another: they are not those of the manifest.

@@ -311,7 +311,12 @@ fn the_kit_for_the_network_has_the_root_where_the_init_looks() {
     let shown = succeed(small.lycia().args(["inspect", "--json"]).arg(&file));
     let report: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(report["part"]["format"], "netboot");
-    assert_eq!(report["beside"].as_array().unwrap().len(), 3, "{}", report["beside"]);
+    assert_eq!(
+        report["beside"].as_array().unwrap().len(),
+        3,
+        "{}",
+        report["beside"]
+    );
     assert_eq!(
         report["part"]["entries"][0]["arguments"],
         "initrd=initrd initrd=root.cpio boot=live a=b console=tty0 console=ttyS0,115200"
@@ -326,7 +331,11 @@ fn the_kit_for_the_network_has_the_root_where_the_init_looks() {
     bytes[at] ^= 1;
     let damaged = small.path("small-x86_64.netboot.tar");
     std::fs::write(&damaged, bytes).unwrap();
-    refused(small.lycia().arg("inspect").arg(&damaged), Kind::Target, &["SHA-256"]);
+    refused(
+        small.lycia().arg("inspect").arg(&damaged),
+        Kind::Target,
+        &["SHA-256"],
+    );
     let ended = crate::program::run(small.lycia().args(["diff", "--check"]).arg(&file).arg(&damaged));
     assert_eq!(
         ended.status.code(),

@@ -397,7 +397,12 @@ fn main_packages() -> BTreeMap<&'static str, Spec> {
                 Spec {
                     version: "2026.07-r0",
                     files: files
-                        .map(|name| file(&format!("usr/lib/u-boot/{board}/{name}"), &format!("{name} of {board}\n")))
+                        .map(|name| {
+                            file(
+                                &format!("usr/lib/u-boot/{board}/{name}"),
+                                &format!("{name} of {board}\n"),
+                            )
+                        })
                         .into(),
                     ..Spec::default()
                 },
@@ -564,13 +569,7 @@ impl Chimera {
             files: vec![(file.to_owned(), 0o755, format!("{name}\n").into_bytes())],
             ..Spec::default()
         };
-        write(
-            &user,
-            arch,
-            &key,
-            "aerc",
-            &extra("aerc", "usr/bin/aerc"),
-        );
+        write(&user, arch, &key, "aerc", &extra("aerc", "usr/bin/aerc"));
         write(
             &tools,
             arch,

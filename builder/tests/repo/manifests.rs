@@ -61,10 +61,11 @@ fn lines(manifest: &Value, built: bool) -> String {
         let from = word(&file, "from");
         // So has the identity of a disk, by which its file systems are named and from which the salt of its password comes.
         let of_disk = !built && from == "lycia: assembly" && OF_A_DISK.contains(&path);
-        let of_run =
-            path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed") || of_disk;
+        let of_run = path.starts_with("/etc/apk/keys/") || path.ends_with("/lib/apk/db/installed") || of_disk;
         // Modules of GRUB are those of the machine that the tests run on.
-        let grub = path.strip_prefix("/boot/grub/").is_some_and(|rest| rest.contains('/'));
+        let grub = path
+            .strip_prefix("/boot/grub/")
+            .is_some_and(|rest| rest.contains('/'));
         if !built && grub && from == "lycia: assembly" {
             continue;
         }

@@ -90,7 +90,10 @@ fn erofs(bytes: &[u8]) -> bool {
     let Ok(image) = erofs::Image::open(bytes) else {
         return false;
     };
-    let Ok(entries) = image.entries(&erofs::Limits { entries: 1000, ..erofs::Limits::default() }) else {
+    let Ok(entries) = image.entries(&erofs::Limits {
+        entries: 1000,
+        ..erofs::Limits::default()
+    }) else {
         return false;
     };
     for entry in &entries {

@@ -24,7 +24,9 @@ pub const TARGETS: &[Target] = &[Target {
     // With the highest bit the tables of disks get the checksums that they should have.
     seeds: || {
         let numbers = (0..MEDIA.len()).map(|number| number as u8);
-        numbers.flat_map(|number| [vec![number], vec![number | RESEALED]]).collect()
+        numbers
+            .flat_map(|number| [vec![number], vec![number | RESEALED]])
+            .collect()
     },
 }];
 
@@ -315,7 +317,10 @@ fn kit(squash: &[u8]) -> Vec<u8> {
     let mut files = Tree::new(Metadata::new(0o755, TIME));
     let mut sums = String::new();
     for (name, bytes) in [
-        ("boot.ipxe", &b"#!ipxe\nkernel vmlinuz a=b\ninitrd root.cpio\nboot\n"[..]),
+        (
+            "boot.ipxe",
+            &b"#!ipxe\nkernel vmlinuz a=b\ninitrd root.cpio\nboot\n"[..],
+        ),
         ("root.cpio", &archive),
         ("vmlinuz", b"a kernel\n"),
     ] {
@@ -347,11 +352,16 @@ fn reseal(bytes: &mut [u8]) {
     };
     let last = bytes.len().saturating_sub(512) / 512 * 512;
     for at in [512, last] {
-        if !bytes.get(at..).is_some_and(|rest| rest.starts_with(b"EFI PART") && rest.len() >= 512) {
+        if !bytes
+            .get(at..)
+            .is_some_and(|rest| rest.starts_with(b"EFI PART") && rest.len() >= 512)
+        {
             continue;
         }
         let (entries, shape) = (number(bytes, at + 72), number(bytes, at + 80));
-        let len = (shape & 0xffff_ffff).saturating_mul(shape >> 32).min(bytes.len() as u64) as usize;
+        let len = (shape & 0xffff_ffff)
+            .saturating_mul(shape >> 32)
+            .min(bytes.len() as u64) as usize;
         let start = entries.saturating_mul(512).min(bytes.len() as u64) as usize;
         if let Some(table) = bytes.get(start..start + len) {
             let sum = crc(table);

@@ -213,11 +213,7 @@ pub fn kit(root: &Tree) -> Vec<u8> {
         .write(b"live/filesystem.squashfs", metadata.clone(), squash.into())
         .unwrap();
     inner
-        .write(
-            b"live/filesystem.squashfs.sha256",
-            metadata.clone(),
-            sum.into(),
-        )
+        .write(b"live/filesystem.squashfs.sha256", metadata.clone(), sum.into())
         .unwrap();
     let mut initramfs = Tree::new(Metadata::new(0o755, TIME));
     initramfs
@@ -324,7 +320,10 @@ pub fn boot_iso() -> Vec<u8> {
     core[200..207].copy_from_slice(b"loading");
     for (path, content) in [
         ("/boot/grub/i386-pc/eltorito.img", core),
-        ("/boot/grub/grub.cfg", b"menuentry 'x' {\n linux /vmlinuz quiet\n}\n".to_vec()),
+        (
+            "/boot/grub/grub.cfg",
+            b"menuentry 'x' {\n linux /vmlinuz quiet\n}\n".to_vec(),
+        ),
         ("/docs/read me.txt", b"text\n".to_vec()),
         ("/docs/empty", Vec::new()),
     ] {
@@ -397,7 +396,9 @@ pub fn container(tree: &Tree) -> Vec<u8> {
     })
     .to_string();
     let descriptor = |bytes: &[u8]| serde_json::json!({"digest": format!("sha256:{}", look_sha(bytes)), "size": bytes.len()});
-    let manifest = serde_json::json!({"config": descriptor(config.as_bytes()), "layers": [descriptor(&layer)]}).to_string();
+    let manifest =
+        serde_json::json!({"config": descriptor(config.as_bytes()), "layers": [descriptor(&layer)]})
+            .to_string();
     let index = serde_json::json!({"manifests": [descriptor(manifest.as_bytes())]}).to_string();
     let mut files = Tree::new(Metadata::new(0o755, TIME));
     let blob = |bytes: &[u8]| format!("/blobs/sha256/{}", look_sha(bytes));

@@ -370,11 +370,7 @@ impl<'b> Image<'b> {
         self.bytes.get(start..end).unwrap_or_default()
     }
 
-    fn xattrs(
-        &self,
-        inode: &Inode,
-        budget: &mut Budget,
-    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
+    fn xattrs(&self, inode: &Inode, budget: &mut Budget) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
         let mut found = BTreeMap::new();
         if inode.xattr_len == 0 {
             return Ok(found);

@@ -7,8 +7,8 @@ use lycia_tree::display;
 
 use super::BLOCK;
 use super::inspect::{
-    Entry, EntryKind, Extent, FLAG_DIRECTORY, FLAG_MULTI_EXTENT, InspectError, Reader, blocks, both_32, le_32,
-    malformed, record,
+    Entry, EntryKind, Extent, FLAG_DIRECTORY, FLAG_MULTI_EXTENT, InspectError, Reader, blocks, both_32,
+    le_32, malformed, record,
 };
 use super::names::{JOLIET_MAX, ucs2};
 
@@ -28,6 +28,9 @@ impl Faults {
         }
     }
 }
+
+/// Identifiers of directories by their blocks.
+pub(super) type Directories = HashMap<u32, Vec<u8>>;
 
 /// A record of a path table (ECMA-119, 9.4), and its place in the table.
 struct Row<'a> {
@@ -82,7 +85,7 @@ pub(super) fn path_tables(
     image: &[u8],
     descriptor: &[u8],
     at: u64,
-    directories: &HashMap<u32, Vec<u8>>,
+    directories: &Directories,
     of: &str,
     faults: &mut Faults,
 ) {
@@ -159,11 +162,7 @@ pub(super) fn path_tables(
         if rows.len() < directories.len() {
             faults.add(
                 start,
-                format!(
-                    "{name} has {} of {} directories",
-                    rows.len(),
-                    directories.len()
-                ),
+                format!("{name} has {} of {} directories", rows.len(), directories.len()),
             );
         }
     }
@@ -189,10 +188,7 @@ struct Found {
 const SLASH: u16 = b'/' as u16;
 
 /// Reads the hierarchy of a supplementary volume descriptor: its entries, and directories' identifiers by their blocks.
-fn read(
-    reader: &mut Reader<'_>,
-    descriptor: &[u8],
-) -> Result<(Vec<Found>, HashMap<u32, Vec<u8>>), InspectError> {
+fn read(reader: &mut Reader<'_>, descriptor: &[u8]) -> Result<(Vec<Found>, Directories), InspectError> {
     let place = "the hierarchy of Joliet";
     let root = record(&descriptor[156..190], place)?;
     if root.flags & FLAG_DIRECTORY == 0 {
@@ -383,7 +379,10 @@ pub(super) fn joliet(
     if plain && met < names {
         faults.add(
             at + 156,
-            format!("the hierarchy of Joliet lacks {} entries of the tree", names - met),
+            format!(
+                "the hierarchy of Joliet lacks {} entries of the tree",
+                names - met
+            ),
         );
     }
 }

@@ -6,7 +6,7 @@ use lycia_tree::{Device, NAME_MAX, PATH_MAX, Timestamp, display};
 use thiserror::Error;
 
 use super::BLOCK;
-use super::check::{self, Faults};
+use super::check::{self, Directories, Faults};
 use super::eltorito::Platform;
 use super::field::{VolumeTime, parse_record_date};
 use super::layout::DESCRIPTORS;
@@ -458,7 +458,7 @@ pub(super) struct Reader<'a> {
     /// Bytes that may still be held.
     left: u64,
     /// Identifiers of directories by their blocks.
-    identifiers: HashMap<u32, Vec<u8>>,
+    identifiers: Directories,
 }
 
 /// A directory to read.
@@ -474,13 +474,10 @@ struct Pending {
 impl Reader<'_> {
     /// Counts bytes that are held.
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), InspectError> {
-        self.left = self
-            .left
-            .checked_sub(bytes as u64)
-            .ok_or(InspectError::Limit {
-                what: "bytes of paths, links and extents",
-                limit: self.limits.bytes,
-            })?;
+        self.left = self.left.checked_sub(bytes as u64).ok_or(InspectError::Limit {
+            what: "bytes of paths, links and extents",
+            limit: self.limits.bytes,
+        })?;
         Ok(())
     }
 

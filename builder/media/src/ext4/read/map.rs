@@ -234,7 +234,8 @@ impl<R: Read + Seek> Reader<R> {
                 pending.extend(below(&file.map).into_iter().map(|place| (place, level - 1)));
             }
         } else {
-            let roots = (0..3u16).map(|level| (u64::from(get32(&file.map, 48 + 4 * usize::from(level))), level));
+            let roots =
+                (0..3u16).map(|level| (u64::from(get32(&file.map, 48 + 4 * usize::from(level))), level));
             pending.extend(roots.filter(|&(place, _)| place != 0));
         }
         while let Some((place, level)) = pending.pop() {

@@ -379,7 +379,11 @@ impl<R: Read + Seek> Reader<R> {
             incompatible,
             read_only_compatible,
         };
-        let first_inode = if revision_0 { 11 } else { get32(&block, at::FIRST_INODE) };
+        let first_inode = if revision_0 {
+            11
+        } else {
+            get32(&block, at::FIRST_INODE)
+        };
         let hidden = at::HIDDEN.map(|place| get32(&block, place));
         Ok(Reader {
             disk,
@@ -648,7 +652,8 @@ impl<R: Read + Seek> Reader<R> {
             let flags = get16(&descriptor, 18);
             let [block_bitmap, inode_bitmap, table] =
                 [(0, 32), (4, 36), (8, 40)].map(|(low, high)| wide(&descriptor, low, high));
-            let table_blocks = (u64::from(self.inodes_per_group) * u64::from(self.inode_size)).div_ceil(block_size);
+            let table_blocks =
+                (u64::from(self.inodes_per_group) * u64::from(self.inode_size)).div_ceil(block_size);
             own.extend([
                 block_bitmap..block_bitmap.saturating_add(1).min(blocks),
                 inode_bitmap..inode_bitmap.saturating_add(1).min(blocks),
@@ -682,7 +687,10 @@ impl<R: Read + Seek> Reader<R> {
                     }
                 };
                 for (index, number) in range.enumerate() {
-                    if bytes.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 != 0) {
+                    if bytes
+                        .get(index / 8)
+                        .is_some_and(|byte| byte >> (index % 8) & 1 != 0)
+                    {
                         set_bits(words, number..number + 1);
                     }
                 }
