@@ -209,7 +209,7 @@ impl Cell<'_> {
             archive::initramfs(self, place, bytes, depth, part);
             return;
         }
-        let unpacked = match source::unpack(bytes.bytes(), format, self.limits.unpacked) {
+        let unpacked = match self.unpack(bytes.bytes(), format) {
             Ok(unpacked) => unpacked,
             Err(error) => {
                 self.fault(place, 0, format!("unpacking: {error}"));
@@ -221,6 +221,14 @@ impl Cell<'_> {
         if let Some(found) = self.part(inner, &unpacked, depth + 1) {
             part.parts.push(found);
         }
+    }
+
+    /// Unpacks what is compressed. Many small things can each unpack to much: together they may be as many bytes as contents.
+    pub fn unpack(&mut self, bytes: &[u8], format: Format) -> std::io::Result<Content> {
+        let room = self.limits.content.saturating_sub(self.spent);
+        let unpacked = source::unpack(bytes, format, self.limits.unpacked.min(room))?;
+        self.spend(unpacked.len());
+        Ok(unpacked)
     }
 
     /// The place of what was unpacked from the file as a whole, whose bytes then are those that count; of anything else a

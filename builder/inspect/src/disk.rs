@@ -307,6 +307,9 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
     let mut store = source::Store::default();
     let mut data = 0u64;
     let limit = cell.limits.unpacked;
+    if !cell.spend(disk.size) {
+        return cell.fault(place, 24, "with what else was read its disk is more than is read");
+    }
     let unpacked = disk.unpack(&mut |at, cluster, _| {
         data += cluster.len() as u64;
         if data > limit {

@@ -174,7 +174,7 @@ fn image(
         };
         let unpacked = match lycia_media::compress::Format::detect(content.bytes()) {
             None => content,
-            Some(format) => match crate::source::unpack(content.bytes(), format, cell.limits.unpacked) {
+            Some(format) => match cell.unpack(content.bytes(), format) {
                 Ok(unpacked) => unpacked,
                 Err(error) => {
                     cell.fault(place, member.start, format!("layer {}: {error}", number + 1));

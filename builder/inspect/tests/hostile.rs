@@ -10,7 +10,7 @@ use lycia_media::partition::Guid;
 use lycia_media::{disk, fat};
 use lycia_tree::{Content, Metadata, Node, Tree};
 
-use samples::{TIME, archive, erofs_image, faults, look, put, squashfs_image, tarball};
+use samples::{TIME, archive, erofs_image, faults, look, put, squashfs_image, tarball, zstd};
 
 /// Bytes of names that the tests allow.
 const NAMES: u64 = 200_000;
@@ -190,4 +190,40 @@ fn any_number_in_the_lists_of_a_core_image_is_told() {
             "{start}: {told:?}"
         );
     }
+}
+
+#[test]
+fn what_many_members_unpack_to_is_counted_together() {
+    let file = |bytes: Vec<u8>| Node::Regular(bytes.into());
+    let bomb = zstd(&vec![0; 900_000]);
+    let mut kit = Tree::new(Metadata::new(0o755, TIME));
+    put(
+        &mut kit,
+        "/boot.ipxe",
+        0o644,
+        file(b"#!ipxe\nkernel 0\nboot\n".to_vec()),
+    );
+    let mut sums = format!("{}  boot.ipxe\n", samples::look_sha(b"#!ipxe\nkernel 0\nboot\n"));
+    for number in 0..5 {
+        put(&mut kit, &format!("/{number}"), 0o644, file(bomb.clone()));
+        sums.push_str(&format!("{}  {number}\n", samples::look_sha(&bomb)));
+    }
+    put(&mut kit, "/SHA256SUMS", 0o644, file(sums.into_bytes()));
+    let kit = tarball(&kit);
+    let told = |content: u64| {
+        let limits = Limits {
+            content,
+            ..Limits::default()
+        };
+        let report = inspect_bytes("test", &Content::from(&kit[..]), &limits).unwrap();
+        faults(&report)
+    };
+    assert_eq!(told(5 << 20), Vec::<String>::new());
+    let few = told(2 << 20);
+    assert_eq!(few.len(), 3, "{few:?}");
+    assert!(
+        few.iter()
+            .all(|fault| fault.contains("unpacking: it is more than")),
+        "{few:?}"
+    );
 }

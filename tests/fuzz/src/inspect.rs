@@ -93,7 +93,8 @@ static MEDIA: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut tape = Vec::new();
     let _ = tar::write_tree(&mut tape, &tree, &tar::Options::default());
     let mut archive = Vec::new();
-    let _ = cpio::write_tree(&mut archive, &tree, &cpio::Options::default());
+    // Which has no place for attributes.
+    let _ = cpio::write_tree(&mut archive, &media::tree(), &cpio::Options::default());
     let disk = disk();
     let compressed = compressed_qcow2(&disk);
     let mut packed = Cursor::new(Vec::new());

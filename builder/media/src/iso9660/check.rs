@@ -29,6 +29,9 @@ impl Faults {
     }
 }
 
+/// Identifiers of directories by their blocks.
+pub(super) type Directories = HashMap<u32, Vec<u8>>;
+
 /// A record of a path table (ECMA-119, 9.4), and its place in the table.
 struct Row<'a> {
     at: u64,
@@ -82,7 +85,7 @@ pub(super) fn path_tables(
     image: &[u8],
     descriptor: &[u8],
     at: u64,
-    directories: &HashMap<u32, Vec<u8>>,
+    directories: &Directories,
     of: &str,
     faults: &mut Faults,
 ) {
@@ -185,10 +188,7 @@ struct Found {
 const SLASH: u16 = b'/' as u16;
 
 /// Reads the hierarchy of a supplementary volume descriptor: its entries, and directories' identifiers by their blocks.
-fn read(
-    reader: &mut Reader<'_>,
-    descriptor: &[u8],
-) -> Result<(Vec<Found>, HashMap<u32, Vec<u8>>), InspectError> {
+fn read(reader: &mut Reader<'_>, descriptor: &[u8]) -> Result<(Vec<Found>, Directories), InspectError> {
     let place = "the hierarchy of Joliet";
     let root = record(&descriptor[156..190], place)?;
     if root.flags & FLAG_DIRECTORY == 0 {

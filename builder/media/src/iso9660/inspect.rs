@@ -6,7 +6,7 @@ use lycia_tree::{Device, NAME_MAX, PATH_MAX, Timestamp, display};
 use thiserror::Error;
 
 use super::BLOCK;
-use super::check::{self, Faults};
+use super::check::{self, Directories, Faults};
 use super::eltorito::Platform;
 use super::field::{VolumeTime, parse_record_date};
 use super::layout::DESCRIPTORS;
@@ -458,7 +458,7 @@ pub(super) struct Reader<'a> {
     /// Bytes that may still be held.
     left: u64,
     /// Identifiers of directories by their blocks.
-    identifiers: HashMap<u32, Vec<u8>>,
+    identifiers: Directories,
 }
 
 /// A directory to read.

@@ -278,7 +278,7 @@ impl<'b> Disk<'b> {
         let (table, table_clusters, width) = self.counts;
         let table_len = u64::from(table_clusters).saturating_mul(size);
         uses(table, table_len);
-        let per_block = size * 8 >> width;
+        let per_block = (size * 8) >> width;
         let blocks = clusters.div_ceil(per_block);
         // Blocks of counts have one, too.
         let place_of = |block: u64| -> u64 {
@@ -298,7 +298,7 @@ impl<'b> Disk<'b> {
             let place = place_of(block);
             for index in 0..per_block.min(clusters - block * per_block) {
                 let cluster = block * per_block + index;
-                let at = place.saturating_add(index << width >> 3);
+                let at = place.saturating_add((index << width) >> 3);
                 let count = match place {
                     0 => 0,
                     _ => count(self.bytes, at, index, width).unwrap_or(0),
