@@ -74,7 +74,6 @@ prop_compose! {
             installed_size, file_size, provider_priority, layer, depends, provides, replaces, install_if,
             recommends, tags,
             hashes: Some(Digest(hash)),
-            ..PackageInfo::default()
         }
     }
 }

@@ -206,7 +206,8 @@ fn readers() -> Vec<Case> {
         Index::read_within(bytes, &KeyRing::new(), Trust::AllowUntrusted, limits).map(drop)
     };
     type Reader<'r> = &'r dyn Fn(&[u8], &Limits) -> Result<(), package::PackageError>;
-    let cases: [(&'static str, Reader<'_>, &[u8], fn(&mut Limits), u64); 10] = [
+    type Narrow = fn(&mut Limits);
+    let cases: [(&'static str, Reader<'_>, &[u8], Narrow, u64); 10] = [
         (
             "metadata of a package",
             &package,

@@ -99,7 +99,8 @@ fn a_pack_that_was_damaged_on_the_disk_is_made_anew() {
     let packs = names(&small.path("store/packs"));
     assert_eq!(packs.len(), 3, "{packs:?}");
     // Once each: the first byte of the contents, the last, one of what is behind them, and a lost end.
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(&str, Damage); 4] = [
         ("first", |bytes| bytes[0] ^= 1),
         ("last", |bytes| {
             let last = bytes.len() - 21;
