@@ -367,3 +367,31 @@ fn bitmaps_of_ext4() {
         );
     }
 }
+
+#[test]
+fn volumes_of_mke2fs_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("root/many");
+    std::fs::create_dir_all(&files).unwrap();
+    for number in 0..200 {
+        std::fs::write(files.join(format!("{number}")), vec![b'x'; number * 100]).unwrap();
+    }
+    // Bitmaps that were never written, bits that stand for clusters, inodes without names.
+    for (size, options) in [
+        ("40M", &["-t", "ext2", "-b", "1024"][..]),
+        ("64M", &["-t", "ext3"]),
+        ("300M", &["-t", "ext4", "-O", "^flex_bg,^metadata_csum,uninit_bg"]),
+        ("100M", &["-t", "ext4", "-O", "bigalloc"]),
+        ("100M", &["-t", "ext4", "-O", "quota,orphan_file,mmp"]),
+        ("300M", &["-t", "ext4", "-O", "meta_bg,^resize_inode"]),
+    ] {
+        let path = folder.path().join("a.img");
+        let _ = std::fs::remove_file(&path);
+        let arguments = [&["-q", "-d", "root"], options, &["a.img", size]].concat();
+        let (done, said) = run(folder.path(), "e2fsprogs", "mke2fs", &arguments);
+        assert!(done, "{options:?}: {said}");
+        let report = inspect(&path, &Limits::default()).unwrap();
+        assert_eq!(faults(&report), Vec::<String>::new(), "{options:?}");
+        assert!(report.part.files.iter().any(|item| item.path == "/many/199"));
+    }
+}

@@ -4,6 +4,7 @@
 //! systems and labels are those of `mkpart.sh`. Files and places of boot loaders are `U_BOOT_TARGETS` of cports (7287fbfe7, 2026-08-22),
 //! `main/u-boot-*/template.py`, installed by `src/cbuild/build_style/u_boot.py`; `main/rpi-boot` and `main/base-rpi` for the Raspberry Pi.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use lycia::error::Kind;
@@ -340,14 +341,18 @@ fn the_raspberry_pi() {
         "{entries:?}"
     );
     // One byte of the words for the kernel is another: they are not those of the manifest.
-    let mut whole = read(&disk);
     let words = b"dwc_otg.lpm_enable=0 growroot";
-    let at = whole
+    let start = parts(&disk)[0].start;
+    let at = bytes(&disk, start, 16 << 20)
         .windows(words.len())
         .position(|window| window == words)
-        .unwrap();
-    whole[at] ^= 1;
-    std::fs::write(&disk, &whole).unwrap();
+        .unwrap() as u64
+        + start;
+    let set = |byte: u8| {
+        let file = std::fs::File::options().write(true).open(&disk).unwrap();
+        file.write_all_at(&[byte], at).unwrap();
+    };
+    set(words[0] ^ 1);
     let ended = run(small.lycia().arg("inspect").arg(&disk));
     assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
     let said = text(&ended.stdout);
@@ -355,8 +360,7 @@ fn the_raspberry_pi() {
         said.contains("/boot/cmdline.txt: its content is not that of board-aarch64.disk.manifest.json"),
         "{said}"
     );
-    whole[at] ^= 1;
-    std::fs::write(&disk, &whole).unwrap();
+    set(words[0]);
     let parts = parts(&disk);
     sound_fat(&disk, &parts[0]);
     sound_ext4(&disk, &parts[1]);

@@ -438,7 +438,8 @@ impl<R: Read + Seek> Reader<R> {
                     u32::try_from(leader).is_ok_and(|leader| !sparse || geometry::has_superblock(leader));
                 start + u64::from(copy)
             }
-            _ => self.first_block + 1 + index,
+            // Behind the superblock, which with `bigalloc` lies in block 1 of 1 KiB though groups begin at block 0.
+            _ => 1024 / u64::from(self.summary.block_size) + 1 + index,
         };
         let bytes = self.read_block(block)?;
         let start = (slot * u64::from(self.descriptor)) as usize;
