@@ -349,9 +349,10 @@ mod tests {
             provides: parse_list(provides).unwrap(),
             ..PackageInfo::default()
         };
+        // In the order of names, in which a repository's records are taken.
         let packages = [
-            package("b", "!v", "v"),
             package("a", "", "v"),
+            package("b", "!v", "v"),
             package("c", "a>1 b", ""),
         ];
         let mut builder = UniverseBuilder::new(["x86_64"]);
@@ -363,12 +364,12 @@ mod tests {
             check(&universe, &parse_world(world).unwrap(), &chosen).map_err(|error| error.to_string())
         };
         // Its own name does not count against it.
-        assert_eq!(check("b", &[0]), Ok(()));
+        assert_eq!(check("b", &[1]), Ok(()));
         for (world, chosen, expected) in [
-            ("b", &[0, 1][..], "b needs !v"),
-            ("a !b", &[1, 0], "world needs !b"),
-            ("c", &[1], "world needs c"),
-            ("c", &[1, 2], "c needs a>1"),
+            ("b", &[1, 0][..], "b needs !v"),
+            ("a !b", &[0, 1], "world needs !b"),
+            ("c", &[0], "world needs c"),
+            ("c", &[0, 2], "c needs a>1"),
         ] {
             let problem = check(world, chosen).unwrap_err();
             assert!(problem.starts_with(expected), "{problem}");
