@@ -502,6 +502,9 @@ impl Runner<'_, '_> {
         let (file_system, kind) = (self.contents.file_system, self.contents.file_system.kind);
         let uuid = self.identity.root().to_string();
         let told = |error: crate::tools::ToolError| error.to_string();
+        // What an interrupted run made has the same UUID, with which mkfs.btrfs makes nothing anew.
+        self.device.zero(span.start, MIB.min(span.size)).map_err(words)?;
+        self.device.flush().map_err(words)?;
         let mut node = self.tools.expose(self.device, span).map_err(told)?;
         if let Some(sealed) = sealed {
             let opened = self.tools.encrypt(self.device, &node, span.size, sealed);

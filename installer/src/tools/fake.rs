@@ -123,16 +123,29 @@ impl Tools for FakeTools {
         let span = self.span.expect("a program is run on a range");
         let node = arguments.last().map(String::as_str);
         let (start, block) = superblock(program, &uuid_of(arguments));
-        let written = match &self.volume {
+        let mut inside;
+        let (device, at): (&mut dyn BlockDevice, u64) = match &self.volume {
             None => {
                 assert_eq!(node, Some(NODE));
-                device.write_at(span.start + start, &block)
+                (device, span.start + start)
             }
             Some(volume) => {
                 assert_eq!(node, Some(OPENED));
-                Inside::new(device, span, volume.cipher().unwrap()).write_at(start, &block)
+                inside = Inside::new(device, span, volume.cipher().unwrap());
+                (&mut inside, start)
             }
         };
+        let mut there = vec![0; block.len()];
+        let read = device.read_at(at, &mut there);
+        // As mkfs.btrfs has it.
+        if read.is_ok() && there == block {
+            return Err(ToolError::Program {
+                command: program.to_owned(),
+                how: "failed (exit status: 1)".to_owned(),
+                said: "ERROR: non-unique UUID".to_owned(),
+            });
+        }
+        let written = device.write_at(at, &block);
         written.map_err(|source| ToolError::Kernel {
             doing: "writing",
             on: NODE.to_owned(),
