@@ -526,7 +526,9 @@ impl Machine {
                 ),
                 &medium.path,
             );
-            let place = format!("drive=medium{number},bootindex={number}");
+            // A kernel that QEMU starts itself has the first place.
+            let order = number + usize::from(self.direct_boot.is_some());
+            let place = format!("drive=medium{number},bootindex={order}");
             words.option(
                 "-device",
                 &match medium.kind {
