@@ -28,7 +28,7 @@ pub const TARGETS: &[Target] = &[
             texts(&[
                 "d /var/log 0755 root root -\nf /etc/seed 0644 root root - text\nL /etc/link - - - - ../run/x\n",
                 "d! /srv/a\nd- /srv/b\nd$ /srv/c\nf= /srv/d - - - - x\nf^ /srv/e - - - - cred\nf~ /srv/f - - - - aGk=\nL? /srv/g - - - - /etc\n\
-                 f+!~- /srv/h :0640 :root ~am:1h aGk=\nw+ /etc/passwd - - - - more\n",
+                 f+!~- /srv/h :0640 :root - ~am:1h aGk=\nw+ /etc/passwd - - - - more\n",
                 "v /srv/v\nq /srv/q\nQ /srv/Q\ne /srv 0700\nF /srv/F - - - - x\nC+ /srv/C - - - - /usr/lib\nx /srv/x\nX /srv/X\nR /srv/q\n\
                  p+ /srv/p\nc /srv/c1 0666 - - - 1:3\nb /srv/b1 - - - - 8:0\nt /srv - - - - user.a=b\nT /srv - - - - user.c=\"d e\"\n\
                  a /srv - - - - u:root:r\nA+ /srv - - - - g:root:rX\nh /srv - - - - +C\nH /srv - - - - +C\nm /srv 0711\nZ /srv ~0755 root :root\n",
