@@ -11,7 +11,7 @@ use lycia_dinit::environment::Environment;
 use lycia_dinit::files::DiskFiles;
 
 /// Busybox applets that service files name directly.
-const SERVICE_APPLETS: &[&str] = &["klogd", "mdev", "sulogin"];
+const SERVICE_APPLETS: &[&str] = &["crond", "klogd", "mdev", "sulogin"];
 
 /// Busybox applets that the scripts use; `seedctl` is this package's.
 const SCRIPT_PROGRAMS: &[&str] = &[
