@@ -38,6 +38,7 @@ pub fn tree(image: &Image, root: &Root, kernel: &Kernel, medium: &Medium<'_>) ->
         config: config(image, medium),
         modules: asked.chain(verified.iter().copied()).collect(),
         programs: image.initramfs.programs.iter().map(String::as_str).collect(),
+        keymap: None,
         time: root.time,
     };
     initramfs::tree(root.beside.as_ref().unwrap_or(&root.tree), &recipe)

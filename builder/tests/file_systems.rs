@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use lycia_media::partition::gpt;
-use lycia_qemu::{Architecture, Firmware, Guest, Machine, Medium};
+use lycia_qemu::{Architecture, Firmware, Guest, Key, Machine, Medium};
 
 /// For each stage, on a machine that has other work.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -21,7 +21,9 @@ const ROOT_HASH: &str =
     "$6$lycia2$h3ANLr6hiWBbw7j7MNSMoVkFM3NrhxuQtT6kicBWjyx/RtOAE/KucYkfZeGjZizwq3sY5AggEfVC7UMp.m04k0";
 
 /// Opens the encrypted root.
-const PASSPHRASE: &str = "a long passphrase";
+const PASSPHRASE: &str = "a lazy passphrase";
+/// The keys of it on a German keyboard, as one of the United States calls them.
+const KEYS: &str = "a layz passphrase";
 /// Where the live system has it.
 const FILE: &str = "/run/passphrase";
 
@@ -116,6 +118,7 @@ fn install_and_boot(cell: &Cell) {
     guest.stage("the live system");
     guest.serial.expect("login:", LIMIT).unwrap();
     guest.serial.login("root", "chimera", LIMIT).unwrap();
+    let keymap = if cell.encrypted { "\nkeymap = \"de\"" } else { "" };
     let answers = |filesystem: &str| {
         format!(
             "schema = 1
@@ -124,7 +127,7 @@ select = \"/dev/vda\"
 layout = \"erase\"
 {filesystem}
 [system]
-hostname = \"installed\"
+hostname = \"installed\"{keymap}
 [root]
 password-hash = \"{ROOT_HASH}\"
 [boot]
@@ -196,12 +199,14 @@ serial = \"ttyS0,115200\""
 
     let mut machine = Machine::new(Architecture::X86_64, cell.firmware);
     machine.media = vec![Medium::disk(&disk), Medium::disk(&other)];
-    let guest = machine.start().unwrap();
+    let mut guest = machine.start().unwrap();
     guest.stage("the installed system");
     if cell.encrypted {
+        // On the machine's own keyboard, which has its layout by then.
         guest.serial.expect("Passphrase of root", LIMIT).unwrap();
         guest.serial.expect(": ", LIMIT).unwrap();
-        guest.serial.send_line(PASSPHRASE).unwrap();
+        guest.send_text(KEYS).unwrap();
+        guest.send_keys(&[Key::Enter]).unwrap();
     }
     guest.serial.expect("login:", LIMIT).unwrap();
     guest.serial.login("root", "rooted", LIMIT).unwrap();

@@ -14,16 +14,36 @@ use crate::source::{Chosen, Repositories};
 /// Names of packages that are shown at most.
 const NAMES: usize = 12;
 
-/// What must be said where the console's keyboard layout is another than that in which the passphrase of the root is typed: the initramfs asks for it, and loads
-/// no layout.
-#[must_use]
-pub fn passphrase_layout(keymap: Option<&str>, encrypted: bool) -> Option<String> {
-    let keymap = keymap.filter(|keymap| encrypted && !matches!(*keymap, "us" | "none"))?;
-    Some(format!(
-        "At every start the passphrase of the encrypted root is typed with the kernel's own keyboard layout, US: `{}` is loaded later. \
-         Choose one whose keys are the same in both.",
-        show::printable(keymap)
-    ))
+/// The keyboard with which passwords are typed: here, and at every start.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyboard<'a> {
+    /// The layout that was chosen.
+    pub keymap: Option<&'a str>,
+    /// Whether the initramfs loads it before it asks for the passphrase of the root.
+    pub loaded_early: bool,
+    /// Why this console could not be given it.
+    pub kept: Option<&'a str>,
+}
+
+impl Keyboard<'_> {
+    /// What must be said where the same keys would mean something else later than now.
+    #[must_use]
+    pub fn warning(&self, encrypted: bool) -> Option<String> {
+        let keymap = self
+            .keymap
+            .filter(|keymap| !matches!(*keymap, "us" | "none"))
+            .map(show::printable)?;
+        if encrypted && !self.loaded_early {
+            return Some(format!(
+                "At every start the passphrase of the encrypted root is typed with the kernel's own keyboard layout, US: `{keymap}` is loaded later. \
+                 Choose one whose keys are the same in both."
+            ));
+        }
+        let why = self.kept?;
+        Some(format!(
+            "This console keeps its keyboard layout ({why}); later `{keymap}` is used. Choose passwords whose keys are the same in both."
+        ))
+    }
 }
 
 /// Chooses packages as an installation would. Repositories are opened once for each source.
@@ -127,11 +147,34 @@ mod tests {
 
     #[test]
     fn the_layout_of_a_passphrase_is_told_where_it_matters() {
+        let us = Keyboard {
+            keymap: Some("us"),
+            loaded_early: false,
+            kept: None,
+        };
         for keymap in [None, Some("us"), Some("none")] {
-            assert_eq!(passphrase_layout(keymap, true), None);
+            assert_eq!(Keyboard { keymap, ..us }.warning(true), None);
         }
-        assert_eq!(passphrase_layout(Some("de"), false), None);
-        let said = passphrase_layout(Some("de"), true).unwrap();
+        let de = Keyboard {
+            keymap: Some("de"),
+            ..us
+        };
+        assert_eq!(de.warning(false), None);
+        let said = de.warning(true).unwrap();
         assert!(said.contains("`de`") && said.contains("US"), "{said}");
+        let early = Keyboard {
+            loaded_early: true,
+            ..de
+        };
+        assert_eq!(early.warning(true), None);
+        let kept = Keyboard {
+            kept: Some("no such file"),
+            ..early
+        };
+        let said = kept.warning(true).unwrap();
+        assert!(
+            said.contains("keeps") && said.contains("no such file") && kept.warning(false).is_some(),
+            "{said}"
+        );
     }
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lycia_installer::advice::{Advice, passphrase_layout};
+use lycia_installer::advice::Advice;
 use lycia_installer::answers::Secrets;
 use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::apply::ApplyError;
 use lycia_installer::contents;
 use lycia_installer::encryption::Passphrase;
 use lycia_installer::engine::{Consent, EngineError, Event, Prepared};
+use lycia_installer::keyboard;
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted;
 use lycia_installer::probe::{Machine, probe};
@@ -280,7 +281,8 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
     let advice = Advice::new(&opened);
     let session = Session::new(&opened, &machine, file)
         .with_lists(lists())
-        .with_advisor(Box::new(|file| advice.of(file)));
+        .with_advisor(Box::new(|file| advice.of(file)))
+        .with_keyboard(Box::new(keyboard::use_now));
     let what = WhatArgs {
         // A path with a folder: no name of a file is taken for a place such as `drive`.
         answers: Some(std::path::absolute(asking.save)?.display().to_string()),
@@ -308,8 +310,7 @@ pub fn ask(asking: &Asking) -> Result<String, Failure> {
         ));
     }
     println!();
-    let disk = &session.file.disk;
-    if let Some(said) = passphrase_layout(session.file.system.keymap.as_deref(), disk.encrypt) {
+    if let Some(said) = session.passphrase_layout(session.file.disk.encrypt) {
         println!("{said}\n");
     }
     install(&what, None, false, false)?;

@@ -7,22 +7,23 @@
 
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use lycia_boot::{grub, menu};
-use lycia_media::partition::Guid;
 use lycia_media::partition::mbr::CODE_LEN;
+use lycia_media::partition::{Guid, gpt};
 use lycia_tree::{Content, Metadata, Node, Pack, Timestamp, Tree};
 
 use crate::answers::typed::AnswersFile;
-use crate::device::{BlockDevice, Span};
+use crate::device::{BlockDevice, Reading, Span};
 use crate::file_system::{FileSystem, Kind, subvolume_name};
 use crate::found::{Found, file_system, look};
 use crate::medium::{FirmwareKind, Medium};
+use crate::nvram;
 use crate::system::{
     SystemError, bios_boot_loader_of, efi_files_of, folder, installed_initramfs, mounting_table,
 };
@@ -103,8 +104,21 @@ pub struct Repair {
     root: Vec<Put>,
     esp: Esp,
     raw: Vec<Raw>,
+    /// The entry of the firmware's menu that is not there, or not the first.
+    entry: Option<nvram::Entry>,
+    /// GUIDs of the partitions of this machine.
+    partitions: BTreeSet<[u8; 16]>,
     notes: Vec<String>,
     time: Timestamp,
+}
+
+/// The firmware whose menu is to have an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Firmware<'a> {
+    /// Its variables: a mounted efivarfs.
+    pub efivars: &'a Path,
+    /// GUIDs of the partitions of the other disks: what the menu has for them stays.
+    pub others: &'a BTreeSet<[u8; 16]>,
 }
 
 /// What is to be repaired.
@@ -125,6 +139,8 @@ pub struct Broken<'a> {
     pub volume_uuid: Option<&'a str>,
     /// The EFI system partition, mounted, if it can be.
     pub esp: Option<&'a Path>,
+    /// The firmware, where it is UEFI.
+    pub firmware: Option<Firmware<'a>>,
     /// The running kernel's command line.
     pub command_line: &'a str,
 }
@@ -217,13 +233,18 @@ fn old_menu(text: &str) -> Option<Old> {
     })
 }
 
+/// The answers that the installation kept.
+fn recorded(root: &Path) -> Option<AnswersFile> {
+    let text = text_of(&root.join(RECORDS).join("answers.toml"))?;
+    AnswersFile::parse(&text, "answers.toml").ok()
+}
+
 /// What the menu is to say, from the menu that is there, or from the records of the installation.
 fn wanted_menu(broken: &Broken<'_>, medium: &Medium, notes: &mut Vec<String>) -> Old {
     if let Some(old) = text_of(&broken.root.join(MENU)).as_deref().and_then(old_menu) {
         return old;
     }
-    let recorded = text_of(&broken.root.join(RECORDS).join("answers.toml"))
-        .and_then(|text| AnswersFile::parse(&text, "answers.toml").ok());
+    let recorded = recorded(broken.root);
     notes.push(match recorded {
         Some(_) => "the menu cannot be read: it is made from the records of the installation".to_owned(),
         None => "neither menu nor records can be read: the menu is made with what is usual".to_owned(),
@@ -271,8 +292,15 @@ fn tree_of(root: &Path) -> Result<Tree, RepairError> {
         ("usr/lib/modules", true),
         ("usr/lib/lycia", true),
         ("usr/lib/grub", true),
+        ("usr/share/bkeymaps", true),
     ] {
         waiting.push((folder.into(), deep));
+    }
+    if let Some(layout) = text_of(&root.join("etc/keymap")) {
+        let metadata = Metadata::new(0o644, Timestamp::from_seconds(0));
+        tree.make_directories(b"etc", Metadata::new(0o755, metadata.mtime))
+            .and_then(|_| tree.write(b"etc/keymap", metadata, layout.into()))
+            .map_err(|error| RepairError::Unfit(error.to_string()))?;
     }
     while let Some((folder, deep)) = waiting.pop() {
         let place = root.join(&folder);
@@ -434,7 +462,7 @@ pub fn plan(
         path: MENU.to_owned(),
         content: text.into(),
     });
-    let (mut esp, mut raw) = (Esp::None, Vec::new());
+    let (mut esp, mut raw, mut started) = (Esp::None, Vec::new(), None);
     for platform in &medium.install.grub {
         let name = &platform.platform;
         let files = folder(&tree, &format!("usr/lib/grub/{name}"))?;
@@ -456,10 +484,14 @@ pub fn plan(
             FirmwareKind::Bios => raw = bios(broken, &found, &files, device, &mut notes)?,
             FirmwareKind::Uefi => {
                 let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
-                esp = uefi(broken, medium, &found, removable, device, &mut notes)?;
+                (esp, started) = uefi(broken, medium, &found, removable, device, &mut notes)?;
             }
         }
     }
+    let (entry, partitions) = match started {
+        Some(image) => menu_entry(broken, medium, &found, &image, device, &mut notes),
+        None => Default::default(),
+    };
     // What is right already is not written again.
     root.retain(|put| fs::read(broken.root.join(&put.path)).ok().as_deref() != Some(put.content.bytes()));
     Ok(Repair {
@@ -468,9 +500,55 @@ pub fn plan(
         root,
         esp,
         raw,
+        entry,
+        partitions,
         notes,
         time,
     })
+}
+
+/// The entry that the firmware's menu lacks, with the GUIDs of the partitions of this machine. Its images are found without on the fallback path: what cannot be
+/// read is a note, no error.
+fn menu_entry(
+    broken: &Broken<'_>,
+    medium: &Medium,
+    found: &Found,
+    image: &str,
+    device: &mut dyn BlockDevice,
+    notes: &mut Vec<String>,
+) -> (Option<nvram::Entry>, BTreeSet<[u8; 16]>) {
+    let wanted = recorded(broken.root).and_then(|answers| answers.boot.nvram);
+    let firmware = broken.firmware.filter(|_| wanted.unwrap_or(true));
+    let (Some(firmware), Some((number, _, _))) = (firmware, esp_partition(broken.root, found)) else {
+        return Default::default();
+    };
+    let mut failed = |why: String| {
+        notes.push(format!("the firmware's menu gets no entry: {why}"));
+        Default::default()
+    };
+    let sector = device.sector();
+    let table = match gpt::Table::read(&mut Reading::new(device), sector) {
+        Ok((table, _)) => table,
+        Err(error) => return failed(error.to_string()),
+    };
+    let Some(partition) = table.partitions.iter().find(|one| one.number == number) else {
+        return failed(format!("partition {number} is not in the table"));
+    };
+    let entry = nvram::Entry {
+        description: medium.install.name.clone(),
+        partition: number,
+        first: partition.first,
+        sectors: partition.last - partition.first + 1,
+        guid: partition.guid.to_disk(),
+        path: image.to_owned(),
+    };
+    let mut partitions = firmware.others.clone();
+    partitions.extend(table.partitions.iter().map(|one| one.guid.to_disk()));
+    match nvram::is_first(firmware.efivars, &entry, &partitions) {
+        Ok(true) => Default::default(),
+        Ok(false) => (Some(entry), partitions),
+        Err(error) => failed(error.to_string()),
+    }
 }
 
 /// Core image and boot sector, where the disk has a place for them.
@@ -518,7 +596,7 @@ fn bios(
     Ok(out)
 }
 
-/// Images and configuration on the EFI system partition.
+/// Images and configuration on the EFI system partition, and the image that the firmware's menu is to start.
 fn uefi(
     broken: &Broken<'_>,
     medium: &Medium,
@@ -526,11 +604,11 @@ fn uefi(
     removable: &str,
     device: &mut dyn BlockDevice,
     notes: &mut Vec<String>,
-) -> Result<Esp, RepairError> {
+) -> Result<(Esp, Option<String>), RepairError> {
     let Some((_, span, uuid)) = esp_partition(broken.root, found) else {
         notes
             .push("the disk has no EFI system partition of this system: nothing is done for UEFI".to_owned());
-        return Ok(Esp::None);
+        return Ok((Esp::None, None));
     };
     let path = medium.directory.join("EFI/BOOT").join(removable);
     let image = fs::read(&path).map_err(io_error("reading", &path))?;
@@ -564,21 +642,24 @@ fn uefi(
             "the EFI system partition has no file system any more: it is made anew. What other systems had there is lost already"
                 .to_owned(),
         );
-        return Ok(Esp::Format {
-            span,
-            serial,
-            files: pair("BOOT", removable).into(),
-        });
+        let files = pair("BOOT", removable).into();
+        let esp = Esp::Format { span, serial, files };
+        return Ok((esp, Some(format!("\\EFI\\BOOT\\{removable}"))));
     };
     let (vendor, own_image) = (medium.install.vendor(), crate::esp::vendor_image(removable));
     // What GRUB looks for: the file system with the menu.
     let own = own_folders(esp, broken.boot_uuid.unwrap_or(broken.root_uuid));
     let mut files = Vec::new();
+    let mut started = None;
     for (folder, images) in &own {
         let mut names: Vec<&str> = images.iter().map(String::as_str).collect();
         if names.is_empty() {
             let fallback = folder.eq_ignore_ascii_case("BOOT");
             names.push(if fallback { removable } else { &own_image });
+        }
+        // A folder of its own before the fallback path, as the installation has it.
+        if started.is_none() || !folder.eq_ignore_ascii_case("BOOT") {
+            started = names.first().map(|name| format!("\\EFI\\{folder}\\{name}"));
         }
         for name in names {
             files.extend(pair(folder, name));
@@ -587,15 +668,17 @@ fn uefi(
     let fallback = esp.join("EFI/BOOT");
     if !there(&fallback, removable) && !there(&fallback, "grub.cfg") {
         files.extend(pair("BOOT", removable));
+        started.get_or_insert(format!("\\EFI\\BOOT\\{removable}"));
     } else if own.is_empty() {
         notes.push(format!(
             "the fallback path belongs to another system and stays: choose \\EFI\\{vendor} in the firmware"
         ));
         files.extend(pair(vendor, &own_image));
+        started = Some(format!("\\EFI\\{vendor}\\{own_image}"));
     }
     files.dedup();
     files.retain(|put| fs::read(esp.join(&put.path)).ok().as_deref() != Some(put.content.bytes()));
-    Ok(Esp::Files(files))
+    Ok((Esp::Files(files), started))
 }
 
 /// `ABCD-1234` as a number.

@@ -223,7 +223,7 @@ pub struct WhatArgs {
         conflicts_with = "disk"
     )]
     pub answers: Option<String>,
-    /// The disk alone, which stands for erasing it without any other answers
+    /// The disk alone: `plan` shows what erasing it would write
     /// (to `resume`: the disk that has the journal): a name in
     /// /dev/disk/by-id or by-path, a serial number, or a device node
     #[arg(long, value_name = "SELECTOR")]

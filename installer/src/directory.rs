@@ -13,7 +13,7 @@ use lycia_installer::probe::Machine;
 use lycia_installer::select::select;
 
 use crate::cli::WhatArgs;
-use crate::verbs::{Failure, Reporter, ask, begin_log, end_log, print_text};
+use crate::verbs::{Failure, Reporter, ask, begin_log, end_log, print_text, scratch};
 
 /// Whether the answers name a directory.
 pub fn asked(file: &AnswersFile) -> bool {
@@ -53,13 +53,9 @@ pub fn prepared(
         ground.bios = Some(mounted::bios_disk(disk, &found)?);
     }
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
-    Ok(mounted::prepare(
-        &medium,
-        machine,
-        &answers,
-        &command_line,
-        ground,
-    )?)
+    let mut prepared = mounted::prepare(&medium, machine, &answers, &command_line, ground)?;
+    prepared.try_out(scratch(what)?.path(), &mut |_| ())?;
+    Ok(prepared)
 }
 
 /// Shows the plan, asks, installs.
@@ -115,14 +111,7 @@ pub fn carry_out(
         }
         None => None,
     };
-    let scratch = tempfile::Builder::new()
-        .prefix("lycia-install-")
-        .tempdir_in(&what.scratch)
-        .map_err(|source| Failure::File {
-            doing: "making a folder in",
-            path: what.scratch.clone(),
-            source,
-        })?;
+    let scratch = scratch(what)?;
     let device = disk.as_mut().map(|disk| disk as &mut dyn BlockDevice);
     let mut log = begin_log(what);
     log.line(&format!(

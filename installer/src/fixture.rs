@@ -11,6 +11,18 @@ use lycia_apk::package::{PackageBuilder, Trust};
 
 use crate::medium::Medium;
 
+/// A keyboard layout without a table.
+const NO_KEYS: &[u8] = &{
+    let mut bytes = [0; 7 + 256];
+    let magic = *b"bkeymap";
+    let mut at = 0;
+    while at < magic.len() {
+        bytes[at] = magic[at];
+        at += 1;
+    }
+    bytes
+};
+
 pub(crate) const TIME: u64 = 1_700_000_000;
 pub(crate) const KERNEL: &str = "1.2.3-0-small";
 /// C libraries, told apart as real ones are.
@@ -253,7 +265,8 @@ impl Fixture {
                 ("usr/lib/dinit.d/local.target", 0o644, b"type = internal\n"),
                 ("usr/bin/mkswap", 0o755, b"a program\n"),
                 ("usr/share/zoneinfo/Europe/Prague", 0o644, b"TZif"),
-                ("usr/share/bkeymaps/us/us.bmap", 0o644, b"bkeymap"),
+                ("usr/share/bkeymaps/us/us.bmap", 0o644, NO_KEYS),
+                ("usr/share/bkeymaps/de/de.bmap", 0o644, NO_KEYS),
             ],
             links: &[("bin", "usr/bin"), ("lib", "usr/lib"), ("sbin", "usr/bin")],
             ..NOTHING
@@ -432,6 +445,7 @@ removable-name = "BOOTX64.EFI"
 
 [initramfs]
 available-modules = ["ext4", "no-such-module"]
+keymaps = true
 
 [[allocator]]
 name = "scudo"

@@ -150,6 +150,8 @@ pub struct InitramfsTable {
     pub available_modules: Vec<String>,
     /// Programs for emergencies.
     pub programs: Vec<String>,
+    /// Whether the packages have keyboard layouts as the kernel's consoles take them: the system's is then loaded before a passphrase is asked for.
+    pub keymaps: bool,
 }
 
 /// `[boot]`
@@ -223,6 +225,18 @@ pub enum MediumError {
         name: String,
         /// What would do.
         fit: String,
+    },
+    /// A package that only its allocator brings.
+    #[error(
+        "packages.extra: `{package}` belongs to the allocator {allocator}, and {chosen} is chosen: set packages.allocator to \"{allocator}\", or leave the package out"
+    )]
+    OtherAllocator {
+        /// The package.
+        package: String,
+        /// Whose it is.
+        allocator: String,
+        /// The one that is chosen.
+        chosen: String,
     },
     /// Something that it does not have.
     #[error("the medium has no {what} `{name}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]

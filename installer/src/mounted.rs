@@ -25,7 +25,7 @@ use crate::plan::System as PlannedSystem;
 use crate::probe::{Firmware, Machine};
 use crate::secret;
 use crate::show;
-use crate::source::{Chosen, Repositories};
+use crate::software::Software;
 use crate::system::{self, Parts, Places, PreparedMount, consoles};
 use crate::unfold::{Place, Reserved, unfold};
 use crate::usage::unescaped;
@@ -415,9 +415,7 @@ pub struct Prepared {
     /// What is installed.
     pub system: PlannedSystem,
     answers: Answers,
-    chosen: Vec<Chosen>,
-    repositories: Repositories,
-    world: Vec<String>,
+    software: Software,
     consoles: Vec<String>,
     medium: Medium,
 }
@@ -541,9 +539,7 @@ pub fn prepare(
         ground,
         system,
         answers,
-        chosen,
-        repositories,
-        world,
+        software: Software::new(chosen, repositories, world),
         consoles,
         medium: medium.clone(),
     })
@@ -632,12 +628,7 @@ impl Prepared {
             path: "the kernel's random numbers".to_owned(),
             source,
         })?;
-        let total = self.chosen.iter().map(|one| one.entry.installed_size).sum();
-        let unpacked = self
-            .repositories
-            .unpack(&self.chosen, scratch, &mut |done, name| {
-                events(Event::Package(done, total, name.to_owned()));
-            })?;
+        let unpacked = self.software.unpacked(scratch, events)?;
         events(Event::Assemble);
         let places = self.ground.places(&Identity::new(nonce), removable(&self.medium));
         let answers_text = file
@@ -656,16 +647,10 @@ impl Prepared {
         let mut system = system::assemble(
             unpacked,
             &Parts {
-                install: &self.medium.install,
                 programs: &programs,
-                answers: &self.answers,
-                world: &self.world,
-                keys: &self.repositories.key_files,
                 efi_image: efi_image.as_deref(),
-                consoles: &self.consoles,
-                places: &places,
-                mirror: self.repositories.mirror(),
                 records: &records,
+                ..self.parts(&places)
             },
         )?;
         let text = crate::log::of_system(&self.hash(), &self.system, &system.warnings);
@@ -692,6 +677,36 @@ impl Prepared {
                 .map_err(|error| left(&format!("GRUB of {}", disk.path), error))?;
         }
         Ok(system.warnings)
+    }
+
+    fn parts<'a>(&'a self, places: &'a Places) -> Parts<'a> {
+        Parts {
+            install: &self.medium.install,
+            programs: &[],
+            answers: &self.answers,
+            world: &self.software.world,
+            keys: &self.software.repositories.key_files,
+            efi_image: None,
+            consoles: &self.consoles,
+            places,
+            mirror: self.software.repositories.mirror(),
+            records: &[],
+        }
+    }
+
+    /// Tries the answers out on the packages of the medium, as [`engine::Prepared::try_out`] does.
+    ///
+    /// # Errors
+    /// When packages cannot be had, clash, or do not have what the answers name.
+    pub fn try_out(&mut self, scratch: &Path, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        let source = &self.answers.source;
+        if let Some(unpacked) = self.software.at_hand(source, scratch, events)? {
+            let places = self
+                .ground
+                .places(&Identity::new([0; 16]), removable(&self.medium));
+            system::check(unpacked, &self.parts(&places))?;
+        }
+        Ok(())
     }
 
     /// Keeps what GRUB for BIOS is written over, in the root that is there by now: the first sector, and the beginning of the BIOS boot partition.

@@ -233,14 +233,29 @@ impl Variables<'_> {
     }
 }
 
-/// Makes `entry` the first of the firmware's menu. An entry that starts the same image is written anew rather than another one added, and so is one of an
-/// earlier installation of the same system whose partition is none of `partitions`, the GUIDs that the disks of this machine have; further ones of those
-/// go. Entries of others stay as they are, in their order.
-///
-/// # Errors
-/// When the firmware refuses. The fallback path does not need an entry.
-pub fn write(efivars: &Path, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> Result<Outcome, NvramError> {
-    let variables = Variables(efivars);
+/// What making an entry the first changes.
+struct Change {
+    /// Number of the entry.
+    number: u16,
+    /// Its variable as it is to be, where it is not.
+    option: Option<Vec<u8>>,
+    /// The order as it is to be, where it is not.
+    order: Option<Vec<u16>>,
+    /// Entries that go.
+    left: Vec<u16>,
+}
+
+impl Change {
+    fn is_none(&self) -> bool {
+        self.option.is_none() && self.order.is_none() && self.left.is_empty()
+    }
+}
+
+fn change(
+    variables: &Variables<'_>,
+    entry: &Entry,
+    partitions: &BTreeSet<[u8; 16]>,
+) -> Result<Change, NvramError> {
     let option = load_option(entry);
     let numbers = variables.numbers()?;
     let order: Vec<u16> = variables
@@ -271,21 +286,47 @@ pub fn write(efivars: &Path, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> 
             (free.ok_or(NvramError::Full)?, false)
         }
     };
-    if there && order.first() == Some(&number) && left.is_empty() {
-        return Ok(Outcome::Already(number));
-    }
-    if !there {
-        variables.write(&format!("Boot{number:04X}"), &option)?;
-    }
     let mut new = vec![number];
     let stays = |other: &u16| *other != number && !left.contains(other);
     new.extend(order.iter().copied().filter(stays));
-    if new != order {
-        let value: Vec<u8> = new.iter().flat_map(|number| number.to_le_bytes()).collect();
+    Ok(Change {
+        number,
+        option: (!there).then_some(option),
+        order: (new != order).then_some(new),
+        left,
+    })
+}
+
+/// Whether [`write()`] would change nothing.
+///
+/// # Errors
+/// When the variables cannot be read.
+pub fn is_first(efivars: &Path, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> Result<bool, NvramError> {
+    change(&Variables(efivars), entry, partitions).map(|change| change.is_none())
+}
+
+/// Makes `entry` the first of the firmware's menu. An entry that starts the same image is written anew rather than another one added, and so is one of an
+/// earlier installation of the same system whose partition is none of `partitions`, the GUIDs that the disks of this machine have; further ones of those
+/// go. Entries of others stay as they are, in their order.
+///
+/// # Errors
+/// When the firmware refuses. The fallback path does not need an entry.
+pub fn write(efivars: &Path, entry: &Entry, partitions: &BTreeSet<[u8; 16]>) -> Result<Outcome, NvramError> {
+    let variables = Variables(efivars);
+    let change = change(&variables, entry, partitions)?;
+    let number = change.number;
+    if change.is_none() {
+        return Ok(Outcome::Already(number));
+    }
+    if let Some(option) = &change.option {
+        variables.write(&format!("Boot{number:04X}"), option)?;
+    }
+    if let Some(order) = &change.order {
+        let value: Vec<u8> = order.iter().flat_map(|number| number.to_le_bytes()).collect();
         variables.write("BootOrder", &value)?;
     }
     // The order names them no more.
-    for number in left {
+    for number in change.left {
         variables.remove(&format!("Boot{number:04X}"))?;
     }
     Ok(Outcome::Written(number))

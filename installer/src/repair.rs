@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use lycia_installer::boot_repair::{self, Broken, esp_partition};
+use lycia_installer::boot_repair::{self, Broken, Firmware, esp_partition};
 use lycia_installer::device::Disk;
 use lycia_installer::engine::EngineError;
 use lycia_installer::found::look;
 use lycia_installer::kernel;
 use lycia_installer::medium::Medium;
-use lycia_installer::probe::{Views, probe};
+use lycia_installer::probe::{self, Views, probe};
 use lycia_installer::rescue::{self, Kernel, Target};
 
-use crate::verbs::{Failure, ask};
+use crate::verbs::{Failure, ask, other_partitions};
 
 /// Shows what would be written to make a system start, writes it. Gives what is left to say.
 pub fn boot_repair(
@@ -47,6 +47,12 @@ pub fn boot_repair(
         .ok()
         .and_then(|found| esp_partition(root, &found))
         .and_then(|(number, _, _)| rescue::mount_esp(&one.root.disk, number, root));
+    let efivars = Path::new("/sys/firmware/efi/efivars");
+    let others = other_partitions(&machine, disk, dev);
+    let firmware = matches!(machine.firmware, probe::Firmware::Uefi { .. }).then_some(Firmware {
+        efivars,
+        others: &others,
+    });
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let boot = mounted.boot.as_ref();
     let mut files = || -> Result<Option<boot_repair::Repair>, Failure> {
@@ -59,6 +65,7 @@ pub fn boot_repair(
             boot_kind: boot.and_then(|boot| boot.kind.as_deref()),
             volume_uuid: one.root.volume.as_ref().map(|volume| volume.uuid()),
             esp: esp.as_deref(),
+            firmware,
             command_line: &command_line,
         };
         let repair = boot_repair::plan(&broken, &medium, &mut device)?;
@@ -91,5 +98,8 @@ pub fn boot_repair(
     let mut device = Disk::open_write(&path, disk.logical_sector).map_err(failed("opening for writing"))?;
     repair.write_disk(&mut device)?;
     let _ = kernel::read_table_again(device.file());
+    if let Some(warning) = repair.write_entry(efivars) {
+        eprintln!("lycia-install: {warning}");
+    }
     Ok(format!("{} starts from {} again\n", one.node(), one.root.disk))
 }

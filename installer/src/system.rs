@@ -17,6 +17,7 @@ use lycia_tree::{Content, Follow, InodeId, Metadata, Timestamp, Tree};
 use crate::answers::{Answers, Serial};
 use crate::apply::Identity;
 use crate::file_system::{FileSystem, Kind};
+use crate::keyboard;
 use crate::medium::{FirmwareKind, Install};
 use crate::plan::{Action, Plan, Role};
 use configure::ConfigureError;
@@ -220,11 +221,22 @@ pub(crate) fn keep(tree: &mut Tree, time: Timestamp, name: &str, text: &str) -> 
     Ok(())
 }
 
-/// Puts the system together.
+/// The root as packages and answers make it, but for what boots it.
+struct Configured {
+    tree: Tree,
+    time: Timestamp,
+    warnings: Vec<String>,
+}
+
+/// Puts the system together as far as it can be known whether packages and answers fit each other.
 ///
 /// # Errors
-/// When packages clash, an answer does not fit them, or something that boots is missing.
-pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, SystemError> {
+/// When packages clash, or an answer names something that they do not have.
+pub fn check(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<(), SystemError> {
+    configured(unpacked, parts).map(drop)
+}
+
+fn configured(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<Configured, SystemError> {
     // The newest package dates what nobody dates: no clock is needed, and the clock may be wrong.
     let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
     let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
@@ -266,6 +278,19 @@ pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, Sy
     installed.finish(&mut tree).map_err(packages)?;
     let mut warnings = installed.warnings;
     warnings.extend(configured);
+    Ok(Configured { tree, time, warnings })
+}
+
+/// Puts the system together.
+///
+/// # Errors
+/// When packages clash, an answer does not fit them, or something that boots is missing.
+pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, SystemError> {
+    let Configured {
+        mut tree,
+        time,
+        mut warnings,
+    } = configured(unpacked, parts)?;
     for (name, text) in parts.records {
         keep(&mut tree, time, name, text)?;
     }
@@ -381,6 +406,10 @@ pub fn installed_initramfs(
         config,
         modules,
         programs: table.programs.iter().map(String::as_str).collect(),
+        keymap: match table.keymaps {
+            true => keyboard::of_system(tree).map_err(boot)?,
+            false => None,
+        },
         time,
     };
     let made = initramfs::tree(tree, &recipe).map_err(boot)?;

@@ -14,7 +14,7 @@ use lycia_installer::device::{Disk, Reading};
 use lycia_installer::engine::{self, Consent, EngineError, Event};
 use lycia_installer::journal::{Journal, State};
 use lycia_installer::log::Log;
-use lycia_installer::medium::Medium;
+use lycia_installer::medium::{Medium, MediumError};
 use lycia_installer::obtain::{ObtainError, Origin};
 use lycia_installer::plan::PlanError;
 use lycia_installer::probe::{self, Machine, ProbeError, Views, probe};
@@ -88,6 +88,14 @@ impl Failure {
             Self::Answers(_) | Self::Problems { .. } | Self::Obtain(_) | Self::Secret(_) => 2,
             Self::Rescue(rescue::RescueError::Passphrase | rescue::RescueError::Locked(_)) => 2,
             Self::BootRepair(_) => 1,
+            Self::Engine(
+                EngineError::Unsupported(_)
+                | EngineError::Medium(
+                    MediumError::Unknown { .. }
+                    | MediumError::KernelLacks { .. }
+                    | MediumError::OtherAllocator { .. },
+                ),
+            ) => 2,
             Self::Engine(_)
             | Self::Probe(_)
             | Self::Allocator(_)
@@ -262,9 +270,22 @@ pub(crate) fn prepared(
     let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_read(disk, &what.views)?;
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
-    let prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
+    let mut prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
     prepared.check_tools(&Running::default())?;
+    prepared.try_out(scratch(what)?.path(), &mut |_| ())?;
     Ok(prepared)
+}
+
+/// A folder for unpacked packages. It may go as soon as they are unpacked: what is in use stays until it is not.
+pub(crate) fn scratch(what: &WhatArgs) -> Result<tempfile::TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("lycia-install-")
+        .tempdir_in(&what.scratch)
+        .map_err(|source| Failure::File {
+            doing: "making a folder in",
+            path: what.scratch.clone(),
+            source,
+        })
 }
 
 /// Says on standard error how things go: a line a stage where nobody watches, else a line that is drawn again.
@@ -345,6 +366,13 @@ pub(crate) fn install(
         (true, None, Some(selector)) => answers_of_journal(selector, &machine, &what.views)?,
         _ => answers_of(what, &machine)?,
     };
+    if !resume && what.answers.is_none() {
+        return Err(Failure::Refused(
+            "`install` needs `--answers FILE`: by a disk alone nobody could log in. `lycia-install ask` asks for everything, \
+             `lycia-install plan --disk` shows what erasing would write. Nothing was written"
+                .to_owned(),
+        ));
+    }
     let file = &answers.0;
     if crate::directory::asked(file) {
         if resume {
@@ -426,17 +454,10 @@ pub(crate) fn carry_out(
         .into());
     }
     let mut device = open_write(disk, &what.views)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("lycia-install-")
-        .tempdir_in(&what.scratch)
-        .map_err(|source| Failure::File {
-            doing: "making a folder in",
-            path: what.scratch.clone(),
-            source,
-        })?;
+    let scratch = scratch(what)?;
     if matches!(machine.firmware, probe::Firmware::Uefi { .. }) {
         prepared.efivars = Some(what.views.sysfs.join("firmware/efi/efivars"));
-        prepared.others = other_partitions(machine, disk, &what.views);
+        prepared.others = other_partitions(machine, disk, &what.views.dev);
     }
     let mut stoppable = Stoppable::new(&mut device, stop);
     let mut tools = Running::default();
@@ -505,10 +526,10 @@ pub(crate) fn end_log(
 }
 
 /// GUIDs of the partitions of all disks but one, as far as they can be read.
-fn other_partitions(machine: &Machine, but: &probe::Disk, views: &ViewArgs) -> BTreeSet<[u8; 16]> {
+pub(crate) fn other_partitions(machine: &Machine, but: &probe::Disk, dev: &Path) -> BTreeSet<[u8; 16]> {
     let mut guids = BTreeSet::new();
     for disk in machine.disks.iter().filter(|disk| disk.name != but.name) {
-        let Ok(mut device) = open_read(disk, views) else {
+        let Ok(mut device) = Disk::open_read(&dev.join(&disk.name), disk.logical_sector) else {
             continue;
         };
         if let Ok((table, _)) = gpt::Table::read(&mut Reading::new(&mut device), disk.logical_sector) {

@@ -5,13 +5,15 @@ use std::collections::{BTreeSet, VecDeque};
 use lycia_media::compress::Compression;
 use lycia_media::cpio;
 use lycia_root::depmod::Modules;
-use lycia_tree::{Device, Follow, Metadata, Node, Timestamp, Tree, display};
+use lycia_tree::{Content, Device, Follow, Metadata, Node, Timestamp, Tree, display};
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 
 use crate::BootError;
 
 /// Where the package of our init has it.
 pub const INIT: &str = "usr/lib/lycia/init";
+/// Where lycia-init looks for the layout of the keyboard.
+pub const KEYMAP: &str = "etc/keymap.bmap";
 /// Directories that libraries are looked for in, as the loaders of musl and of merged roots do.
 const LIBRARY_PATHS: [&str; 4] = ["lib", "usr/lib", "usr/local/lib", "lib64"];
 
@@ -26,6 +28,8 @@ pub struct Recipe<'a> {
     pub modules: Vec<&'a str>,
     /// Programs that are taken with their libraries: absolute paths in the root.
     pub programs: Vec<&'a str>,
+    /// Layout of the keyboard, in the binary form that lycia-init reads: passphrases and the emergency prompt are typed with it.
+    pub keymap: Option<Content>,
     /// The time of every entry.
     pub time: Timestamp,
 }
@@ -69,6 +73,9 @@ pub fn tree(root: &Tree, recipe: &Recipe<'_>) -> Result<Tree, BootError> {
         Metadata::new(0o644, time),
         recipe.config.clone().into(),
     )?;
+    if let Some(keymap) = &recipe.keymap {
+        tree.write(KEYMAP.as_bytes(), Metadata::new(0o644, time), keymap.clone())?;
+    }
 
     let modules = Modules::load(root, recipe.kernel)?;
     let wanted = modules.closure(&recipe.modules)?;

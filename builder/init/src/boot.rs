@@ -340,6 +340,11 @@ pub fn run(arguments: Vec<OsString>) -> ! {
     for warning in warnings {
         log.warn(warning);
     }
+    match crate::keymap::load_own() {
+        Ok(true) => log.info("the keyboard has its layout"),
+        Ok(false) => {}
+        Err(error) => log.warn(error),
+    }
     let session = Session {
         log: &log,
         stop_before: Cell::new(request.stop_before),

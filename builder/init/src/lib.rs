@@ -1,7 +1,7 @@
 //! PID 1 of the initramfs: finds the live medium or the root, puts the root together and hands over.
 //!
 //! What decides is pure and tested on values: [`cmdline`], [`config`], [`request`], [`modules`],
-//! [`superblock`], [`device`], [`plan`], [`accounts`]. What acts is thin: [`kmod`], [`device_mapper`], [`verity`], [`find`], [`assemble`],
+//! [`superblock`], [`device`], [`plan`], [`accounts`], [`keymap`]'s reading. What acts is thin: [`kmod`], [`device_mapper`], [`verity`], [`find`], [`assemble`],
 //! [`setup`], [`handover`], [`emergency`], joined by [`boot`].
 //!
 //! This crate never allocates without bound, never waits without a limit, and never writes to a disk: every
@@ -19,6 +19,7 @@ pub mod emergency;
 pub mod find;
 pub mod grow;
 pub mod handover;
+pub mod keymap;
 pub mod kmod;
 pub mod log;
 pub mod loopdev;

@@ -226,6 +226,7 @@ fn initramfs_of_each(
                 .map(String::as_str)
                 .collect(),
             programs: table.programs.iter().map(String::as_str).collect(),
+            keymap: None,
             time: root.time,
         };
         let made = initramfs::tree(root.beside.as_ref().unwrap_or(&root.tree), &recipe)

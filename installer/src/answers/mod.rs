@@ -750,10 +750,11 @@ impl AnswersFile {
         toml::to_string(self)
     }
 
-    /// Without anything that came from a password: for logs and the journal.
+    /// Without anything that came from a password, and without consent, which was to one plan: for the journal and the system's own records.
     #[must_use]
     pub fn without_secrets(&self) -> AnswersFile {
         let mut file = self.clone();
+        file.confirm = Default::default();
         file.root.password_hash = None;
         for user in &mut file.user {
             user.password_hash = None;

@@ -226,7 +226,9 @@ fn a_public_key_is_known_by_its_inside() {
 
 #[test]
 fn nothing_secret_is_shown_or_saved_for_the_journal() {
-    let text = format!("{SMALL}[[user]]\nname = \"bob\"\npassword-hash = \"$6$pepper$hash\"\n");
+    let text = format!(
+        "{SMALL}[[user]]\nname = \"bob\"\npassword-hash = \"$6$pepper$hash\"\n[confirm]\nserial = \"N1\"\n"
+    );
     let file = AnswersFile::parse(&text, "a").unwrap();
     let saved = file.without_secrets().text().unwrap();
     let shown = format!("{:?}", file.resolve(Secrets::Read).unwrap());
@@ -237,6 +239,9 @@ fn nothing_secret_is_shown_or_saved_for_the_journal() {
         );
     }
     assert!(saved.contains("bob"));
+    // Who goes on with it agrees again.
+    assert_eq!(file.for_journal().confirm, Default::default());
+    assert!(!saved.contains("confirm"), "{saved}");
 }
 
 proptest! {

@@ -69,6 +69,10 @@ impl System {
     }
 
     fn plan_repair(&self, mounted: bool) -> Result<Repair, RepairError> {
+        self.plan_with(mounted, None)
+    }
+
+    fn plan_with(&self, mounted: bool, firmware: Option<Firmware<'_>>) -> Result<Repair, RepairError> {
         let broken = Broken {
             disk: "/dev/sda",
             root: self.root.path(),
@@ -78,6 +82,7 @@ impl System {
             boot_kind: None,
             volume_uuid: None,
             esp: mounted.then_some(self.esp.path()),
+            firmware,
             command_line: "console=ttyS1,9600",
         };
         plan(&broken, &self.run.fixture.medium(), &mut self.disk(false))
@@ -121,6 +126,7 @@ fn whatever_was_done_to_a_system_it_starts_again() {
     let system = installed();
     what_was_destroyed_is_as_the_installation_wrote_it(&system);
     words_that_somebody_added_to_the_menu_stay(&system);
+    the_firmware_starts_it_first_again(&system);
     an_esp_without_a_file_system_is_made_as_it_was(&system);
     the_fallback_path_of_another_system_stays(&system);
     a_root_without_a_kernel_is_refused(&system);
@@ -197,6 +203,58 @@ fn what_was_destroyed_is_as_the_installation_wrote_it(system: &System) {
     for file in saved {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+fn the_firmware_starts_it_first_again(system: &System) {
+    let efivars = tempfile::tempdir().unwrap();
+    let global = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let at = |name: &str| efivars.path().join(format!("{name}-{global}"));
+    // Another system's entry, which is the first.
+    fs::write(at("Boot0003"), b"\x07\0\0\0\x01\0\0\0\x04\0W\0\0\0\x7f\xff\x04\0").unwrap();
+    fs::write(at("BootOrder"), b"\x07\0\0\0\x03\0").unwrap();
+    let theirs = fs::read(at("Boot0003")).unwrap();
+    let others = BTreeSet::from([[9; 16]]);
+    let firmware = Firmware {
+        efivars: efivars.path(),
+        others: &others,
+    };
+    let plan = || system.plan_with(true, Some(firmware)).unwrap();
+    let repair = plan();
+    let text = repair.text();
+    assert!(
+        text.contains("(\\EFI\\BOOT\\BOOTX64.EFI) the first entry of the firmware's menu"),
+        "{text}"
+    );
+    // Planning writes nothing.
+    assert_eq!(fs::read_dir(efivars.path()).unwrap().count(), 2);
+    assert_eq!(repair.write_entry(efivars.path()), None);
+    assert_eq!(fs::read(at("BootOrder")).unwrap(), b"\x07\0\0\0\0\0\x03\0");
+    assert_eq!(fs::read(at("Boot0003")).unwrap(), theirs);
+    let image: Vec<u8> = "BOOTX64.EFI".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let entry = fs::read(at("Boot0000")).unwrap();
+    assert!(entry.windows(image.len()).any(|part| part == image));
+    assert!(plan().is_done(), "{}", plan().text());
+    // A firmware that cannot be asked is no reason against the rest.
+    let gone = efivars.path().join("none");
+    let deaf = Firmware {
+        efivars: &gone,
+        ..firmware
+    };
+    let repair = system.plan_with(true, Some(deaf)).unwrap();
+    assert!(
+        repair.is_done() && repair.text().contains("gets no entry"),
+        "{}",
+        repair.text()
+    );
+    // Who wanted no entry gets none.
+    let answers = system.root.path().join(RECORDS).join("answers.toml");
+    let were = fs::read_to_string(&answers).unwrap();
+    let mut file = AnswersFile::parse(&were, "a").unwrap();
+    file.boot.nvram = Some(false);
+    fs::write(&answers, file.text().unwrap()).unwrap();
+    fs::remove_file(at("Boot0000")).unwrap();
+    assert!(plan().is_done());
+    fs::write(&answers, were).unwrap();
 }
 
 fn an_esp_without_a_file_system_is_made_as_it_was(system: &System) {
@@ -304,6 +362,7 @@ fn a_root_in_a_subvolume_of_btrfs_starts_again() {
             boot_kind: None,
             volume_uuid: None,
             esp: Some(esp.path()),
+            firmware: None,
             command_line: "",
         };
         plan(&broken, &medium, &mut disk())

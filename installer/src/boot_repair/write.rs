@@ -11,6 +11,7 @@ use lycia_tree::{Metadata, Tree};
 use super::{Esp, KEPT, MENU, Put, Repair, RepairError, SAVED, io_error, read_any};
 use crate::device::{BlockDevice, Window};
 use crate::found::hex;
+use crate::nvram;
 
 /// Writes what need not be whole sectors: the rest of a sector keeps its bytes.
 pub(super) fn write_any(device: &mut dyn BlockDevice, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -117,6 +118,15 @@ impl Repair {
                 ),
             );
         }
+        if let Some(entry) = &self.entry {
+            line(
+                &mut out,
+                format!(
+                    "make `{}` ({}) the first entry of the firmware's menu",
+                    entry.description, entry.path
+                ),
+            );
+        }
         if self.is_done() {
             line(
                 &mut out,
@@ -134,7 +144,7 @@ impl Repair {
             Esp::Files(files) => files.is_empty(),
             Esp::Format { .. } => false,
         };
-        self.root.is_empty() && esp && self.raw.iter().all(|raw| !raw.differs)
+        self.root.is_empty() && esp && self.entry.is_none() && self.raw.iter().all(|raw| !raw.differs)
     }
 
     /// Writes the files, and keeps in the root what [`Self::write_disk`] will write over. `device` is only read.
@@ -229,5 +239,13 @@ impl Repair {
             device.flush().map_err(io_error("writing", &disk))?;
         }
         Ok(())
+    }
+
+    /// Gives the firmware's menu the entry that it lacks; what went wrong with it. The system is whole without: the firmware's own menu finds it.
+    #[must_use]
+    pub fn write_entry(&self, efivars: &Path) -> Option<String> {
+        let entry = self.entry.as_ref()?;
+        let failed = nvram::write(efivars, entry, &self.partitions).err()?;
+        Some(format!("the firmware's menu got no entry: {failed}"))
     }
 }

@@ -668,8 +668,11 @@ fn what_the_packages_do_not_have_is_said() {
         ),
     ] {
         let run = run(&ANSWERS.replace(from, to));
-        let prepared = run.prepare().unwrap();
+        let mut prepared = run.prepare().unwrap();
         let scratch = tempfile::tempdir().unwrap();
+        // Before anybody is asked to agree, and again where somebody installs without that.
+        let error = prepared.try_out(scratch.path(), &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
         let mut device = Disk::open_write(run.image.path(), 512).unwrap();
         let error = prepared
             .execute(
@@ -706,6 +709,11 @@ fn what_the_packages_do_not_have_is_said() {
             "extra = [\"nothing-of-that-name\"]",
             "nothing-of-that-name",
         ),
+        (
+            "allocator = \"scudo\"",
+            "allocator = \"scudo\"\nextra = [\"musl-mallocng\"]",
+            "belongs to the allocator mallocng",
+        ),
         ("select = \"S1\"", "select = \"S2\"", "no disk matches"),
         ("layout = \"erase\"", "layout = \"alongside\"", "GPT only"),
     ] {
@@ -741,7 +749,7 @@ fn a_root_of_btrfs_is_planned_with_its_subvolumes_and_programs() {
             "{line}\n{shown}"
         );
     }
-    assert!(prepared.world.iter().any(|word| word == "btrfs-progs"));
+    assert!(prepared.software.world.iter().any(|word| word == "btrfs-progs"));
     // The hash covers every one of these.
     let mut hashes = BTreeSet::from([prepared.plan.hash()]);
     for lines in [

@@ -153,6 +153,7 @@ fn what_starts_it_is_as_the_installation_wrote_it(system: &System, one: &Install
         boot_kind: Some("ext4"),
         volume_uuid: one.root.volume.as_ref().map(Unlocked::uuid),
         esp: Some(on_esp.path()),
+        firmware: None,
         command_line: "",
     };
     let plan = || boot_repair::plan(&broken, &system.run.fixture.medium(), &mut system.disk(false)).unwrap();

@@ -586,7 +586,7 @@ impl Full<'_> {
             "It is not shown, and asked for at every start. Who loses it loses everything on the root.",
             Style::new(),
         );
-        if let Some(said) = self.session.passphrase_layout() {
+        if let Some(said) = self.session.passphrase_layout(true) {
             column.gap();
             column.text(&said, look.problem());
         }

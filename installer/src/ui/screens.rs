@@ -4,7 +4,6 @@ use super::question::Question as Q;
 use super::session::{Session, name_of};
 use super::table;
 use super::{Choice, Kind, Screen};
-use crate::advice::passphrase_layout;
 use crate::file_system::Kind as FileSystem;
 use crate::medium::AllocatorTable;
 use crate::probe::{Disk, Interface, Partition};
@@ -105,10 +104,8 @@ impl Session<'_> {
                     .extend(disks.map(|disk| format!("  {}: {}", name_of(disk), disk_words(disk))));
             }
             Q::Kernel | Q::Sets | Q::Extra | Q::Allocator => screen.body.extend(self.advice()),
-            Q::Encrypt => screen
-                .body
-                .extend(passphrase_layout(self.file.system.keymap.as_deref(), true)),
-            Q::Keymap => screen.body.extend(self.passphrase_layout()),
+            Q::Encrypt => screen.body.extend(self.passphrase_layout(true)),
+            Q::Keymap => screen.body.extend(self.passphrase_layout(self.file.disk.encrypt)),
             _ => {}
         }
         screen
@@ -453,11 +450,6 @@ impl Session<'_> {
                 "Added to its command line, or `none`.",
             ),
         }
-    }
-
-    /// What is to be said of the passphrase and the chosen keyboard layout.
-    pub(super) fn passphrase_layout(&self) -> Option<String> {
-        passphrase_layout(self.file.system.keymap.as_deref(), self.file.disk.encrypt)
     }
 
     fn choices(&self, question: Q) -> Vec<Choice> {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::question::Question as Q;
 use super::{End, Kind, Screen};
+use crate::advice::Keyboard;
 use crate::answers::typed::{AnswersFile, PackagesTable, SCHEMA, SourceTable, UserTable};
 use crate::answers::{Problem, Problems, Secrets, parse_size};
 use crate::medium::Medium;
@@ -22,6 +23,9 @@ pub struct Lists {
 
 /// Says what would be installed, or why that cannot be.
 pub type Advisor<'a> = Box<dyn Fn(&AnswersFile) -> Result<Vec<String>, String> + 'a>;
+
+/// Gives this console a keyboard layout, or says why it keeps its own.
+pub type LayoutSetter<'a> = Box<dyn Fn(&str) -> Result<(), String> + 'a>;
 
 /// Advice, and what it was given on.
 type Advice = (Asked, Result<Vec<String>, String>);
@@ -56,6 +60,11 @@ pub struct Session<'a> {
     /// The question that is open; none when all are answered.
     pub at: Option<Q>,
     advisor: Option<Advisor<'a>>,
+    keyboard: Option<LayoutSetter<'a>>,
+    /// Why this console has another layout than the one that was chosen.
+    kept_layout: Option<String>,
+    /// Whether it was given one.
+    tried_layout: bool,
     advice: RefCell<Option<Advice>>,
 }
 
@@ -95,6 +104,8 @@ impl<'a> Session<'a> {
     pub fn new(medium: &'a Medium, machine: &'a Machine, file: AnswersFile) -> Session<'a> {
         let mut file = file;
         file.schema = SCHEMA;
+        // Who answers questions agrees to the plan when it stands there.
+        file.confirm = Default::default();
         let mut session = Session {
             medium,
             machine,
@@ -102,6 +113,9 @@ impl<'a> Session<'a> {
             file,
             at: None,
             advisor: None,
+            keyboard: None,
+            kept_layout: None,
+            tried_layout: false,
             advice: RefCell::default(),
         };
         session.at = session.questions().first().copied();
@@ -120,6 +134,36 @@ impl<'a> Session<'a> {
     pub fn with_advisor(mut self, advisor: Advisor<'a>) -> Self {
         self.advisor = Some(advisor);
         self
+    }
+
+    /// Lets this console have the layout that is chosen, so that passwords are typed here as they will be later.
+    #[must_use]
+    pub fn with_keyboard(mut self, keyboard: LayoutSetter<'a>) -> Self {
+        self.keyboard = Some(keyboard);
+        self.use_layout();
+        self
+    }
+
+    /// What must be said where a passphrase is typed here or at every start with another layout than the one that was chosen.
+    #[must_use]
+    pub fn passphrase_layout(&self, encrypted: bool) -> Option<String> {
+        let keyboard = Keyboard {
+            keymap: self.file.system.keymap.as_deref(),
+            loaded_early: self.medium.install.initramfs.keymaps,
+            kept: self.kept_layout.as_deref(),
+        };
+        keyboard.warning(encrypted)
+    }
+
+    /// Gives this console the chosen layout.
+    fn use_layout(&mut self) {
+        let chosen = self.file.system.keymap.as_deref();
+        // Without one the kernel's own, if another was tried before.
+        let name = chosen.or(self.tried_layout.then_some("us"));
+        if let (Some(keyboard), Some(name)) = (&self.keyboard, name) {
+            self.kept_layout = keyboard(name).err();
+            self.tried_layout = true;
+        }
     }
 
     /// What the chosen packages come to. Repositories on the network are asked only when something is taken.
@@ -322,6 +366,9 @@ impl<'a> Session<'a> {
             self.advised(&file)?;
         }
         self.file = file;
+        if question == Q::Keymap {
+            self.use_layout();
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::engine::Event;
 use crate::medium::Medium;
 use crate::plan::tests::disk;
 use crate::probe::{Firmware, Interface, InterfaceKind, Machine, Partition};
+use std::cell::RefCell;
 use zeroize::Zeroizing;
 
 const INSTALL: &str = include_str!("../../../configs/install/seed.toml");
@@ -978,6 +979,8 @@ fn what_was_said_of_one_disk_does_not_count_for_another() {
     session.file.disk.select = Some("N1".into());
     assert_eq!(session.current(Q::Select), "nvme-WD_Black_N1");
     session.take(Q::Select, "").unwrap();
+    // Consent is given when the plan stands there.
+    file.confirm = Default::default();
     assert_eq!(session.file, file);
     session.take(Q::Select, "1").unwrap();
     let mut expected = complete();
@@ -987,7 +990,8 @@ fn what_was_said_of_one_disk_does_not_count_for_another() {
 
 #[test]
 fn the_layout_of_the_passphrase_is_told_where_both_are_chosen() {
-    let (_folder, medium) = medium();
+    let (_folder, mut medium) = medium();
+    medium.install.initramfs.keymaps = false;
     let machine = machine();
     let mut file = complete();
     file.disk.encrypt = true;
@@ -1004,6 +1008,31 @@ fn the_layout_of_the_passphrase_is_told_where_both_are_chosen() {
     assert!(text.contains("keyboard layout, US"), "{text}");
     full.session.take(Q::Keymap, "us").unwrap();
     assert!(!told(&full.session, Q::Keymap));
+}
+
+/// A console of the kernel gets the layout that is chosen; where it does not, and only there, it is said.
+#[test]
+fn this_console_has_the_chosen_layout_or_it_is_said() {
+    let (_folder, medium) = medium();
+    let machine = machine();
+    let asked = RefCell::new(Vec::new());
+    let mut file = complete();
+    file.disk.encrypt = true;
+    let mut session = Session::new(&medium, &machine, file).with_keyboard(Box::new(|name| match name {
+        "cz" => Err("there is no such file".to_owned()),
+        name => {
+            asked.borrow_mut().push(name.to_owned());
+            Ok(())
+        }
+    }));
+    let told = |session: &Session, word: &str| session.screen(Q::Keymap).body.join(" ").contains(word);
+    session.take(Q::Keymap, "de").unwrap();
+    assert!(!told(&session, "layout"));
+    session.take(Q::Keymap, "cz").unwrap();
+    assert!(told(&session, "there is no such file") && told(&session, "`cz`"));
+    session.take(Q::Keymap, "none").unwrap();
+    assert!(!told(&session, "layout ("));
+    assert_eq!(*asked.borrow(), ["de", "us"]);
 }
 
 /// Ctrl-C can only be obeyed between two writes: until then the screen says that it was heard.
