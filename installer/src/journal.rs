@@ -2,7 +2,8 @@
 //!
 //! It lies where the plan says, in a place that the plan gives up anyway and that no table or header occupies. In it are a copy of every table and header that
 //! will be written over, the hash of the plan, how far it was carried out, and the answers without their secrets. It stays after
-//! a finished installation: as long as nothing has grown over it, the old table can be brought back.
+//! a finished installation: as long as nothing has grown over it, the old table can be brought back. That of an interrupted one counts only while the disk has
+//! the tables that it had when the installation began: who partitions it anew and puts another system there must not lose that to a resumption.
 //!
 //! Form: two header blocks of 4096 bytes that are written in turn, so that a torn write leaves the other; a JSON description; the copies, each on
 //! a boundary of 4096 bytes. Numbers are little-endian.
@@ -14,11 +15,12 @@ use lycia_media::partition::{gpt, mbr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::apply::Step;
 use crate::device::{BlockDevice, Reading, Span};
 use crate::found::hex;
 use crate::plan::Plan;
 
-const MAGIC: &[u8; 8] = b"LYCIAJ02";
+const MAGIC: &[u8; 8] = b"LYCIAJ03";
 const BLOCK: u64 = 4096;
 /// Where the description begins.
 const DESCRIPTION: u64 = 2 * BLOCK;
@@ -29,6 +31,10 @@ const MIB: u64 = 1 << 20;
 const REACH: u64 = 160;
 /// Largest copy that is read at once, in bytes.
 const COPY_MAX: u64 = 1 << 30;
+/// Bytes of the entries of a GPT of usual size (UEFI 2.10 §5.3.1).
+const ENTRIES: u64 = 16 << 10;
+/// Bytes of a header that its checksum covers.
+const HEADER: usize = 96;
 
 /// How an installation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,8 @@ struct Description {
     plan: String,
     layout: String,
     disk_size: u64,
+    /// SHA-256 of the disk's tables when the installation began.
+    tables: String,
     journal: Span,
     nonce: [u8; 16],
     notes: Notes,
@@ -98,6 +106,21 @@ pub enum JournalError {
     Room,
 }
 
+/// SHA-256 of where partition tables lie: the first sector, and the GPT with its backup.
+fn tables(device: &mut dyn BlockDevice) -> io::Result<[u8; 32]> {
+    let (size, sector) = (device.size(), u64::from(device.sector()));
+    let (head, tail) = ((2 * sector + ENTRIES).min(size), (sector + ENTRIES).min(size));
+    let mut bytes = vec![0; (head + tail) as usize];
+    let (first, last) = bytes.split_at_mut(head as usize);
+    device.read_at(0, first)?;
+    device.read_at(size - tail, last)?;
+    Ok(Sha256::digest(&bytes).into())
+}
+
+fn hexadecimal(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> JournalError {
     move |source| JournalError::Io { doing, source }
 }
@@ -111,6 +134,8 @@ pub struct Journal {
     generation: u64,
     state: State,
     step: u32,
+    /// SHA-256 of the disk's tables when the installation was finished.
+    finished: [u8; 32],
 }
 
 impl Journal {
@@ -130,6 +155,7 @@ impl Journal {
         // An older journal in this place ends first.
         device.zero(span.start, DESCRIPTION).map_err(&write)?;
         device.flush().map_err(&write)?;
+        let tables = hexadecimal(&tables(device).map_err(&read)?);
         let mut copies = Vec::new();
         let mut at = DESCRIPTION + DESCRIPTION_MAX;
         for saved in &plan.draft().saved {
@@ -154,7 +180,7 @@ impl Journal {
                 start: saved.start,
                 size: saved.size,
                 at,
-                sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: hexadecimal(&hash.finalize().into()),
             });
             at = (at + saved.size).next_multiple_of(BLOCK);
         }
@@ -162,6 +188,7 @@ impl Journal {
             plan: plan.hash(),
             layout: plan.draft().layout.to_owned(),
             disk_size: plan.disk().size,
+            tables,
             journal: span,
             nonce,
             notes,
@@ -183,6 +210,7 @@ impl Journal {
             generation: 0,
             state: State::Applying,
             step: 0,
+            finished: [0; 32],
         };
         journal.write_header(device)?;
         Ok(journal)
@@ -199,6 +227,7 @@ impl Journal {
         bytes.extend_from_slice(&self.step.to_le_bytes());
         bytes.extend_from_slice(&self.description_len.to_le_bytes());
         bytes.extend_from_slice(&self.description_hash);
+        bytes.extend_from_slice(&self.finished);
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes.resize(BLOCK as usize, 0);
         bytes
@@ -214,13 +243,13 @@ impl Journal {
     }
 
     fn read(device: &mut dyn BlockDevice, start: u64) -> Option<Journal> {
-        let mut newest: Option<(u64, State, u32, u64, [u8; 32])> = None;
+        let mut newest: Option<(u64, State, u32, u64, [u8; 32], [u8; 32])> = None;
         let mut block = vec![0; BLOCK as usize];
         for slot in 0..2 {
             device.read_at(start + slot * BLOCK, &mut block).ok()?;
             let word = |at: usize| Some(u32::from_le_bytes(block.get(at..at + 4)?.try_into().ok()?));
             let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
-            if &block[..8] != MAGIC || crc32fast::hash(&block[..64]) != word(64)? {
+            if &block[..8] != MAGIC || crc32fast::hash(&block[..HEADER]) != word(HEADER)? {
                 continue;
             }
             let state = match word(16)? {
@@ -229,12 +258,13 @@ impl Journal {
                 _ => continue,
             };
             let hash: [u8; 32] = block[32..64].try_into().ok()?;
-            let found = (long(8)?, state, word(20)?, long(24)?, hash);
+            let finished: [u8; 32] = block[64..HEADER].try_into().ok()?;
+            let found = (long(8)?, state, word(20)?, long(24)?, hash, finished);
             if newest.as_ref().is_none_or(|newest| newest.0 < found.0) {
                 newest = Some(found);
             }
         }
-        let (generation, state, step, length, hash) = newest?;
+        let (generation, state, step, length, hash, finished) = newest?;
         if length > DESCRIPTION_MAX {
             return None;
         }
@@ -259,11 +289,30 @@ impl Journal {
             generation,
             state,
             step,
+            finished,
         })
     }
 
-    /// Looks for a journal on a disk: below every place where a plan may have put one, judged by the tables that can be read. Only
-    /// reads.
+    /// Whether the disk was partitioned anew since this interrupted installation began: what is there now is somebody else's. While the table itself was
+    /// being written, that cannot be told from a torn write.
+    fn is_stale(&self, device: &mut dyn BlockDevice) -> io::Result<bool> {
+        let table_step = Step::ALL.len() as u32 - 1;
+        if self.state == State::Done || self.step >= table_step {
+            return Ok(false);
+        }
+        Ok(hexadecimal(&tables(device)?) != self.description.tables)
+    }
+
+    /// Whether the tables are others than this finished installation wrote.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn was_partitioned_since(&self, device: &mut dyn BlockDevice) -> io::Result<bool> {
+        Ok(self.state == State::Done && tables(device)? != self.finished)
+    }
+
+    /// Looks for a journal on a disk: below every place where a plan may have put one, judged by the tables that can be read. That of an interrupted
+    /// installation whose disk was partitioned anew since is none. Only reads.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -309,7 +358,9 @@ impl Journal {
             if !begins {
                 continue;
             }
-            if let Some(journal) = Journal::read(device, place) {
+            if let Some(journal) = Journal::read(device, place)
+                && !journal.is_stale(device)?
+            {
                 // One that is not finished matters more than an old finished one.
                 let better = found.as_ref().is_none_or(|old| old.state == State::Done);
                 if better {
@@ -392,6 +443,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&mut self, device: &mut dyn BlockDevice) -> Result<(), JournalError> {
+        self.finished = tables(device).map_err(failed("reading the tables that were written"))?;
         self.state = State::Done;
         self.write_header(device)
     }

@@ -129,7 +129,14 @@ pub(crate) fn read_answers(path: &Path) -> Result<AnswersFile, Failure> {
     };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    file.take(FILE_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(failed(std::io::Error::other(format!(
+            "answers have at most {FILE_MAX} bytes"
+        ))));
+    }
     Ok(AnswersFile::parse(&text, &path.display().to_string())?)
 }
 
@@ -141,7 +148,7 @@ fn check(path: &Path) -> Result<String, Failure> {
             problems,
         })?;
     Ok(format!(
-        "{}: no problem found. What only the machine and the medium know is checked by `plan`.\n",
+        "{}: no problem found. What only the machine and the medium know is checked by `plan`; packages of a network, when they are fetched, before anything is written.\n",
         path.display()
     ))
 }
@@ -220,7 +227,7 @@ fn answers_of_journal(
     Ok((file, PathBuf::from(name)))
 }
 
-const NOTHING_INTERRUPTED: &str = "no interrupted installation was found on this disk; `install` begins one";
+const NOTHING_INTERRUPTED: &str = "no interrupted installation was found on this disk (one does not count any more once the disk was partitioned anew); `install` begins one";
 
 fn plan(what: &WhatArgs, json: bool) -> Result<String, Failure> {
     let machine = probe(&views(&what.views))?;
@@ -571,11 +578,22 @@ pub(crate) fn undo(selector: &str, view: &ViewArgs, confirm: Option<&str>) -> Re
     })?;
     let Some(journal) = journal else {
         return Ok(format!(
-            "no installation that could be undone was found on {}\n",
+            "no installation that could be undone was found on {}. One that was interrupted does not count any more once the disk was partitioned anew\n",
             disk.path
         ));
     };
     let finished = journal.state() == State::Done;
+    let changed = journal.was_partitioned_since(&mut open_read(disk, view)?);
+    if changed.map_err(|source| Failure::File {
+        doing: "reading the tables of",
+        path: node(disk, view),
+        source,
+    })? {
+        eprintln!(
+            "CAUTION: the partition table of {} was changed after that installation. What was made since will no longer be found: partitions, and systems in them.",
+            disk.path
+        );
+    }
     eprintln!(
         "This brings back the partition table and the headers that {} had before the installation. Contents that were written over stay lost{}.",
         disk.path,

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::encryption::Passphrase;
 use crate::file_system::{self, FileSystem};
+use crate::plan::MINIMUM_ROOT;
 use crate::secret::{self, Hash, SecretError};
 use check::{check_groups, check_word};
 use typed::{AnswersFile, SCHEMA};
@@ -248,6 +249,8 @@ const MIB: u64 = 1 << 20;
 pub const ESP_SIZE: u64 = 512 * MIB;
 /// Bytes of a partition for `/boot` where nothing else is said.
 pub const BOOT_SIZE: u64 = 1024 * MIB;
+/// Largest size of anything on a disk, in bytes; a few of them do not overflow.
+const SIZE_MAX: u64 = 1 << 60;
 /// Largest answers file that is read, in bytes.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -300,7 +303,24 @@ impl Resolver {
     }
 
     fn size(&mut self, key: &str, text: Option<&str>) -> Option<u64> {
-        text.and_then(|text| self.take(key, parse_size(text)))
+        let size = text.and_then(|text| self.take(key, parse_size(text)))?;
+        if size > SIZE_MAX {
+            self.wrong(key, "no disk is that large");
+            return None;
+        }
+        Some(size)
+    }
+
+    fn root_size(&mut self, text: Option<&str>) -> Option<u64> {
+        let size = self.size("disk.root-size", text)?;
+        if size < MINIMUM_ROOT {
+            self.wrong(
+                "disk.root-size",
+                format!("a root has at least {}", crate::show::size(MINIMUM_ROOT)),
+            );
+            return None;
+        }
+        Some(size)
     }
 
     fn encryption(&mut self, disk: &typed::DiskTable, layout: &Layout) -> Option<Encryption> {
@@ -559,7 +579,7 @@ impl Resolver {
             esp_size,
             encryption,
             boot_size: boot_size.or(disk.encrypt.then_some(BOOT_SIZE)),
-            root_size: self.size("disk.root-size", disk.root_size.as_deref()),
+            root_size: self.root_size(disk.root_size.as_deref()),
             swap_size: self.swap("disk.swap-size", disk.swap_size.as_deref()),
             swap_file: self.swap("disk.swap-file-size", disk.swap_file_size.as_deref()),
             zram: self.swap("disk.zram-size", disk.zram_size.as_deref()),

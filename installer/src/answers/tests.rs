@@ -100,6 +100,16 @@ fn one_thing_wrong_at_a_time() {
 }
 
 #[test]
+fn a_root_has_a_size_that_a_disk_can_have() {
+    let with = |size: &str| resolve(&SMALL.replace("[disk]\n", &format!("[disk]\nroot-size = \"{size}\"\n")));
+    for size in ["1 MiB", "16 MiB", "18446744073709 MB", "9 EiB"] {
+        let error = with(size).unwrap_err();
+        assert!(error.starts_with("disk.root-size"), "{size}: {error}");
+    }
+    assert_eq!(with("512 MiB").unwrap().disk.root_size, Some(512 << 20));
+}
+
+#[test]
 fn everything_wrong_is_reported_at_once() {
     let error = resolve("schema = 1\n[system]\nhostname = \"_\"\n").unwrap_err();
     for key in [

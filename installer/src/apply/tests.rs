@@ -675,6 +675,49 @@ fn a_changed_disk_is_refused_before_anything_is_written() {
     assert!(other.fake.content().is_empty());
 }
 
+/// Somebody partitioned the disk after the power went: neither going on nor undoing may touch what is there now.
+#[test]
+fn an_interrupted_run_does_not_count_where_the_disk_was_partitioned_anew() {
+    for (name, case) in cases() {
+        let mut whole_run = case.again();
+        whole_run.run(None).unwrap();
+        let writes = whole_run.fake.writes;
+        let mut told = [0, 0];
+        for at in (1..writes).step_by((writes as usize / 5).max(1)) {
+            let mut stopped = case.again();
+            stopped.fake.fault = Some(Fault::Stop(at));
+            assert!(stopped.run(None).is_err());
+            stopped.fake.revive();
+            let Some(journal) = Journal::find(&mut stopped.fake).unwrap() else {
+                continue;
+            };
+            let place = format!("{name}, write {at}, step {}", journal.step());
+            let begun = journal.step() + 1 < Step::ALL.len() as u32;
+            // A byte of the first sector, of an entry of the GPT, of its backup.
+            for offset in [440, 1024 + 16, stopped.fake.size() - 512] {
+                let mut disk = stopped.fake.clone();
+                let byte = disk.bytes(offset, 1)[0];
+                disk.write_at(offset, &[byte ^ 1]).unwrap();
+                let before = disk.clone();
+                if begun {
+                    assert_eq!(Journal::find(&mut disk).unwrap(), None, "{place}");
+                    assert_eq!(undo(&mut disk).unwrap(), None, "{place}");
+                    same(&before, &disk, &whole(&before)).unwrap_or_else(|error| panic!("{place}: {error}"));
+                }
+                told[usize::from(begun)] += 1;
+            }
+        }
+        assert!(told[1] > 0, "{name}: {told:?}");
+        // After a finished run it is said.
+        let mut disk = whole_run.fake.clone();
+        let journal = Journal::find(&mut disk).unwrap().unwrap();
+        assert!(!journal.was_partitioned_since(&mut disk).unwrap(), "{name}");
+        let byte = disk.bytes(440, 1)[0];
+        disk.write_at(440, &[byte ^ 1]).unwrap();
+        assert!(journal.was_partitioned_since(&mut disk).unwrap(), "{name}");
+    }
+}
+
 #[test]
 fn the_journal_of_another_plan_is_not_resumed() {
     let mut case = cases().remove(1).1;

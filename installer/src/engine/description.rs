@@ -63,6 +63,14 @@ pub(super) fn of_disk(plan: &Plan, medium: &Medium, answers: &Answers, uefi: boo
     if plan.region(Action::BootLoader).is_some() {
         boot.push("BIOS: boot sector, core image in the BIOS boot partition".to_owned());
     }
+    let has_uefi = plan.partition(Role::SharedEsp).is_some() || plan.region(Action::Fat32).is_some();
+    let has_bios = plan.region(Action::BootLoader).is_some();
+    if if uefi { !has_uefi } else { !has_bios } {
+        boot.push(format!(
+            "this machine runs with {} now and would not start it",
+            if uefi { "UEFI" } else { "BIOS" }
+        ));
+    }
     if let Some(home) = plan.partition(Role::Home) {
         mounts.push(format!(
             "partition {}  /home  {} (kept)",

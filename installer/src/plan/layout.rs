@@ -317,10 +317,15 @@ impl Planner<'_> {
         let before: u64 = sizes.iter().map(|(_, size, _)| *size).sum();
         let saved = self.saved(true);
         let journal = journal_size(&saved);
-        let least = wanted
-            .root_size
-            .unwrap_or(0)
-            .max(self.least_root() + journal + 2 * MIB);
+        let smallest = self.least_root() + journal + 2 * MIB;
+        if let Some(size) = wanted.root_size.filter(|&size| size < smallest) {
+            return Err(PlanError::TooSmall {
+                place: "disk.root-size".to_owned(),
+                size,
+                needed: smallest,
+            });
+        }
+        let least = wanted.root_size.unwrap_or(smallest);
         let needed = before + least;
         if extent.size < needed {
             return Err(PlanError::TooSmall {
@@ -597,6 +602,9 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
                 }
                 refuse_used(disk, *number, &planner)?;
             }
+            if bios_boot.is_some() && sector != 512 {
+                return Err(planner.unfit(NO_BIOS));
+            }
             if esp.is_none() && bios_boot.is_none() && wanted.esp.is_none() {
                 return Err(planner
                     .unfit("name a partition for `esp` or `bios-boot`, or nothing could start the system"));
@@ -658,6 +666,9 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
     }
 }
 
+/// Why there is no BIOS boot partition where sectors have 4096 bytes.
+const NO_BIOS: &str = "a PC BIOS cannot start from a disk with sectors of 4096 bytes: leave `bios-boot` out";
+
 fn refuse_used(disk: &Disk, number: u32, planner: &Planner<'_>) -> Result<(), PlanError> {
     let used = disk
         .partitions
@@ -671,13 +682,22 @@ fn refuse_used(disk: &Disk, number: u32, planner: &Planner<'_>) -> Result<(), Pl
     }
 }
 
+/// File systems that a `/home` that is kept may have.
+const HOMES: [&str; 6] = ["ext4", "ext3", "ext2", "xfs", "btrfs", "f2fs"];
+
 fn check_home(planner: &Planner<'_>, home: Option<u32>) -> Result<(), PlanError> {
     let Some(number) = home else { return Ok(()) };
     match planner.found.partitions.iter().find(|old| old.number == number) {
         None => Err(planner.unfit(format!("there is no partition {number} to keep as /home"))),
-        Some(old) if old.uuid.is_none() => Err(planner.unfit(format!(
-            "partition {number} has no file system with a UUID to keep as /home"
-        ))),
-        Some(_) => Ok(()),
+        Some(old) => {
+            let kind = old.file_system.as_deref().unwrap_or("nothing that is known");
+            if old.uuid.is_some() && HOMES.contains(&kind) {
+                return Ok(());
+            }
+            Err(planner.unfit(format!(
+                "partition {number} holds {kind}, which cannot be kept as /home: that has owners and modes ({})",
+                HOMES.join(", ")
+            )))
+        }
     }
 }

@@ -233,7 +233,7 @@ fn replacing_takes_the_place_and_the_space_beside_it() {
         plan_of(&mut fake, &wish)
             .unwrap_err()
             .to_string()
-            .contains("no file system")
+            .contains("holds nothing that is known")
     );
     wish.home = None;
     let plan = plan_of(&mut fake, &wish).unwrap();
@@ -285,6 +285,17 @@ fn prepared_partitions_keep_the_table() {
         boot: None,
     };
     assert!(plan_of(&mut fake, &wanted(none)).is_err());
+    // What no firmware could start.
+    let mut fake = with_partitions(16 << 30, 4096, &[(1, 512), (513, 4000), (4600, 500)]);
+    let bios = Layout::Partitions {
+        root: 2,
+        esp: Some(1),
+        bios_boot: Some(3),
+        swap: None,
+        boot: None,
+    };
+    let message = plan_of(&mut fake, &wanted(bios)).unwrap_err().to_string();
+    assert!(message.contains("sectors of 4096 bytes"), "{message}");
 }
 
 #[test]
@@ -321,6 +332,11 @@ fn an_esp_is_shared() {
         plan.table(Some(&old), b"x").unwrap().unwrap().partitions[0],
         old.partitions[0]
     );
+    // Nor can it be /home: it has no owners.
+    let mut home = wish.clone();
+    (home.esp, home.home) = (None, Some(1));
+    let message = plan_of(&mut fake, &home).unwrap_err().to_string();
+    assert!(message.contains("partition 1 holds vfat"), "{message}");
     for (number, expected) in [(2, "no EFI system partition"), (9, "no partition 9")] {
         wish.esp = Some(number);
         let message = plan_of(&mut fake, &wish).unwrap_err().to_string();
@@ -338,6 +354,10 @@ fn an_esp_is_shared() {
 fn a_root_of_a_given_size_leaves_the_rest() {
     let mut fake = Fake::new(16 << 30, 512);
     let mut wish = wanted(Layout::Erase);
+    // Room for the header of what encrypts it and for the journal, too.
+    wish.root_size = Some(MINIMUM_ROOT);
+    let message = plan_of(&mut fake, &wish).unwrap_err().to_string();
+    assert!(message.starts_with("disk.root-size"), "{message}");
     wish.root_size = Some(3 << 30);
     wish.swap_size = Some(1 << 30);
     let plan = plan_of(&mut fake, &wish).unwrap();

@@ -469,8 +469,17 @@ fn network(writer: &mut Writer<'_>, network: &Network) -> Configured {
                     text,
                     "\ninterface {interface}\nstatic {family}={address}/{prefix}\n"
                 );
-                if let Some(gateway) = gateway {
-                    let _ = writeln!(text, "static routers={gateway}");
+                match gateway {
+                    Some(IpAddr::V6(_)) => {
+                        return Err(ConfigureError::Impossible {
+                            key: "network.gateway",
+                            what: "dhcpcd takes an IPv6 gateway from the router's advertisements alone: leave it out".to_owned(),
+                        });
+                    }
+                    Some(gateway) => {
+                        let _ = writeln!(text, "static routers={gateway}");
+                    }
+                    None => {}
                 }
                 if !servers.is_empty() {
                     let _ = writeln!(text, "static domain_name_servers={}", servers.join(" "));
@@ -513,6 +522,61 @@ fn network(writer: &mut Writer<'_>, network: &Network) -> Configured {
                 writer.put("etc/resolv.conf", 0o644, text)?;
             }
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_gateway_is_refused_where_dhcpcd_would_not_take_it() {
+        let time = Timestamp::from_seconds(0);
+        for (gateway, right) in [("192.0.2.1", true), ("2001:db8::1", false)] {
+            let mut tree = Tree::new(Metadata::new(0o755, time));
+            tree.make_directories(b"usr/bin", Metadata::new(0o755, time))
+                .unwrap();
+            tree.make_directories(b"etc", Metadata::new(0o755, time)).unwrap();
+            tree.make_directories(b"usr/lib/dinit.d", Metadata::new(0o755, time))
+                .unwrap();
+            let file = Metadata::new(0o644, time);
+            tree.write(b"usr/bin/dhcpcd", file.clone(), b"a program".to_vec().into())
+                .unwrap();
+            let boot = b"type = internal\nwaits-for.d: /etc/dinit.d/boot.d\n".to_vec();
+            tree.write(b"usr/lib/dinit.d/boot", file.clone(), boot.into())
+                .unwrap();
+            tree.write(
+                b"usr/lib/dinit.d/dhcpcd",
+                file,
+                b"type = process\ncommand = /usr/bin/dhcpcd\n".to_vec().into(),
+            )
+            .unwrap();
+            let mut writer = Writer {
+                tree: &mut tree,
+                time,
+                warnings: Vec::new(),
+            };
+            let gateway: IpAddr = gateway.parse().unwrap();
+            let address = if right { "192.0.2.9" } else { "2001:db8::9" };
+            let result = network(
+                &mut writer,
+                &Network::Static {
+                    interface: "eth0".to_owned(),
+                    address: address.parse().unwrap(),
+                    prefix: 24,
+                    gateway: Some(gateway),
+                    dns: Vec::new(),
+                },
+            );
+            match right {
+                true => {
+                    result.unwrap();
+                    let text = writer.text("etc/dhcpcd.conf");
+                    assert!(text.contains("static routers=192.0.2.1"), "{text}");
+                }
+                false => assert!(result.unwrap_err().to_string().contains("network.gateway")),
+            }
         }
     }
 }

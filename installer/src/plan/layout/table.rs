@@ -87,9 +87,7 @@ impl Planner<'_> {
     pub(super) fn table(mut self, edited: &Edited, wanted: &answers::Disk) -> Result<Draft, PlanError> {
         let sector = self.sector;
         if edited.has(Use::BiosBoot) && sector != 512 {
-            return Err(self.unfit(
-                "a PC BIOS cannot start from a disk with sectors of 4096 bytes: leave `bios-boot` out",
-            ));
+            return Err(self.unfit(super::NO_BIOS));
         }
         let entry_sectors = match (&self.found.table, edited.fresh) {
             (_, true) => ENTRIES.div_ceil(sector),
