@@ -78,7 +78,6 @@ fn from_a_server_through_all_allocators_and_rescued() {
 }
 
 #[test]
-#[ignore = "has not been booted to its end yet"]
 fn without_anybody_and_after_a_power_cut() {
     let iso = Iso::get();
     let begun = Instant::now();

@@ -208,6 +208,24 @@ fn last_lines(bytes: &[u8]) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
+/// Beginning of the name of the folder on which a root is mounted while it is filled; the number of the process follows.
+const FOLDER: &str = "lycia-root-";
+
+/// Removes the folders of processes that were killed. Their mounts went with them; that of a process that lives is not touched.
+fn remove_left_folders(run: &Path, proc: &Path) {
+    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'))
+            .and_then(|(number, _)| number.parse::<u32>().ok());
+        if number.is_some_and(|number| !proc.join(number.to_string()).exists()) {
+            // One that has something in it is not what was left here.
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
 impl Tools for Running {
     fn ready(&self, kind: Kind, encrypted: bool) -> Result<(), String> {
         let name = kind.name();
@@ -333,8 +351,9 @@ impl Tools for Running {
     ) -> Result<PathBuf, ToolError> {
         self.go_private()?;
         let failed = |doing, on: String| move |source: io::Error| ToolError::Kernel { doing, on, source };
+        remove_left_folders(Path::new("/run"), Path::new("/proc"));
         let folder = tempfile::Builder::new()
-            .prefix("lycia-root-")
+            .prefix(&format!("{FOLDER}{}-", std::process::id()))
             .tempdir_in("/run")
             .map_err(failed("making a folder in", "/run".to_owned()))?;
         let text = std::ffi::CString::new(data)
