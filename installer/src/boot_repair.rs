@@ -21,9 +21,10 @@ use lycia_tree::{Content, Metadata, Node, Pack, Timestamp, Tree};
 use crate::answers::typed::AnswersFile;
 use crate::device::{BlockDevice, Reading, Span};
 use crate::file_system::{FileSystem, Kind, subvolume_name};
-use crate::found::{Found, file_system, look};
+use crate::found::{Found, Partition, file_system, look};
 use crate::medium::{FirmwareKind, Medium};
 use crate::nvram;
+use crate::plan::{Action, Role};
 use crate::system::{
     SystemError, bios_boot_loader_of, efi_files_of, folder, installed_initramfs, mounting_table,
 };
@@ -38,6 +39,9 @@ const ENTRIES_MAX: usize = 1 << 20;
 const TEXT_MAX: u64 = 1 << 20;
 /// Bytes of a partition's beginning that are kept before it is formatted.
 const KEPT: u64 = 1 << 20;
+
+/// Bytes by which a core image is known: how it is loaded, and how long it is before and after it is unpacked.
+const BEGINNING: usize = 2 * grub::SECTOR;
 
 /// Why a system cannot be repaired.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +241,39 @@ fn old_menu(text: &str) -> Option<Old> {
 fn recorded(root: &Path) -> Option<AnswersFile> {
     let text = text_of(&root.join(RECORDS).join("answers.toml"))?;
     AnswersFile::parse(&text, "answers.toml").ok()
+}
+
+/// What the plan that the installation kept says of GRUB for BIOS.
+#[derive(Debug, PartialEq, Eq)]
+enum PlannedBios {
+    /// There is no plan of a disk, or it cannot be read.
+    Unknown,
+    /// Nothing is written for BIOS.
+    Nothing,
+    /// It lies in this partition.
+    In(Span),
+}
+
+/// Reads a plan as [`crate::plan::Plan::text`] writes it.
+fn planned_bios(text: &str) -> PlannedBios {
+    let ranges = text
+        .lines()
+        .skip_while(|line| !(line.trim_start().starts_with("first byte") && line.ends_with("what")));
+    let purpose = Role::BiosBoot.description().map_or("", |(_, _, purpose)| purpose);
+    let ending = format!("{purpose}: {}", Action::BootLoader.words());
+    let mut known = PlannedBios::Unknown;
+    for line in ranges.skip(1).take_while(|line| !line.is_empty()) {
+        known = PlannedBios::Nothing;
+        let mut words = line.split_whitespace();
+        let mut next = || words.next()?.parse::<u64>().ok();
+        if let (true, Some(start), Some(last)) = (line.ends_with(&ending), next(), next()) {
+            return PlannedBios::In(Span {
+                start,
+                size: last.saturating_add(1).saturating_sub(start),
+            });
+        }
+    }
+    known
 }
 
 /// What the menu is to say, from the menu that is there, or from the records of the installation.
@@ -551,6 +588,54 @@ fn menu_entry(
     }
 }
 
+/// The BIOS boot partition that is this system's: the one of the plan that the installation kept. Where no plan is left, it is the one that holds the
+/// core image, as far as that is whole; or the only one, empty, that a boot sector as this system's starts. What another system put there is never it.
+fn own_bios_boot<'f>(
+    broken: &Broken<'_>,
+    places: &[&'f Partition],
+    files: &grub::Files,
+    device: &mut dyn BlockDevice,
+) -> Result<Option<&'f Partition>, RepairError> {
+    let text = text_of(&broken.root.join(RECORDS).join("plan.txt"));
+    match text.as_deref().map_or(PlannedBios::Unknown, planned_bios) {
+        PlannedBios::Nothing => return Ok(None),
+        PlannedBios::In(span) => {
+            if let Some(place) = places.iter().find(|one| one.span == span) {
+                return Ok(Some(place));
+            }
+            // It was moved.
+        }
+        PlannedBios::Unknown => {}
+    }
+    let mut read = |at: u64, size: usize| {
+        let mut bytes = vec![0; size];
+        read_any(device, at, &mut bytes).map_err(io_error("reading", Path::new(broken.disk)))?;
+        Ok::<_, RepairError>(bytes)
+    };
+    let mut beginning = Vec::new();
+    for place in places {
+        let start = place.span.start;
+        let (core, code) = bios_boot_loader_of(files, broken.grub_module(), &broken.early(), start)?;
+        if core.len() as u64 > place.span.size {
+            continue;
+        }
+        let now = read(start, core.len())?;
+        if now == core {
+            return Ok(Some(place));
+        }
+        let starts = read(0, CODE_LEN)? == code[..CODE_LEN];
+        let empty = now.iter().all(|byte| *byte == 0);
+        // Where it lies and how long it is are in the first two sectors.
+        if now[..BEGINNING] == core[..BEGINNING] || (places.len() == 1 && starts && empty) {
+            beginning.push(*place);
+        }
+    }
+    Ok(match beginning[..] {
+        [place] => Some(place),
+        _ => None,
+    })
+}
+
 /// Core image and boot sector, where the disk has a place for them.
 fn bios(
     broken: &Broken<'_>,
@@ -559,12 +644,22 @@ fn bios(
     device: &mut dyn BlockDevice,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Raw>, RepairError> {
-    let place = found
+    let places: Vec<&Partition> = found
         .partitions
         .iter()
-        .find(|one| one.kind == Some(Guid::BIOS_BOOT));
-    let Some(place) = place else {
+        .filter(|one| one.kind == Some(Guid::BIOS_BOOT))
+        .collect();
+    if places.is_empty() {
         notes.push("the disk has no BIOS boot partition: nothing is done for BIOS".to_owned());
+        return Ok(Vec::new());
+    }
+    let Some(place) = own_bios_boot(broken, &places, files, device)? else {
+        let numbers: Vec<String> = places.iter().map(|one| one.number.to_string()).collect();
+        notes.push(format!(
+            "nothing says that a BIOS boot partition of the disk ({}) is this system's, neither its plan (/{RECORDS}/plan.txt) nor what is in there: \
+             nothing is done for BIOS, where another system's boot loader may be",
+            numbers.join(", ")
+        ));
         return Ok(Vec::new());
     };
     let (core, code) = bios_boot_loader_of(files, broken.grub_module(), &broken.early(), place.span.start)?;

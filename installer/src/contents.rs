@@ -21,7 +21,7 @@ use crate::probe::{Disk, Machine, Partition};
 use crate::rescue::{Survey, node_of};
 
 /// Bytes at the beginning of a partition in which swap, LVM and RAID are looked for.
-const HEAD: u64 = 8192;
+pub(crate) const HEAD: u64 = 8192;
 /// How long disks are waited for: one that spins up needs ten seconds, and the kernel gives a command thirty before it tries again.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Most boot loaders of an EFI system partition that are named.
@@ -182,7 +182,7 @@ pub struct Contents {
 
 /// What blkid calls what is no file system that [`found::file_system`] knows, by its first [`HEAD`] bytes: swap (mkswap's magic at the end of a page), LVM2
 /// (a label in one of the first four sectors), md RAID (superblocks 1.1 and 1.2), BitLocker.
-fn member(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn member(head: &[u8]) -> Option<&'static str> {
     let at = |offset: usize, magic: &[u8]| head.get(offset..offset + magic.len()) == Some(magic);
     let md = 0xa92b_4efc_u32.to_le_bytes();
     if at(4086, b"SWAPSPACE2") || at(4086, b"SWAP-SPACE") {

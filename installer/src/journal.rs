@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::apply::Step;
 use crate::device::{BlockDevice, Reading, Span};
-use crate::found::hex;
+use crate::found::{hex, mbr_partitions};
 use crate::plan::Plan;
 
 const MAGIC: &[u8; 8] = b"LYCIAJ03";
@@ -28,7 +28,7 @@ const DESCRIPTION: u64 = 2 * BLOCK;
 const DESCRIPTION_MAX: u64 = 512 << 10;
 const MIB: u64 = 1 << 20;
 /// How far below the end of a partition or a gap a journal is looked for, in MiB.
-const REACH: u64 = 160;
+pub(crate) const REACH: u64 = 160;
 /// Largest copy that is read at once, in bytes.
 const COPY_MAX: u64 = 1 << 30;
 /// Bytes of the entries of a GPT of usual size (UEFI 2.10 §5.3.1).
@@ -325,9 +325,8 @@ impl Journal {
             device.read_at(0, &mut first)?;
         }
         if let Ok(table) = mbr::Mbr::decode(&first) {
-            for record in table.records.iter().flatten().filter(|record| record.kind != 0) {
-                let start = u64::from(record.first) * u64::from(sector);
-                ends.extend([start, start + u64::from(record.sectors) * u64::from(sector)]);
+            for partition in mbr_partitions(device, &table)?.0 {
+                ends.extend([partition.span.start, partition.span.end()]);
             }
         }
         match gpt::Table::read(&mut Reading::new(device), sector) {

@@ -42,7 +42,7 @@ pub fn boot_repair(
         .tempdir_in("/run")?;
     let root = folder.path();
     let mut device = Disk::open_read(&path, disk.logical_sector).map_err(failed("opening"))?;
-    let mounted = one.mount(&mut Kernel, root)?;
+    let mounted = one.mount_alone(&mut Kernel, root)?;
     let esp = look(&mut device)
         .ok()
         .and_then(|found| esp_partition(root, &found))

@@ -27,7 +27,7 @@ use crate::probe::{self, Machine};
 
 pub use host::{Host, Kernel, privately};
 pub use target::{Mounted, Target, unmount_system};
-pub use volume::{Unlocked, Volume};
+pub use volume::{Unlocked, Volume, Without};
 
 /// Largest file of a system that is read to describe it, in bytes.
 const TEXT_MAX: u64 = 64 << 10;
@@ -299,6 +299,8 @@ pub struct Survey {
     pub unread: Vec<Unread>,
     /// Encrypted volumes that nobody opened; there may be systems in them.
     pub locked: Vec<Volume>,
+    /// Encrypted volumes that were opened and have no root of a system in them.
+    pub opened: Vec<Without>,
     #[serde(skip)]
     nodes: Nodes,
 }
@@ -393,7 +395,7 @@ impl Survey {
                     match found {
                         volume::Held::System(system) => self.systems.push(*system),
                         volume::Held::Unread(unread) => self.unread.push(*unread),
-                        volume::Held::Nothing => {}
+                        volume::Held::Other(content) => self.opened.push(Without { volume, content }),
                     }
                 }
                 None => self.locked.push(volume),

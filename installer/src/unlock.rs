@@ -175,6 +175,15 @@ pub fn list(survey: &Survey) -> String {
         let used = in_use(&one.used);
         out.push_str(&format!("{}  {}  LUKS2, locked{used}\n", one.node(), one.uuid));
     }
+    for one in &survey.opened {
+        let (volume, used) = (&one.volume, in_use(&one.volume.used));
+        out.push_str(&format!(
+            "{}  {}  LUKS2, opened: {}{used}\n",
+            volume.node(),
+            volume.uuid,
+            one.words()
+        ));
+    }
     if out.is_empty() {
         out.push_str("no installed system was found\n");
     }

@@ -627,6 +627,11 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Tells of a file system that is not mounted with its system.
+fn left_out(what: &str) {
+    eprintln!("lycia-install: not mounted: {}", show::printable(what));
+}
+
 /// A folder on which something is mounted for a while.
 pub(crate) fn mount_point(prefix: &str) -> Result<tempfile::TempDir, Failure> {
     Ok(tempfile::Builder::new().prefix(prefix).tempdir_in("/run")?)
@@ -750,7 +755,8 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
             passphrase,
         } => {
             let one = unlock::system(system.as_deref(), &passphrase)?;
-            one.mount(&mut Kernel, &directory)?;
+            let mounted = one.mount(&mut Kernel, &directory)?;
+            mounted.left_out.iter().for_each(|what| left_out(what));
             format!("{} is mounted on {}\n", one.node(), directory.display())
         }
         Verb::Unmount { directory } => {
@@ -764,7 +770,8 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         } => {
             let one = unlock::system(system.as_deref(), &passphrase)?;
             let directory = mount_point("lycia-chroot-")?;
-            code = u8::try_from(one.chroot(&mut Kernel, directory.path(), &command)?).unwrap_or(1);
+            code = u8::try_from(one.chroot(&mut Kernel, directory.path(), &command, &mut left_out)?)
+                .unwrap_or(1);
             String::new()
         }
         Verb::Fsck { system, passphrase } => {
@@ -803,7 +810,8 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
                     let selector = (system != "any").then_some(system.as_str());
                     let one = unlock::system(selector, &passphrase)?;
                     let directory = mount_point("lycia-allocator-")?;
-                    one.mount(&mut Kernel, directory.path())?;
+                    let mounted = one.mount(&mut Kernel, directory.path())?;
+                    mounted.left_out.iter().for_each(|what| left_out(what));
                     let said = at(directory.path());
                     rescue::unmount_system(&mut Kernel, directory.path())?;
                     said?

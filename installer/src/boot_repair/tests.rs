@@ -9,6 +9,7 @@ use crate::fixture::{KERNEL, write_tree};
 use crate::plan::{Action, Plan};
 use crate::tools::fake::FakeTools;
 use lycia_media::fat;
+use lycia_media::partition::gpt;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 struct System {
@@ -110,6 +111,26 @@ impl System {
         bytes
     }
 
+    /// Writes back what [`Self::bytes`] gave.
+    fn restore(&self, bytes: &[u8]) {
+        let root = self.span(Action::Ext4);
+        let (first, last) = bytes.split_at(root.start as usize);
+        let image = self.run.image.as_file();
+        image.write_all_at(first, 0).unwrap();
+        image.write_all_at(last, root.end()).unwrap();
+    }
+
+    /// Changes the table.
+    fn edit(&self, change: impl FnOnce(&mut gpt::Table)) {
+        let mut disk = self.disk(true);
+        let (mut table, _) = gpt::Table::read(&mut Reading::new(&mut disk), 512).unwrap();
+        change(&mut table);
+        table.partitions.sort_by_key(|one| one.number);
+        disk.write_at(512, &table.primary().unwrap()).unwrap();
+        let backup = table.backup().unwrap();
+        disk.write_at(table.backup_sector() * 512, &backup).unwrap();
+    }
+
     fn zero(&self, span: Span) {
         let zeros = vec![0; span.size as usize];
         self.run.image.as_file().write_all_at(&zeros, span.start).unwrap();
@@ -127,6 +148,7 @@ fn whatever_was_done_to_a_system_it_starts_again() {
     what_was_destroyed_is_as_the_installation_wrote_it(&system);
     words_that_somebody_added_to_the_menu_stay(&system);
     the_firmware_starts_it_first_again(&system);
+    another_systems_bios_boot_partition_stays(&system);
     an_esp_without_a_file_system_is_made_as_it_was(&system);
     the_fallback_path_of_another_system_stays(&system);
     a_root_without_a_kernel_is_refused(&system);
@@ -255,6 +277,106 @@ fn the_firmware_starts_it_first_again(system: &System) {
     fs::remove_file(at("Boot0000")).unwrap();
     assert!(plan().is_done());
     fs::write(&answers, were).unwrap();
+}
+
+fn another_systems_bios_boot_partition_stays(system: &System) {
+    let before = system.bytes();
+    let (ours, theirs) = (system.span(Action::BootLoader), system.span(Action::Swap));
+    let foreign = [0x77; 100_000];
+    system
+        .disk(true)
+        .write_at(theirs.start, &foreign[..512 * 195])
+        .unwrap();
+    // Theirs comes first in the table.
+    system.edit(|table| {
+        for one in &mut table.partitions {
+            let start = one.first * 512;
+            if start == theirs.start {
+                (one.kind, one.number) = (Guid::BIOS_BOOT, 2);
+            } else if start == ours.start {
+                one.number = 3;
+            }
+        }
+    });
+    let beside = system.bytes();
+    let record = system.root.path().join(RECORDS).join("plan.txt");
+    let recorded = fs::read_to_string(&record).unwrap();
+    let unknown = || {
+        let was = system.bytes();
+        let text = system.repair(true).text();
+        assert!(text.contains("nothing says that a BIOS boot partition"), "{text}");
+        assert!(!text.contains("core image in the BIOS boot partition"), "{text}");
+        assert!(system.bytes() == was, "{text}");
+    };
+    // By the plan that is kept.
+    system.zero(ours);
+    system.zero(Span { start: 0, size: 440 });
+    let text = system.repair(true).text();
+    assert!(text.contains("core image in the BIOS boot partition"), "{text}");
+    assert!(system.bytes() == beside, "{text}");
+    // Without it, by what is in there.
+    fs::remove_file(&record).unwrap();
+    assert!(system.plan_repair(true).unwrap().is_done());
+    system
+        .disk(true)
+        .write_at(ours.start + 1024, &[0x5a; 2048])
+        .unwrap();
+    let text = system.repair(true).text();
+    assert!(system.bytes() == beside, "{text}");
+    // Neither is it the only one, nor does anything else say that it is ours.
+    system.zero(ours);
+    unknown();
+    // Theirs alone, behind our code in the boot sector; a plan for UEFI alone; no plan at all.
+    system.edit(|table| table.partitions.retain(|one| one.first * 512 != ours.start));
+    let files = folder(&tree_of(system.root.path()).unwrap(), "usr/lib/grub/i386-pc").unwrap();
+    let code = grub::boot_code(&files, theirs.start / 512).unwrap();
+    let mut first = [0; 512];
+    system.disk(false).read_at(0, &mut first).unwrap();
+    first[..CODE_LEN].copy_from_slice(&code[..CODE_LEN]);
+    system.disk(true).write_at(0, &first).unwrap();
+    unknown();
+    let uefi: String = recorded
+        .lines()
+        .filter(|line| !line.ends_with("BIOS boot partition: write GRUB"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(&record, uefi).unwrap();
+    system.zero(theirs);
+    unknown();
+    // The only one, emptied, and the boot sector starts it.
+    system.restore(&before);
+    fs::remove_file(&record).unwrap();
+    system.zero(ours);
+    let text = system.repair(true).text();
+    assert!(system.bytes() == before, "{text}");
+    fs::write(&record, recorded).unwrap();
+    assert!(system.plan_repair(true).unwrap().is_done());
+}
+
+#[test]
+fn the_plan_says_where_grub_for_bios_is() {
+    let head = "Erase /dev/sda (2.0 GiB)\n\n      first byte        last byte  part  what\n";
+    let line = "         1048576          2097151  2     BIOS boot partition: write GRUB\n";
+    let root = "         2097152          9999999  3     root: format ext4\n";
+    let span = Span {
+        start: 1 << 20,
+        size: 1 << 20,
+    };
+    for (text, expected) in [
+        (format!("{head}{line}{root}\nA new GPT"), PlannedBios::In(span)),
+        (format!("{head}{root}\nA new GPT"), PlannedBios::Nothing),
+        // What comes behind is somebody's words.
+        (format!("{head}{root}\n{line}"), PlannedBios::Nothing),
+        (format!("{line}{root}"), PlannedBios::Unknown),
+        (head.to_owned(), PlannedBios::Unknown),
+        (
+            "Install into /mnt: nothing is partitioned".to_owned(),
+            PlannedBios::Unknown,
+        ),
+        (String::new(), PlannedBios::Unknown),
+    ] {
+        assert_eq!(planned_bios(&text), expected, "{text}");
+    }
 }
 
 fn an_esp_without_a_file_system_is_made_as_it_was(system: &System) {

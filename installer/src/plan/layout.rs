@@ -12,13 +12,16 @@ use super::{
 };
 use crate::answers::{self, Layout};
 use crate::device::Span;
-use crate::found::{EDGE, Found, Table};
+use crate::found::{self, EDGE, Found, Table};
+use crate::journal::REACH;
 use crate::probe::Disk;
 
 const MIB: u64 = 1 << 20;
 const BIOS_BOOT_SIZE: u64 = MIB;
 /// Bytes of the journal beside what it saves: two headers and the description.
 const JOURNAL_HEAD: u64 = MIB;
+/// Boundary of a copy in the journal.
+const COPY_ALIGNMENT: u64 = 4096;
 /// Bytes of a GPT's entries: 128 of 128, as UEFI asks for at least.
 const ENTRIES: u64 = 128 * 128;
 
@@ -82,9 +85,12 @@ fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     out
 }
 
-/// Bytes of the journal that saves these ranges.
+/// Bytes of the journal that saves these ranges, each on a boundary of its own.
 fn journal_size(saved: &[Span]) -> u64 {
-    (JOURNAL_HEAD + saved.iter().map(|span| span.size).sum::<u64>()).next_multiple_of(MIB)
+    let copies = saved
+        .iter()
+        .map(|span| span.size.next_multiple_of(COPY_ALIGNMENT));
+    (JOURNAL_HEAD + copies.sum::<u64>()).next_multiple_of(MIB)
 }
 
 /// The last place in a range, from `lowest` on, where the journal lies on nothing that it saves.
@@ -157,7 +163,8 @@ impl Planner<'_> {
             .found
             .partitions
             .iter()
-            .filter(|old| !lost.contains(&old.number))
+            // An extended partition is nothing beside what is in it.
+            .filter(|old| !lost.contains(&old.number) && !old.is_extended())
         {
             let role = match old.number {
                 number if home == Some(number) => Role::Home,
@@ -222,6 +229,9 @@ impl Planner<'_> {
                 size: edge,
             });
         }
+        // A chain of logical partitions goes with what holds it.
+        let goes = |link: &&Span| self.lost.iter().any(|lost| lost.span.contains(**link));
+        spans.extend(self.found.chain.iter().filter(goes));
         spans.extend(&self.structures);
         joined(spans)
     }
@@ -253,12 +263,37 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether an interrupted run finds its journal: below the disk's end, or a place that the old table knows until the last step.
+    fn found_again(&self, journal: Span) -> bool {
+        let chain = &self.found.chain;
+        let chain_goes = self
+            .lost
+            .iter()
+            .any(|lost| chain.iter().any(|link| lost.span.contains(*link)));
+        let known = |one: &&found::Partition| one.mbr_kind.is_none() || one.number < 5 || !chain_goes;
+        let partitions = self.found.partitions.iter().filter(known);
+        let mut ends = partitions
+            .flat_map(|one| [one.span.start, one.span.end()])
+            .chain([self.disk.size]);
+        let place = journal.start / MIB;
+        ends.any(|end| (end / MIB).saturating_sub(REACH) <= place && place <= end / MIB)
+    }
+
     /// The root with the journal behind its file system, in the last part of `span` that holds nothing to be saved; `beyond`
     /// is free space behind the root, where the journal goes if it fits.
     fn root(&mut self, number: u32, span: Span, beyond: Span, saved: &[Span]) -> Result<(), PlanError> {
         let size = journal_size(saved);
         let place = |within: Span, lowest: u64| journal_place(within, lowest, saved);
+        let lost = || {
+            self.unfit(
+                "it has so many old partitions at its end, whose headers are saved, that an interrupted installation would not be found again: \
+                 delete them first",
+            )
+        };
         if let Some(journal) = place(beyond, 0) {
+            if !self.found_again(journal) {
+                return Err(lost());
+            }
             self.formatted(number, span.start, span.end());
             self.put(journal.start, journal.end(), "journal", Action::Journal, None);
             return Ok(());
@@ -270,6 +305,9 @@ impl Planner<'_> {
                 needed: self.least_root() + size + 2 * MIB,
             });
         };
+        if !self.found_again(journal) {
+            return Err(lost());
+        }
         self.formatted(number, span.start, journal.start);
         self.put(
             journal.start,
@@ -597,10 +635,11 @@ pub fn lay_out(disk: &Disk, found: &Found, wanted: &answers::Disk, ways: Ways) -
                 .filter_map(|(role, number)| Some((*role, (*number)?)))
                 .collect();
             for (_, number) in &given {
-                if !found.partitions.iter().any(|old| old.number == *number) {
+                let Some(old) = found.partitions.iter().find(|old| old.number == *number) else {
                     return Err(planner.unfit(format!("there is no partition {number}")));
-                }
+                };
                 refuse_used(disk, *number, &planner)?;
+                refuse_chain(old, &planner)?;
             }
             if bios_boot.is_some() && sector != 512 {
                 return Err(planner.unfit(NO_BIOS));
@@ -684,6 +723,22 @@ fn refuse_used(disk: &Disk, number: u32, planner: &Planner<'_>) -> Result<(), Pl
 
 /// File systems that a `/home` that is kept may have.
 const HOMES: [&str; 6] = ["ext4", "ext3", "ext2", "xfs", "btrfs", "f2fs"];
+
+/// Refuses to write over the chain of logical partitions, in a table that is kept.
+fn refuse_chain(old: &found::Partition, planner: &Planner<'_>) -> Result<(), PlanError> {
+    let number = old.number;
+    if old.is_extended() {
+        return Err(planner.unfit(format!(
+            "partition {number} is an extended one: name a logical partition in it (5 or higher), or erase the disk"
+        )));
+    }
+    if planner.found.chain.iter().any(|link| link.overlaps(old.span)) {
+        return Err(planner.unfit(format!(
+            "partition {number} lies over the records of other logical partitions, which would be lost: repair the table, or erase the disk"
+        )));
+    }
+    Ok(())
+}
 
 fn check_home(planner: &Planner<'_>, home: Option<u32>) -> Result<(), PlanError> {
     let Some(number) = home else { return Ok(()) };

@@ -93,6 +93,67 @@ pub(crate) fn with_partitions(size: u64, sector: u32, partitions: &[(u64, u64)])
     fake
 }
 
+/// What sfdisk reads in a table, without where the image lies.
+pub(crate) fn sfdisk_dump(fake: &Fake) -> String {
+    use std::os::unix::fs::FileExt as _;
+    // sfdisk puts a `p` behind names that end in a digit.
+    let image = tempfile::Builder::new().suffix(".img").tempfile().unwrap();
+    image.as_file().set_len(fake.size()).unwrap();
+    for (at, page) in fake.content() {
+        image.as_file().write_all_at(&page, at).unwrap();
+    }
+    let path = image.path().to_str().unwrap().to_owned();
+    let dump = std::process::Command::new("/usr/sbin/sfdisk")
+        .args(["-d", &path])
+        .output();
+    let dump = dump.expect("sfdisk is missing: install the Debian package fdisk");
+    assert!(dump.status.success(), "{dump:?}");
+    String::from_utf8(dump.stdout).unwrap().replace(&path, "disk")
+}
+
+/// A disk with an MBR that sfdisk made: 1 for an EFI system partition, 2 extended with 5, 6 and 7, 3 behind it.
+pub(crate) fn with_logical() -> Fake {
+    use std::io::Write as _;
+    use std::os::unix::fs::FileExt as _;
+    use std::process::{Command, Stdio};
+    let size: u64 = 4 << 30;
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(size).unwrap();
+    let mut child = Command::new("/usr/sbin/sfdisk")
+        .args(["-q", "--no-reread"])
+        .arg(image.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sfdisk is missing: install the Debian package fdisk");
+    let script = "label: dos\nlabel-id: 0x12345678\n\
+        disk1 : start=1MiB, size=300MiB, type=ef\ndisk2 : start=301MiB, size=3500MiB, type=5\n\
+        disk3 : start=3900MiB, size=100MiB, type=83\ndisk5 : start=302MiB, size=900MiB, type=83\n\
+        disk6 : start=1203MiB, size=100MiB, type=82\ndisk7 : start=1304MiB, size=2000MiB, type=83\n";
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut fake = Fake::new(size, 512);
+    let mut page = [0; 4096];
+    // Everything that sfdisk writes begins at a whole MiB.
+    for at in (0..size).step_by(MIB as usize) {
+        image.as_file().read_exact_at(&mut page, at).unwrap();
+        if page != [0; 4096] {
+            fake.write_at(at, &page).unwrap();
+        }
+    }
+    for (number, start, length) in [
+        (1, 1, 300),
+        (3, 3900, 100),
+        (5, 302, 900),
+        (6, 1203, 100),
+        (7, 1304, 2000),
+    ] {
+        for offset in [start * MIB, (start + length) * MIB - 4096] {
+            fake.write_at(offset, &[number + 0x40; 4096]).unwrap();
+        }
+    }
+    fake
+}
+
 /// A disk whose first partition is an EFI system partition with a file of another system, and room in front of the third.
 pub(crate) fn with_esp() -> Fake {
     let mut fake = with_partitions(4 << 30, 512, &[(1, 8), (100, 900), (2500, 400)]);
@@ -296,6 +357,78 @@ fn prepared_partitions_keep_the_table() {
     };
     let message = plan_of(&mut fake, &wanted(bios)).unwrap_err().to_string();
     assert!(message.contains("sectors of 4096 bytes"), "{message}");
+}
+
+#[test]
+fn logical_partitions_are_lost_kept_and_used() {
+    let mut fake = with_logical();
+    let numbers = |plan: &Plan| -> Vec<(u32, Role)> {
+        let partitions = plan.draft().partitions.iter();
+        partitions.map(|one| (one.number, one.role)).collect()
+    };
+    let plan = plan_of(&mut fake, &wanted(Layout::Erase)).unwrap();
+    let lost: Vec<u32> = plan.draft().lost.iter().map(|one| one.number).collect();
+    assert_eq!(lost, [1, 2, 3, 5, 6, 7]);
+    for link in [301, 1202, 1303] {
+        let link = Span {
+            start: link * MIB,
+            size: 512,
+        };
+        assert!(
+            plan.draft().saved.iter().any(|saved| saved.contains(link)),
+            "{link:?} {:?}",
+            plan.draft().saved
+        );
+    }
+    let used = |root: u32| {
+        let layout = Layout::Partitions {
+            root,
+            esp: Some(1),
+            bios_boot: None,
+            swap: Some(6),
+            boot: None,
+        };
+        plan_of(&mut with_logical(), &wanted(layout))
+    };
+    let plan = used(5).unwrap();
+    assert_eq!(
+        numbers(&plan),
+        [
+            (1, Role::Esp),
+            (3, Role::Other),
+            (5, Role::Root),
+            (6, Role::Swap),
+            (7, Role::Other)
+        ]
+    );
+    let error = used(2).unwrap_err().to_string();
+    assert!(error.contains("an extended one"), "{error}");
+    let error = used(8).unwrap_err().to_string();
+    assert!(error.contains("no partition 8"), "{error}");
+    // The first partition is made so long that the next link lies in it.
+    let mut link = fake.bytes(301 * MIB, 512);
+    link[446 + 12..446 + 16].copy_from_slice(&(1000u32 * 2048).to_le_bytes());
+    fake.write_at(301 * MIB, &link).unwrap();
+    let layout = Layout::Partitions {
+        root: 5,
+        esp: Some(1),
+        bios_boot: None,
+        swap: None,
+        boot: None,
+    };
+    let error = plan_of(&mut fake, &wanted(layout)).unwrap_err().to_string();
+    assert!(error.contains("lies over the records"), "{error}");
+}
+
+#[test]
+fn a_journal_that_would_not_be_found_again_is_not_planned() {
+    let size: u64 = 8 << 30;
+    let many: Vec<(u64, u64)> = (0..100).map(|at| (8190 - 2 * (at + 1), 2)).collect();
+    let error = plan_of(&mut with_partitions(size, 512, &many), &wanted(Layout::Erase)).unwrap_err();
+    assert!(error.to_string().contains("delete them first"), "{error}");
+    let few = &many[..30];
+    let plan = plan_of(&mut with_partitions(size, 512, few), &wanted(Layout::Erase)).unwrap();
+    assert!(size - plan.journal().start < crate::journal::REACH * MIB);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::mount::MountFlags;
 
 use super::host::Host;
 use super::{KERNEL_MOUNTS, RescueError, Root, TEXT_MAX, pretty_name};
@@ -32,6 +33,16 @@ impl Line {
             .find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// Whether it is another subvolume of a root of Btrfs.
+    pub(super) fn is_subvolume_of(&self, root: &Root) -> bool {
+        self.uuid.eq_ignore_ascii_case(&root.uuid) && self.kind == "btrfs" && self.data().is_some()
+    }
+
+    /// Whether it is in a file system that is neither the root's nor `/boot`.
+    pub(super) fn is_apart_from(&self, root: &Root) -> bool {
+        !self.uuid.eq_ignore_ascii_case(&root.uuid) && self.place != "/boot"
+    }
+
     fn has(&self, word: &str) -> bool {
         self.options.iter().any(|option| option == word)
     }
@@ -39,6 +50,17 @@ impl Line {
     /// Whether a system starts without it.
     pub(super) fn may_be_missing(&self) -> bool {
         self.has("nofail")
+    }
+
+    /// The flags of mount(2) that keep something from whoever uses it; devices are never shown.
+    pub(super) fn flags(&self) -> MountFlags {
+        let words = [
+            ("ro", MountFlags::RDONLY),
+            ("nosuid", MountFlags::NOSUID),
+            ("noexec", MountFlags::NOEXEC),
+        ];
+        let said = words.iter().filter(|(word, _)| self.has(word));
+        said.fold(MountFlags::NODEV, |flags, (_, flag)| flags | *flag)
     }
 
     /// What mount(2) is told to get this line's subvolume.
@@ -191,22 +213,26 @@ impl Inside {
                 .map(str::to_owned),
         }
     }
+}
 
-    /// The other subvolumes of a Btrfs that a system mounts when it starts, the outer ones first.
-    pub(super) fn others<'l>(fstab: &'l [Line], root: &Root) -> Vec<&'l Line> {
-        let of_the_kernel = |place: &str| {
-            let mut names = KERNEL_MOUNTS.iter();
-            names.any(|name| Path::new(place).starts_with(Path::new("/").join(name)))
-        };
-        let mut lines: Vec<&Line> = fstab
-            .iter()
-            .filter(|line| line.uuid.eq_ignore_ascii_case(&root.uuid) && line.kind == "btrfs")
-            .filter(|line| line.place.starts_with('/') && line.place != "/" && !of_the_kernel(&line.place))
-            .filter(|line| line.data().is_some() && !line.has("noauto"))
-            .collect();
-        lines.sort_by(|a, b| a.place.cmp(&b.place));
-        lines
-    }
+/// The lines of what a system mounts when it starts, beside its root and what the kernel shows, the outer ones first.
+pub(super) fn mounted_at_start(fstab: &[Line]) -> Vec<&Line> {
+    let of_the_kernel = |place: &str| {
+        let mut names = KERNEL_MOUNTS.iter();
+        names.any(|name| Path::new(place).starts_with(Path::new("/").join(name)))
+    };
+    let mut lines: Vec<&Line> = fstab
+        .iter()
+        .filter(|line| line.place.starts_with('/') && line.place != "/" && !of_the_kernel(&line.place))
+        .filter(|line| !line.has("noauto"))
+        .collect();
+    lines.sort_by(|a, b| a.place.cmp(&b.place));
+    lines
+}
+
+/// The fstab of a mounted root.
+pub(super) fn fstab_of(root: &Path) -> Vec<Line> {
+    text(root, "etc/fstab").as_deref().map(lines).unwrap_or_default()
 }
 
 /// The systems in a file system that is mounted, of Btrfs its top.

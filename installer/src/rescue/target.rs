@@ -32,6 +32,8 @@ pub struct Mounted {
     pub file_system: FileSystem,
     /// `/boot`, where it has a file system of its own.
     pub boot: Option<Boot>,
+    /// What its fstab names and is not mounted: where, and why not.
+    pub left_out: Vec<String>,
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RescueError {
@@ -130,11 +132,24 @@ impl Target {
         Ok((file_system, fstab))
     }
 
-    /// Mounts the root on `directory`, the subvolumes of its fstab, its `/boot` if that is apart, and what a shell in it needs of the running system.
+    /// Mounts the root on `directory`, its `/boot` if that is apart, what else its fstab names by UUID, and what a shell in it needs of the running system.
+    /// Other file systems than the root's and `/boot` are left out where they cannot be mounted.
     ///
     /// # Errors
-    /// When something cannot be mounted or is no system; what was mounted is taken away again.
+    /// When something cannot be mounted that the system has its own files in, or it is no system; what was mounted is taken away again.
     pub fn mount(&self, host: &mut dyn Host, directory: &Path) -> Result<Mounted, RescueError> {
+        self.mount_with(host, directory, true)
+    }
+
+    /// The same without other file systems than root and `/boot`: for who changes only these.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn mount_alone(&self, host: &mut dyn Host, directory: &Path) -> Result<Mounted, RescueError> {
+        self.mount_with(host, directory, false)
+    }
+
+    fn mount_with(&self, host: &mut dyn Host, directory: &Path, whole: bool) -> Result<Mounted, RescueError> {
         if let Some(Boot { uuid, node: None, .. }) = &self.boot {
             return Err(RescueError::BootMissing(uuid.clone()));
         }
@@ -145,8 +160,12 @@ impl Target {
         let (file_system, fstab) = mounted?;
         let rest = |host: &mut dyn Host| -> Result<Mounted, RescueError> {
             closed?;
-            let boot = self.mount_rest(host, &node, directory, &fstab)?;
-            Ok(Mounted { file_system, boot })
+            let (boot, left_out) = self.mount_rest(host, &node, directory, &fstab, whole)?;
+            Ok(Mounted {
+                file_system,
+                boot,
+                left_out,
+            })
         };
         rest(host).inspect_err(|_| {
             let _ = unmount_system(host, directory);
@@ -159,26 +178,8 @@ impl Target {
         node: &str,
         directory: &Path,
         fstab: &[Line],
-    ) -> Result<Option<Boot>, RescueError> {
-        let own = Inside::others(fstab, &self.root);
-        for line in own {
-            let mut mount = || -> Result<(), RescueError> {
-                let (place, shown) = directory_of(directory, &line.place)?;
-                let data = line.data().unwrap_or_default();
-                host.mount(
-                    node,
-                    &place.path(),
-                    self.root.kind.name(),
-                    MountFlags::NODEV,
-                    &data,
-                )
-                .map_err(failed("mounting", &shown))
-            };
-            match mount() {
-                Err(_) if line.may_be_missing() => {}
-                other => other?,
-            }
-        }
+        whole: bool,
+    ) -> Result<(Option<Boot>, Vec<String>), RescueError> {
         let boot = match &self.boot {
             Some(boot) => Some(boot.clone()),
             // What was read without mounting has been asked for it already.
@@ -197,15 +198,70 @@ impl Target {
             host.mount(node, &place.path(), kind, MountFlags::NODEV, "")
                 .map_err(failed("mounting", &shown))?;
         }
+        let read;
+        let fstab = match self.root.kind {
+            // Not read on the way here.
+            Kind::Ext4 => {
+                read = inside::fstab_of(directory);
+                &read
+            }
+            Kind::Xfs | Kind::Btrfs | Kind::F2fs => fstab,
+        };
+        let mut left_out = Vec::new();
+        for line in inside::mounted_at_start(fstab) {
+            if line.is_subvolume_of(&self.root) {
+                match self.mount_subvolume(host, node, directory, line) {
+                    Err(_) if line.may_be_missing() => {}
+                    other => other?,
+                }
+            } else if whole
+                && line.is_apart_from(&self.root)
+                && let Err(why) = self.mount_apart(host, directory, line)
+            {
+                left_out.push(format!("{} (UUID={}): {why}", line.place, line.uuid));
+            }
+        }
         for name in KERNEL_MOUNTS {
             let (place, shown) = directory_of(directory, name)?;
             host.bind(&Path::new("/").join(name), &place.path())
                 .map_err(failed("mounting", &shown))?;
         }
-        Ok(boot)
+        Ok((boot, left_out))
     }
 
-    /// Runs a program, or a shell, in the system; everything is unmounted afterwards. Its exit code.
+    fn mount_subvolume(
+        &self,
+        host: &mut dyn Host,
+        node: &str,
+        directory: &Path,
+        line: &Line,
+    ) -> Result<(), RescueError> {
+        let (place, shown) = directory_of(directory, &line.place)?;
+        let data = line.data().unwrap_or_default();
+        host.mount(
+            node,
+            &place.path(),
+            self.root.kind.name(),
+            MountFlags::NODEV,
+            &data,
+        )
+        .map_err(failed("mounting", &shown))
+    }
+
+    /// Mounts a file system of the system's that it runs without; or says why not.
+    fn mount_apart(&self, host: &mut dyn Host, directory: &Path, line: &Line) -> Result<(), String> {
+        let known = self
+            .nodes
+            .iter()
+            .find(|(uuid, _)| uuid.eq_ignore_ascii_case(&line.uuid));
+        let (_, (node, kind)) = known.ok_or("no disk has it, or it is in an encrypted volume")?;
+        let (place, _) = directory_of(directory, &line.place).map_err(|error| error.to_string())?;
+        let data = line.data().filter(|_| kind == Kind::Btrfs.name());
+        host.mount(node, &place.path(), kind, line.flags(), &data.unwrap_or_default())
+            .map_err(|error| format!("mounting {node}: {error}"))
+    }
+
+    /// Runs a program, or a shell, in the system; everything is unmounted afterwards. Its exit code. `left_out` is told of each file system that is missing in it.
     ///
     /// # Errors
     /// When the system cannot be mounted or the program not started.
@@ -214,8 +270,10 @@ impl Target {
         host: &mut dyn Host,
         directory: &Path,
         command: &[String],
+        left_out: &mut dyn FnMut(&str),
     ) -> Result<i32, RescueError> {
-        self.mount(host, directory)?;
+        let mounted = self.mount(host, directory)?;
+        mounted.left_out.iter().for_each(|one| left_out(one));
         let shell = ["/bin/sh".to_owned(), "-l".to_owned()];
         let command = if command.is_empty() { &shell[..] } else { command };
         let ran = Command::new("chroot").arg(directory).args(command).status();

@@ -216,6 +216,71 @@ fn a_lost_boot_partition_is_told(system: &System) {
 }
 
 #[test]
+fn an_opened_volume_without_a_file_system_is_told() {
+    use crate::encryption::{Passphrase, Sealed};
+    const MIB: u64 = 1 << 20;
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(20 * MIB).unwrap();
+    let settings = lycia_luks::Settings {
+        uuid: "6a1f0f3e-0000-4000-8000-00000000000c".to_owned(),
+        label: String::new(),
+        kdf: lycia_luks::Kdf::Pbkdf2 { iterations: 10 },
+        sector_size: 512,
+    };
+    let passphrase = Passphrase::new(PASSPHRASE.as_bytes().to_vec().into()).unwrap();
+    let mut random = |bytes: &mut [u8]| {
+        bytes.fill(7);
+        Ok(())
+    };
+    let sealed = Sealed::with_key(&settings, vec![0x5e; 64].into(), &passphrase, &mut random).unwrap();
+    let mut device = Disk::open_write(image.path(), 512).unwrap();
+    let header = Span {
+        start: 0,
+        size: lycia_luks::DATA_OFFSET,
+    };
+    let data = Span {
+        start: header.size,
+        size: 4 * MIB,
+    };
+    sealed.write_header(&mut device, header).unwrap();
+    let mut lvm = vec![0; 4096];
+    lvm[512..520].copy_from_slice(b"LABELONE");
+    lvm[536..544].copy_from_slice(b"LVM2 001");
+    for (content, expected, words) in [
+        (vec![0; 4096], None, "no file system that is known (LVM?)"),
+        (
+            lvm,
+            Some("LVM2_member"),
+            "no file system that is known (LVM2_member)",
+        ),
+    ] {
+        let mut inside = Inside::new(&mut device, data, sealed.cipher().unwrap());
+        inside.write_at(0, &content).unwrap();
+        let mut survey = Survey::default();
+        survey.locked.push(Volume {
+            disk: "/dev/sda".to_owned(),
+            partition: 5,
+            uuid: settings.uuid.clone(),
+            used: Vec::new(),
+            path: image.path().to_owned(),
+            sector: 512,
+            span: Span {
+                start: 0,
+                size: 20 * MIB,
+            },
+        });
+        assert_eq!(survey.unlock(PASSPHRASE.as_bytes()).unwrap(), 1);
+        assert!(survey.locked.is_empty() && survey.systems.is_empty());
+        let [one] = &survey.opened[..] else {
+            panic!("{survey:?}")
+        };
+        assert_eq!((one.content.as_deref(), one.words().as_str()), (expected, words));
+        let json = serde_json::to_value(&survey).unwrap();
+        assert_eq!(json["opened"][0]["partition"], 5);
+    }
+}
+
+#[test]
 fn mounts_below_a_directory() {
     let table = "\
 22 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw

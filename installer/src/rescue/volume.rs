@@ -8,7 +8,8 @@ use lycia_init::unlock;
 use lycia_luks::{LuksError, Opened};
 
 use super::{Installed, RescueError, Root, Seen, Unread, node_of, system};
-use crate::device::{BlockDevice as _, Disk, Reading, Span};
+use crate::contents::{HEAD, member};
+use crate::device::{BlockDevice, Disk, Reading, Span};
 use crate::encryption::{Inside, MAPPED as NAME};
 use crate::file_system::Kind;
 use crate::found::file_system;
@@ -39,7 +40,39 @@ pub struct Volume {
 pub(super) enum Held {
     System(Box<Installed>),
     Unread(Box<Unread>),
-    Nothing,
+    /// No system: what it is, as blkid calls it, where that is known.
+    Other(Option<String>),
+}
+
+/// An encrypted volume that was opened and has no root of a system in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Without {
+    /// Which.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// What is in it, as blkid calls it; none where that is not known.
+    pub content: Option<String>,
+}
+
+impl Without {
+    /// What is in it, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.content.as_deref() {
+            None => "no file system that is known (LVM?)".to_owned(),
+            Some(kind @ ("LVM2_member" | "linux_raid_member" | "BitLocker")) => {
+                format!("no file system that is known ({kind})")
+            }
+            Some(kind) => format!("{kind}, no system in it"),
+        }
+    }
+}
+
+/// What is not a file system, by its first bytes.
+fn other(device: &mut dyn BlockDevice, size: u64) -> Held {
+    let mut head = vec![0; HEAD.min(size) as usize];
+    let read = device.read_at(0, &mut head);
+    Held::Other(read.ok().and_then(|()| member(&head)).map(str::to_owned))
 }
 
 impl Volume {
@@ -79,10 +112,10 @@ impl Volume {
             size: self.span.size,
         };
         let Some(found) = file_system(&mut inside, whole) else {
-            return Ok(Some(Held::Nothing));
+            return Ok(Some(other(&mut inside, data.size)));
         };
         let (Some(kind), Some(uuid)) = (Kind::named(found.kind), found.uuid) else {
-            return Ok(Some(Held::Nothing));
+            return Ok(Some(Held::Other(Some(found.kind.to_owned()))));
         };
         if kind != Kind::Ext4 {
             return Ok(Some(Held::Unread(Box::new(Unread {
@@ -104,7 +137,7 @@ impl Volume {
                 system.root.volume = Some(unlocked);
                 Held::System(Box::new(system))
             }
-            None => Held::Nothing,
+            None => Held::Other(Some(kind.name().to_owned())),
         }))
     }
 }

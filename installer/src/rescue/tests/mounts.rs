@@ -384,6 +384,95 @@ fn boot_apart_is_found_by_the_fstab_that_is_mounted() {
     assert!(fake.mounted.is_empty());
 }
 
+/// A root of ext4 with four other file systems in its fstab, of which one is nowhere.
+fn with_others() -> (Fake, tempfile::TempDir, Target) {
+    let (mut fake, folder) = fake();
+    let text = format!(
+        "UUID={UUID} / ext4 rw 0 1\nUUID=D00D-0001 /boot/efi vfat rw,nosuid,noexec 0 2\nUUID=u-data /home/data btrfs ro,subvol=/@data 0 0\n\
+         UUID=u-home /home ext4 rw 0 2\nUUID=u-gone /srv ext4 nofail 0 2\nUUID=u-home /away ext4 noauto 0 2\nUUID=u-swap none swap sw 0 0\n\
+         UUID=u-home /run/media ext4 rw 0 2\n"
+    );
+    fake.has("/dev/vda3", "", &FOLDERS);
+    let more = [
+        ("etc/fstab", text.as_str()),
+        ("boot/efi", "folder"),
+        ("srv", "folder"),
+        ("away", "folder"),
+    ];
+    fake.has("/dev/vda3", "", &more);
+    fake.has("/dev/vda1", "", &[("EFI/BOOT/BOOTX64.EFI", "")]);
+    fake.has("/dev/vdb1", "", &[("data", "folder"), ("ann/.profile", "")]);
+    fake.has("/dev/vdb2", "@data", &[("inside", "")]);
+    let mut one = target(Kind::Xfs);
+    one.root.kind = Kind::Ext4;
+    for (uuid, node, kind) in [
+        ("d00d-0001", "/dev/vda1", "vfat"),
+        ("u-home", "/dev/vdb1", "ext4"),
+        ("u-data", "/dev/vdb2", "btrfs"),
+    ] {
+        one.nodes
+            .insert(uuid.to_owned(), (node.to_owned(), kind.to_owned()));
+    }
+    (fake, folder, one)
+}
+
+#[test]
+fn what_fstab_names_of_other_file_systems_is_mounted() {
+    let (mut fake, folder, one) = with_others();
+    let mounted = one.mount(&mut fake, folder.path()).unwrap();
+    let calls = [
+        "mount /dev/vda3 ROOT ext4 rw \"\"",
+        "mount /dev/vda1 ROOT/boot/efi vfat rw \"\"",
+        "mount /dev/vdb1 ROOT/home ext4 rw \"\"",
+        "mount /dev/vdb2 ROOT/home/data btrfs ro \"subvol=/@data\"",
+        "bind /dev ROOT/dev",
+        "bind /proc ROOT/proc",
+        "bind /sys ROOT/sys",
+        "bind /run ROOT/run",
+    ];
+    assert_eq!(fake.calls, calls);
+    let gone = "/srv (UUID=u-gone): no disk has it, or it is in an encrypted volume";
+    assert_eq!(mounted.left_out, [gone]);
+    assert!(folder.path().join("home/data/inside").exists());
+    fake.calls.clear();
+    unmount_system(&mut fake, folder.path()).unwrap();
+    assert_eq!(
+        fake.calls[4..7],
+        ["home/data", "home", "boot/efi"].map(|name| format!("unmount ROOT/{name}"))
+    );
+    assert!(fake.mounted.is_empty());
+    // Who repairs what starts it changes nothing else.
+    fake.calls.clear();
+    one.mount_alone(&mut fake, folder.path()).unwrap();
+    assert_eq!(fake.calls, [&calls[..1], &calls[4..]].concat());
+}
+
+#[test]
+fn a_file_system_that_is_not_mounted_leaves_the_rest() {
+    let (mut fake, folder, one) = with_others();
+    fake.fail = Some("/dev/vdb1".to_owned());
+    let mounted = one.mount(&mut fake, folder.path()).unwrap();
+    let [home, data, srv] = &mounted.left_out[..] else {
+        panic!("{:?}", mounted.left_out)
+    };
+    assert_eq!(home, "/home (UUID=u-home): mounting /dev/vdb1: refused");
+    assert!(
+        data.starts_with("/home/data (UUID=u-data): ") && srv.starts_with("/srv "),
+        "{data} {srv}"
+    );
+    assert!(folder.path().join("boot/efi/EFI").exists());
+    unmount_system(&mut fake, folder.path()).unwrap();
+    assert!(fake.mounted.is_empty());
+    // One of another root is told of, too.
+    let (mut fake, folder) = btrfs();
+    let mounted = target(Kind::Btrfs).mount(&mut fake, folder.path()).unwrap();
+    assert!(
+        mounted.left_out[0].starts_with("/var/other (UUID="),
+        "{:?}",
+        mounted.left_out
+    );
+}
+
 #[test]
 fn links_of_a_root_lead_nowhere_outside_of_it() {
     let (mut fake, folder) = fake();
