@@ -213,7 +213,7 @@ const FOLDER: &str = "lycia-root-";
 
 /// Removes the folders of processes that were killed. Their mounts went with them; that of a process that lives is not touched.
 fn remove_left_folders(run: &Path, proc: &Path) {
-    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(run).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let number = name
             .to_str()
@@ -221,7 +221,7 @@ fn remove_left_folders(run: &Path, proc: &Path) {
             .and_then(|(number, _)| number.parse::<u32>().ok());
         if number.is_some_and(|number| !proc.join(number.to_string()).exists()) {
             // One that has something in it is not what was left here.
-            let _ = std::fs::remove_dir(entry.path());
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

@@ -87,7 +87,7 @@ fn a_disk_that_is_no_file_cannot_be_exposed() {
 #[test]
 fn folders_of_killed_processes_go() {
     let (run, proc) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::create_dir(proc.path().join("7")).unwrap();
+    fs::create_dir(proc.path().join("7")).unwrap();
     for name in [
         "lycia-root-7-abc",
         "lycia-root-8-abc",
@@ -95,10 +95,10 @@ fn folders_of_killed_processes_go() {
         "lycia-root-abc",
         "other-8-abc",
     ] {
-        std::fs::create_dir_all(run.path().join(name)).unwrap();
+        fs::create_dir_all(run.path().join(name)).unwrap();
     }
     super::remove_left_folders(run.path(), proc.path());
-    let mut left: Vec<_> = std::fs::read_dir(run.path())
+    let mut left: Vec<_> = fs::read_dir(run.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
