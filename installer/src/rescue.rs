@@ -550,10 +550,11 @@ impl Root {
     /// The systems in it, without a change to it.
     fn peek(&self, host: &mut dyn Host, folder: &Path) -> Result<Vec<inside::Inside>, RescueError> {
         let node = self.open()?;
+        let held = volume::made_here(&node, Path::new("/sys"));
         let options = [self.top(), untouched_options(self.kind.name())];
         let options: Vec<&str> = options.into_iter().filter(|word| !word.is_empty()).collect();
         let found = self.systems_of(host, &node, folder, &options.join(","));
-        let closed = self.close().and_then(|()| volume::settle(&node));
+        let closed = self.close().and_then(|()| volume::settle(held.as_deref()));
         let found = found?;
         closed?;
         Ok(found)

@@ -393,7 +393,7 @@ impl Tools for Running {
             volume.node.sync_all().map_err(failed("writing out"))?;
             drop(volume.node);
             // The last one that had it open was this process: it goes now, and until it has gone the range is in use.
-            crate::rescue::volume::settle(&path)
+            crate::rescue::volume::settle(Some(&volume.name))
                 .map_err(|error| failed("closing")(io::Error::other(error)))?;
         }
         if let Some(attached) = self.attached.take() {

@@ -62,10 +62,12 @@ pub fn unmount_system(host: &mut dyn Host, directory: &Path) -> Result<(), Rescu
         let none = io::Error::new(io::ErrorKind::InvalidInput, "nothing is mounted there");
         return Err(failed("unmounting", directory)(none));
     };
+    // As long as it is there.
+    let held = volume::made_here(root, Path::new("/sys"));
     for (place, _) in mounts.iter().rev() {
         host.unmount(place).map_err(failed("unmounting", place))?;
     }
-    volume::settle(root)
+    volume::settle(held.as_deref())
 }
 
 impl Target {
@@ -294,7 +296,8 @@ impl Target {
             check::check(host, node, kind)?;
         }
         let node = self.root.open()?;
+        let held = volume::made_here(&node, Path::new("/sys"));
         let checked = check::check(host, &node, self.root.kind);
-        checked.and(volume::settle(&node))
+        checked.and(volume::settle(held.as_deref()))
     }
 }

@@ -200,13 +200,24 @@ pub(crate) fn gone_already(gone: Result<(), DeviceMapperError>) -> Result<(), Re
     }
 }
 
+/// The name of the mapped device that `node` is, if it was made here. The kernel calls that of a Btrfs `/dev/dm-0`, that of others as it was mounted.
+pub(crate) fn made_here(node: &str, sysfs: &Path) -> Option<String> {
+    let name = match node.strip_prefix("/dev/") {
+        Some(short) if short.starts_with("dm-") => {
+            let path = sysfs.join("block").join(short).join("dm/name");
+            std::fs::read_to_string(path).ok()?.trim().to_owned()
+        }
+        _ => node.strip_prefix(MAPPER)?.trim_start_matches('/').to_owned(),
+    };
+    name.starts_with(NAME).then_some(name)
+}
+
 /// Waits until a device that was made here and is no longer mounted is gone: the kernel takes it away a moment later, and until then its disk is in use.
-pub(crate) fn settle(node: &str) -> Result<(), RescueError> {
-    let name = node.strip_prefix(MAPPER).map(|name| name.trim_start_matches('/'));
-    if let Some(name) = name.filter(|name| name.starts_with(NAME)) {
+pub(crate) fn settle(name: Option<&str>) -> Result<(), RescueError> {
+    if let Some(name) = name {
         gone_already(DeviceMapper::open()?.remove(name))?;
         // It is gone, whatever sysfs still shows for a moment; the node may have been swept already.
-        let _ = std::fs::remove_file(node);
+        let _ = std::fs::remove_file(Path::new(MAPPER).join(name));
     }
     sweep();
     Ok(())
@@ -230,4 +241,26 @@ fn is_there(node: &Path) -> bool {
     };
     let (major, minor) = (rustix::fs::major(about.st_rdev), rustix::fs::minor(about.st_rdev));
     Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_devices_that_were_made_here_are_known_by_either_name() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for (number, name) in [(0, "lycia-live"), (1, "lycia-luks-1234")] {
+            let folder = sysfs.path().join(format!("block/dm-{number}/dm"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("name"), format!("{name}\n")).unwrap();
+        }
+        let known = |node: &str| made_here(node, sysfs.path());
+        for node in ["/dev/mapper/lycia-luks-1234", "/dev/dm-1"] {
+            assert_eq!(known(node).as_deref(), Some("lycia-luks-1234"), "{node}");
+        }
+        for node in ["/dev/dm-0", "/dev/dm-2", "/dev/mapper/root", "/dev/sda1", "none"] {
+            assert_eq!(known(node), None, "{node}");
+        }
+    }
 }

@@ -97,7 +97,7 @@ fn folders_of_killed_processes_go() {
     ] {
         fs::create_dir_all(run.path().join(name)).unwrap();
     }
-    super::remove_left_folders(run.path(), proc.path());
+    remove_left_folders(run.path(), proc.path());
     let mut left: Vec<_> = fs::read_dir(run.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
