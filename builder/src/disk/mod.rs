@@ -21,7 +21,8 @@ use lycia_tree::{Content, Metadata, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive;
-use crate::build::{Work, Written, mebibytes};
+use crate::blocks::Blocks;
+use crate::build::{Made, Work, Written, mebibytes};
 use crate::definition::platform::{Disk, Form, Loader};
 use crate::definition::typed::Firmware;
 use crate::definition::{Image, Output};
@@ -31,7 +32,7 @@ use crate::hashing::Hashing;
 use crate::manifest::{self, Manifest, hex};
 use crate::progress::Unit;
 use crate::root::{Origin, Root};
-use crate::store::{Aside, Store, write_whole};
+use crate::store::{Aside, Store};
 
 use identity::Identity;
 use layout::Place;
@@ -39,11 +40,11 @@ use layout::Place;
 /// How the name of the manifest of a disk ends.
 pub const MANIFEST: &str = ".disk.manifest.json";
 
-/// Builds the disk of `image` in every form that is wanted.
+/// Builds the disk of `image` in every form that is wanted. Nothing has its name yet.
 ///
 /// # Errors
-/// When the root lacks what boots, something does not fit, or the output refuses. No disk has its name then.
-pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
+/// When the root lacks what boots, something does not fit, or the output refuses.
+pub fn build(work: &Work<'_>, made: &mut Made) -> Result<Vec<Written>> {
     let Work {
         image,
         root,
@@ -60,7 +61,7 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
     let identity = Identity::derive(image, disk, lock);
 
     let booting = progress.stage("boot", 1, Unit::Items);
-    let mut tree = system::tree(image, disk, root, &identity, options.jobs)?;
+    let mut tree = system::tree(work, disk, &identity)?;
     let loaders = loaders(image, disk, root, &identity, store)?;
     loaders.lay(&mut tree, root)?;
     let system = system_root(root, tree);
@@ -120,22 +121,27 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
             done += more;
             writing.set(done, plan.size());
         };
+        let mut said = String::new();
         let (sha256, size) = match form {
             Form::Compressed(compression) => {
                 let hashing = Hashing::new(out.file());
-                let (hashing, ()) = archive::compressed(hashing, compression, options.jobs, |encoder| {
-                    let doing = || format!("writing {}", to.display());
-                    let mut buffer = vec![0; 1 << 20];
-                    loop {
-                        let count = io(source.read(&mut buffer), doing)?;
-                        if count == 0 {
-                            return Ok(());
+                let blocks = Blocks::open(store)?;
+                let known = Some(&blocks);
+                let (hashing, ()) =
+                    archive::compressed(hashing, compression, options.jobs, known, |encoder| {
+                        let doing = || format!("writing {}", to.display());
+                        let mut buffer = vec![0; 1 << 20];
+                        loop {
+                            let count = io(source.read(&mut buffer), doing)?;
+                            if count == 0 {
+                                return Ok(());
+                            }
+                            io(std::io::Write::write_all(encoder, &buffer[..count]), doing)?;
+                            report(count as u64);
                         }
-                        io(std::io::Write::write_all(encoder, &buffer[..count]), doing)?;
-                        report(count as u64);
-                    }
-                })
-                .context(|| format!("writing {}", to.display()))?;
+                    })
+                    .context(|| format!("writing {}", to.display()))?;
+                said = format!("{}, ", blocks.finish());
                 let (_, sha256, size) = hashing.finish();
                 (sha256, size)
             }
@@ -150,7 +156,7 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
                 hash(&out)?
             }
         };
-        writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), to.display()));
+        writing.finish(&format!("{:.1} MiB, {said}{}", mebibytes(size), to.display()));
         ready.push((to, out, sha256, size));
     }
     if disk.forms.contains(&Form::Raw) {
@@ -164,41 +170,22 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
         ready.push((raw_path, raw, sha256, size));
     }
 
-    // The disks come last of all: where one is, everything that belongs to it is.
-    let mut files = Vec::new();
     let mut small = vec![("manifest", format!("{stem}{MANIFEST}"), manifest)];
     if !image.outputs.contains(&Output::Iso) {
         small.push(("lock", format!("{stem}.lock"), lock.text()));
     }
-    for (path, _, sha256, _) in &ready {
+    let mut files = Vec::new();
+    for (path, file, sha256, size) in ready {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         small.push((
             "checksums",
             format!("{name}.sha256"),
             format!("{sha256}  {name}\n"),
         ));
+        files.insert(0, made.medium("disk", file, path, (sha256, size)));
     }
     for (kind, name, text) in small {
-        let path = options.output.join(name);
-        write_whole(&path, text.as_bytes())?;
-        files.push(Written {
-            kind: kind.into(),
-            path,
-            size: text.len() as u64,
-            sha256: hex(&Sha256::digest(text.as_bytes())),
-        });
-    }
-    for (path, file, sha256, size) in ready {
-        last.push(file);
-        files.insert(
-            0,
-            Written {
-                kind: "disk".into(),
-                path,
-                size,
-                sha256,
-            },
-        );
+        files.push(made.beside(kind, options.output.join(name), text.as_bytes())?);
     }
     Ok(files)
 }
