@@ -1,6 +1,7 @@
 //! Building an image: definition, lock, packages, root, boot files, medium.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
 use crate::store::{Aside, Store, name_together};
 use crate::unchanged::Inputs;
-use crate::{disk, initramfs, medium, netboot, oci, offer, release};
+use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -112,6 +113,8 @@ pub struct Work<'a> {
 pub struct Made {
     /// The root as squashfs, once one of them has made it.
     squashed: Option<Content>,
+    /// Platforms of GRUB that this machine's is of, with the SHA-256 of the list of its files' checksums.
+    pub hosts: BTreeMap<String, String>,
     /// What lies beside the media. Nothing has its name before the build is through.
     side: Vec<Aside>,
     /// The media, which get their names when all that belongs to them has.
@@ -135,6 +138,27 @@ impl Made {
             size: bytes.len() as u64,
             sha256: manifest::hex(&Sha256::digest(bytes)),
         })
+    }
+
+    /// Takes notice of GRUB's files for a platform, and of whose they are.
+    ///
+    /// # Errors
+    /// When they are this machine's, and `strict` allows nothing but packages.
+    pub fn grub(&mut self, name: &str, modules: &grub::Modules, strict: bool) -> Result<()> {
+        if !modules.host {
+            return Ok(());
+        }
+        if strict {
+            return Err(Error::new(
+                Kind::Target,
+                format!(
+                    "no package of the root has GRUB for {name}; without --strict that of this machine is taken"
+                ),
+            )
+            .hint("add the GRUB packages to the definition"));
+        }
+        self.hosts.insert(name.to_owned(), modules.sum());
+        Ok(())
     }
 
     /// A medium that was written to `file`, with its SHA-256 and bytes.
@@ -236,7 +260,10 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),
-        root.origins.len()
+        root.tree
+            .walk()
+            .filter(|entry| !entry.inode.is_directory())
+            .count()
     ));
 
     let base = match &options.base {
@@ -285,6 +312,11 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
                 lock.text().as_bytes(),
             )?);
         }
+    }
+    for name in made.hosts.keys() {
+        warnings.push(format!(
+            "GRUB for {name} is this machine's, since no package of the root has it"
+        ));
     }
     let beside = release::write(&lock, &root, &chosen, &files, options, &mut made)?;
     // A signature of older checksums is none of these.

@@ -117,7 +117,11 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
     )?;
     let mut built = Vec::new();
     for platform in &image.boot.platforms {
-        built.extend(grub::build(platform, image, &root.tree, scratch.path())?);
+        let Some(modules) = grub::files(&platform.platform, &root.tree)? else {
+            continue;
+        };
+        made.grub(&platform.platform, &modules, options.strict)?;
+        built.push(grub::build(platform, image, modules, scratch.path())?);
     }
     if built.is_empty() {
         return Err(Error::new(

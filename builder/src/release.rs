@@ -44,7 +44,7 @@ pub fn write(
         .cloned()
         .collect();
     let mut more = Vec::new();
-    let [spdx, cyclonedx] = sbom::documents(lock, root, choice, &outputs);
+    let [spdx, cyclonedx] = sbom::documents(lock, root, choice, &outputs, &made.hosts);
     for (ending, text) in [("spdx.json", spdx), ("cdx.json", cyclonedx)] {
         let path = options.output.join(format!("{stem}.{ending}"));
         more.push(made.beside("sbom", path, text.as_bytes())?);

@@ -7,7 +7,7 @@ mod identity;
 mod layout;
 mod system;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -23,16 +23,16 @@ use sha2::{Digest as _, Sha256};
 use crate::archive;
 use crate::blocks::Blocks;
 use crate::build::{Made, Work, Written, mebibytes};
+use crate::definition::Output;
 use crate::definition::platform::{Disk, Form, Loader};
 use crate::definition::typed::Firmware;
-use crate::definition::{Image, Output};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
 use crate::grub;
 use crate::hashing::Hashing;
 use crate::manifest::{self, Manifest, hex};
 use crate::progress::Unit;
 use crate::root::{Origin, Root};
-use crate::store::{Aside, Store};
+use crate::store::Aside;
 
 use identity::Identity;
 use layout::Place;
@@ -62,9 +62,10 @@ pub fn build(work: &Work<'_>, made: &mut Made) -> Result<Vec<Written>> {
 
     let booting = progress.stage("boot", 1, Unit::Items);
     let mut tree = system::tree(work, disk, &identity)?;
-    let loaders = loaders(image, disk, root, &identity, store)?;
+    let loaders = loaders(work, disk, &identity, made)?;
     loaders.lay(&mut tree, root)?;
-    let system = system_root(root, tree);
+    let copied = layout::copy_own(disk, &mut tree, root.time)?;
+    let system = system_root(root, tree, &copied, &loaders.hosts());
     let kernel = system.kernel(image.kernel.as_deref()).ok();
     let manifest = Manifest::new(
         lock,
@@ -190,6 +191,7 @@ pub fn build(work: &Work<'_>, made: &mut Made) -> Result<Vec<Written>> {
     Ok(files)
 }
 
+/// Whose fault it is that a disk cannot be: the platform's where it says what cannot be, the root's where that does not fit.
 fn failed(error: DiskError, platform: &str) -> Error {
     let kind = match &error {
         DiskError::Write { .. }
@@ -201,6 +203,10 @@ fn failed(error: DiskError, platform: &str) -> Error {
             source: fat::FatError::Write { .. },
             ..
         } => Kind::Host,
+        DiskError::Fat {
+            source: fat::FatError::Label { .. } | fat::FatError::Size(_),
+            ..
+        } => Kind::Input,
         DiskError::Raw { .. } | DiskError::Ext4 { .. } | DiskError::Fat { .. } => Kind::Target,
         _ => Kind::Input,
     };
@@ -231,7 +237,8 @@ fn hash(file: &Aside) -> Result<(String, u64)> {
 }
 
 /// The root as it is on the disk, for the manifest: what is as in `root` is from where that is from.
-fn system_root(root: &Root, tree: Tree) -> Root {
+/// `copied` are paths that the platform wants copies at, `hosts` those of files of this machine.
+fn system_root(root: &Root, tree: Tree, copied: &BTreeSet<Vec<u8>>, hosts: &BTreeSet<Vec<u8>>) -> Root {
     let same = |path: &[u8], node: Option<&Node>| {
         let before = root.tree.find(path, lycia_tree::Follow::Parents).ok().flatten();
         match (before.and_then(|id| root.tree.inode(id).node()), node) {
@@ -243,13 +250,40 @@ fn system_root(root: &Root, tree: Tree) -> Root {
             _ => false,
         }
     };
+    // A copy of what a package or an overlay has is that one's.
+    let place = |content: &Content| (content.bytes().as_ptr(), content.len());
+    let mut sources = HashMap::new();
+    for entry in root.tree.walk() {
+        if let (Some(content), Some(origin @ (Origin::Package(_) | Origin::Overlay(_) | Origin::Trigger(_)))) =
+            (entry.inode.content(), root.origins.get(&entry.path))
+            && content.len() > 0
+        {
+            sources.entry(place(content)).or_insert(origin);
+        }
+    }
     let mut origins = BTreeMap::new();
-    for entry in tree.walk().filter(|entry| !entry.inode.is_directory()) {
-        let origin = root
-            .origins
-            .get(&entry.path)
-            .filter(|_| same(&entry.path, entry.inode.node()));
-        origins.insert(entry.path, origin.cloned().unwrap_or(Origin::Disk));
+    for entry in tree.walk() {
+        let own = root.origins.get(&entry.path);
+        if entry.inode.is_directory() {
+            let there = root.tree.find(&entry.path, lycia_tree::Follow::Parents);
+            let made = there.ok().flatten().is_none().then_some(Origin::Disk);
+            origins.extend(own.cloned().or(made).map(|origin| (entry.path, origin)));
+            continue;
+        }
+        let source = entry
+            .inode
+            .content()
+            .and_then(|content| sources.get(&place(content)));
+        let origin = match own
+            .filter(|_| same(&entry.path, entry.inode.node()))
+            .or(source.copied())
+        {
+            Some(origin) => origin.clone(),
+            None if hosts.contains(&entry.path) => Origin::Host,
+            None if copied.contains(&entry.path) => Origin::Platform,
+            None => Origin::Disk,
+        };
+        origins.insert(entry.path, origin);
     }
     Root {
         tree,
@@ -270,11 +304,18 @@ struct Loaders {
     early: String,
     /// Programs for the EFI system partition, by name.
     efi: Vec<(String, Content)>,
-    /// Modules for `/boot/grub`, by path.
-    modules: Vec<(String, Content)>,
+    /// Modules for `/boot/grub`, by path, and whether they are this machine's.
+    modules: Vec<(String, Content, bool)>,
 }
 
-fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: &Store) -> Result<Loaders> {
+fn loaders(work: &Work<'_>, disk: &Disk, identity: &Identity, made: &mut Made) -> Result<Loaders> {
+    let Work {
+        image,
+        root,
+        store,
+        options,
+        ..
+    } = *work;
     let mut loaders = Loaders::default();
     let platform = &disk.platform;
     if platform.loader != Loader::Grub {
@@ -299,27 +340,25 @@ fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: 
         if !wanted {
             continue;
         }
-        let Some(files) = grub::files(name, &root.tree)? else {
+        let Some(modules) = grub::files(name, &root.tree)? else {
             continue;
         };
-        for (file, content) in &files {
+        made.grub(name, &modules, options.strict)?;
+        for (file, content) in &modules.files {
             if file.ends_with(".mod") || file.ends_with(".lst") {
-                loaders
-                    .modules
-                    .push((format!("boot/grub/{name}/{file}"), content.clone()));
+                let path = format!("boot/grub/{name}/{file}");
+                loaders.modules.push((path, content.clone(), modules.host));
             }
         }
         match table.firmware {
-            Firmware::Bios => loaders.bios = Some((name.clone(), files.into_iter().collect())),
+            Firmware::Bios => loaders.bios = Some((name.clone(), modules.files.into_iter().collect())),
             Firmware::Uefi => {
                 let removable = table
                     .removable_name
                     .clone()
                     .ok_or_else(|| Error::new(Kind::Input, format!("{name} has no removable-name")))?;
-                let built = grub::build_with(table, &loaders.early, &root.tree, scratch.path())?;
-                if let Some(built) = built {
-                    loaders.efi.push((removable, built.image));
-                }
+                let built = grub::build_with(table, &loaders.early, modules, scratch.path())?;
+                loaders.efi.push((removable, built.image));
             }
         }
     }
@@ -336,9 +375,15 @@ fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: 
 }
 
 impl Loaders {
+    /// Where modules of this machine lie.
+    fn hosts(&self) -> BTreeSet<Vec<u8>> {
+        let hosts = self.modules.iter().filter(|(_, _, host)| *host);
+        hosts.map(|(path, ..)| format!("/{path}").into_bytes()).collect()
+    }
+
     /// Puts the modules into the root.
     fn lay(&self, tree: &mut Tree, root: &Root) -> Result<()> {
-        for (path, content) in &self.modules {
+        for (path, content, _) in &self.modules {
             layout::put(tree, path, content.clone(), root.time)?;
         }
         tree.clamp_times(root.time);
