@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use lycia_media::compress::{Compression as Stream, Encoder, Format};
+use lycia_media::compress::{Compression as Stream, Format, Pieces};
+use lycia_media::squashfs::BlockStore;
 use lycia_media::tar::{self, Archive, Item, Member, Sockets, Writer};
 use lycia_tree::{Footprint, InodeId, Metadata, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
+use crate::blocks::Blocks;
 use crate::definition::Compression;
 use crate::error::{Error, Explain as _, Kind, Result, io};
 
@@ -17,8 +19,8 @@ use crate::error::{Error, Explain as _, Kind, Result, io};
 /// specification, "Whiteouts").
 pub const WHITEOUT: &[u8] = b".wh.";
 
-/// Dictionary of xz: what unpacks needs as much memory.
-const XZ_DICTIONARY: u32 = 8 << 20;
+/// Dictionary of xz: what unpacks needs as much memory, and what packs some twelve times as much for each thread.
+const XZ_DICTIONARY: u32 = 4 << 20;
 
 /// A stream of the compression that a definition names.
 pub fn stream(compression: Compression) -> Stream {
@@ -304,7 +306,7 @@ pub fn write(out: &mut impl Write, tree: &Tree, delta: Option<(&Delta, bool)>) -
     Ok(0)
 }
 
-/// Compresses what `fill` writes.
+/// Compresses what `fill` writes, but for pieces that `blocks` knows.
 ///
 /// # Errors
 /// As `fill`, or when the output refuses.
@@ -312,14 +314,19 @@ pub fn compressed<W: Write, R>(
     out: W,
     compression: Compression,
     jobs: usize,
-    fill: impl FnOnce(&mut Encoder<W>) -> Result<R>,
+    blocks: Option<&Blocks>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<R>,
 ) -> Result<(W, R)> {
     let threads = u32::try_from(jobs).unwrap_or(1);
-    let doing = || "compressing the tarball".to_owned();
-    let mut encoder = Encoder::new(out, &stream(compression), threads).explain(Kind::Input, doing)?;
-    let result = fill(&mut encoder)?;
-    let out = io(encoder.finish(), doing)?;
-    Ok((out, result))
+    let doing = || "compressing".to_owned();
+    let known = blocks.map(|blocks| blocks as &dyn BlockStore);
+    std::thread::scope(|scope| {
+        let mut pieces =
+            Pieces::new(scope, out, &stream(compression), threads, known).explain(Kind::Input, doing)?;
+        let result = fill(&mut pieces)?;
+        let out = io(pieces.finish(), doing)?;
+        Ok((out, result))
+    })
 }
 
 /// A tarball opened for reading, whatever compressed it.
@@ -388,7 +395,7 @@ mod tests {
                 write(&mut { file }, tree, None).unwrap();
             }
             Some(compression) => {
-                compressed(file, compression, 1, |out| write(out, tree, None)).unwrap();
+                compressed(file, compression, 1, None, |mut out| write(&mut out, tree, None)).unwrap();
             }
         }
         Base::read(&path).unwrap()

@@ -22,6 +22,9 @@ const DISK_FILES: [&str; 8] = [
 /// Folders of which all files are the builder's: GRUB's, and overlays of device trees.
 const DISK_FOLDERS: [&str; 2] = ["/boot/grub/", "/boot/overlays/"];
 
+/// What the builder itself lays.
+const ASSEMBLY: &str = "lycia: assembly";
+
 /// The origin of every path of a root, directories and all.
 ///
 /// # Errors
@@ -36,14 +39,19 @@ pub fn of(root: &Root) -> Result<BTreeMap<Vec<u8>, String>> {
     let apk = [database::DIRECTORY, "etc/apk"].map(|folder| canonical(&root.tree, folder.as_bytes()));
     let mut directories = packaged(&root.tree, &root.database);
     let mut origins: BTreeMap<Vec<u8>, String> = BTreeMap::new();
-    for entry in root.tree.walk().filter(|entry| !entry.inode.is_directory()) {
-        let origin = match root.origins.get(&entry.path) {
+    for entry in root.tree.walk() {
+        let own = root.origins.get(&entry.path);
+        let origin = match own {
+            // Which packages have a directory is known already.
+            None | Some(Origin::Package(_) | Origin::Builder) if entry.inode.is_directory() => continue,
             Some(Origin::Package(name)) => {
                 format!("package {name}-{}", versions.get(name.as_str()).unwrap_or(&"?"))
             }
             Some(Origin::Overlay(name)) => format!("overlay {name}"),
             Some(Origin::Trigger(name)) => format!("lycia: trigger {name}"),
-            Some(Origin::Disk) if of_a_disk(&entry.path) => "lycia: assembly".to_owned(),
+            Some(Origin::Platform) => ASSEMBLY.to_owned(),
+            Some(Origin::Host) => "host: GRUB".to_owned(),
+            Some(Origin::Disk) if entry.inode.is_directory() || of_a_disk(&entry.path) => ASSEMBLY.to_owned(),
             Some(Origin::Disk | Origin::Builder) | None => {
                 let symlink = entry.inode.symlink().is_some();
                 let step = step(&entry.path, symlink, &apk).ok_or_else(|| {
@@ -62,7 +70,7 @@ pub fn of(root: &Root) -> Result<BTreeMap<Vec<u8>, String>> {
                 format!("lycia: {step}")
             }
         };
-        // A directory that no package has was made for the first thing in it.
+        // A directory that nobody names was made for the first thing in it.
         let mut above = &entry.path[..];
         while let Some(at) = above.iter().rposition(|&byte| byte == b'/').filter(|&at| at > 0) {
             above = &above[..at];
@@ -70,19 +78,16 @@ pub fn of(root: &Root) -> Result<BTreeMap<Vec<u8>, String>> {
                 directories.insert(above.to_vec(), origin.clone());
             }
         }
-        origins.insert(entry.path, origin);
+        if entry.inode.is_directory() {
+            directories.entry(entry.path).or_insert(origin);
+        } else {
+            origins.insert(entry.path, origin);
+        }
     }
     for entry in root.tree.walk().filter(|entry| entry.inode.is_directory()) {
-        let origin = match directories.remove(&entry.path) {
-            Some(origin) => origin,
-            // Nothing is in it, and no package has it: tmpfiles, or the root itself.
-            None if entry.path == b"/" => "lycia: assembly".to_owned(),
-            None => match root.origins.get(&entry.path) {
-                Some(Origin::Overlay(name)) => format!("overlay {name}"),
-                _ => "lycia: trigger or overlay, an empty directory".to_owned(),
-            },
-        };
-        origins.insert(entry.path, origin);
+        // The root itself, or what was left when a trigger took away what was in it.
+        let origin = directories.remove(&entry.path);
+        origins.insert(entry.path, origin.unwrap_or_else(|| ASSEMBLY.to_owned()));
     }
     Ok(origins)
 }
@@ -138,6 +143,39 @@ mod tests {
     use lycia_tree::{Metadata, Node, Timestamp};
 
     use super::*;
+
+    #[test]
+    fn directories_have_whoever_made_them() {
+        let mut root = root(&[
+            ("/etc/s6/keep", file(), Some(Origin::Trigger("x".to_owned()))),
+            ("/srv/a/b/c", file(), Some(Origin::Overlay("own".to_owned()))),
+        ]);
+        let metadata = || Metadata::new(0o755, Timestamp::default());
+        for (path, origin) in [
+            ("/etc/s6", Some(Origin::Overlay("s6".to_owned()))),
+            ("/etc/s6/empty", Some(Origin::Overlay("s6".to_owned()))),
+            ("/var/lib/made", Some(Origin::Trigger("tmpfiles".to_owned()))),
+            ("/efi", Some(Origin::Disk)),
+            ("/left", None),
+        ] {
+            root.tree.make_directories(path.as_bytes(), metadata()).unwrap();
+            root.origins
+                .extend(origin.map(|origin| (path.as_bytes().to_vec(), origin)));
+        }
+        let of = of(&root).unwrap();
+        for (path, origin) in [
+            ("/etc/s6", "overlay s6"),
+            ("/etc/s6/empty", "overlay s6"),
+            ("/srv/a/b", "overlay own"),
+            ("/var/lib/made", "lycia: trigger tmpfiles"),
+            ("/var/lib", "lycia: trigger tmpfiles"),
+            ("/efi", "lycia: assembly"),
+            ("/left", "lycia: assembly"),
+            ("/", "lycia: assembly"),
+        ] {
+            assert_eq!(of[path.as_bytes()], origin, "{path}");
+        }
+    }
 
     fn root(paths: &[(&str, Node, Option<Origin>)]) -> Root {
         let metadata = || Metadata::new(0o644, Timestamp::default());

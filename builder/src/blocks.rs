@@ -123,17 +123,18 @@ impl Blocks {
     }
 
     /// How many blocks were known, and how many were not.
-    pub fn count(&self) -> (u64, u64) {
+    fn count(&self) -> (u64, u64) {
         (
             self.hits.load(Ordering::Relaxed),
             self.misses.load(Ordering::Relaxed),
         )
     }
 
-    /// Keeps what is new, marks what was of use, and removes what takes too much room.
+    /// Keeps what is new, marks what was of use, and removes what takes too much room. How many blocks were known, in words.
     ///
     /// Blocks are kept for speed alone: what the disk refuses here is no fault of the build.
-    pub fn finish(self) {
+    pub fn finish(self) -> String {
+        let (hits, misses) = self.count();
         let now = SystemTime::now();
         for segment in &self.segments {
             if segment.used.load(Ordering::Relaxed)
@@ -151,6 +152,7 @@ impl Blocks {
         if let Some(blocks) = self.folder.parent() {
             shrink(blocks);
         }
+        format!("{hits} of {} blocks known", hits + misses)
     }
 }
 

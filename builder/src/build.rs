@@ -1,6 +1,8 @@
 //! Building an image: definition, lock, packages, root, boot files, medium.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lycia_media::squashfs;
@@ -11,7 +13,7 @@ use crate::archive::{self, Base};
 use crate::blocks::Blocks;
 use crate::choice::{self, Open};
 use crate::definition::{Blocks as Packed, Compression, Image, Output, Project};
-use crate::error::{Error, Explain as _, Kind, Result, writing};
+use crate::error::{Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::Client;
 use crate::hashing::Hashing;
 use crate::lock::Lock;
@@ -19,9 +21,9 @@ use crate::manifest::{self, Manifest};
 use crate::packages;
 use crate::progress::{Progress, Unit};
 use crate::root::{self, Root};
-use crate::store::{Aside, Store, write_whole};
+use crate::store::{Aside, Store, name_together};
 use crate::unchanged::Inputs;
-use crate::{disk, initramfs, medium, netboot, oci, offer, release};
+use crate::{disk, grub, initramfs, medium, netboot, oci, offer, release};
 
 /// What is to be built, and how.
 #[derive(Clone, Debug)]
@@ -111,14 +113,76 @@ pub struct Work<'a> {
 pub struct Made {
     /// The root as squashfs, once one of them has made it.
     squashed: Option<Content>,
-    /// What gets its name when all that belongs to it has.
-    pub last: Vec<Aside>,
+    /// Platforms of GRUB that this machine's is of, with the SHA-256 of the list of its files' checksums.
+    pub hosts: BTreeMap<String, String>,
+    /// What lies beside the media. Nothing has its name before the build is through.
+    side: Vec<Aside>,
+    /// The media, which get their names when all that belongs to them has.
+    media: Vec<Aside>,
+}
+
+impl Made {
+    /// A small file beside the media.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn beside(&mut self, kind: &'static str, path: PathBuf, bytes: &[u8]) -> Result<Written> {
+        let mut file = Aside::new(&path)?;
+        io(file.file().write_all(bytes), || {
+            format!("writing {}", path.display())
+        })?;
+        self.side.push(file);
+        Ok(Written {
+            kind: kind.into(),
+            path,
+            size: bytes.len() as u64,
+            sha256: manifest::hex(&Sha256::digest(bytes)),
+        })
+    }
+
+    /// Takes notice of GRUB's files for a platform, and of whose they are.
+    ///
+    /// # Errors
+    /// When they are this machine's, and `strict` allows nothing but packages.
+    pub fn grub(&mut self, name: &str, modules: &grub::Modules, strict: bool) -> Result<()> {
+        if !modules.host {
+            return Ok(());
+        }
+        if strict {
+            return Err(Error::new(
+                Kind::Target,
+                format!(
+                    "no package of the root has GRUB for {name}; without --strict that of this machine is taken"
+                ),
+            )
+            .hint("add the GRUB packages to the definition"));
+        }
+        self.hosts.insert(name.to_owned(), modules.sum());
+        Ok(())
+    }
+
+    /// A medium that was written to `file`, with its SHA-256 and bytes.
+    pub fn medium(
+        &mut self,
+        kind: &'static str,
+        file: Aside,
+        path: PathBuf,
+        (sha256, size): (String, u64),
+    ) -> Written {
+        self.media.push(file);
+        Written {
+            kind: kind.into(),
+            path,
+            size,
+            sha256,
+        }
+    }
 }
 
 /// Builds an image and writes its outputs.
 ///
 /// # Errors
-/// When anything fails; no output has its name then.
+/// When anything fails; what the folder of the outputs had before is there then, and nothing else.
 pub fn build(project: &Project, store: &Store, options: &Options, progress: &Progress) -> Result<Built> {
     let image = project.image(&options.image, &options.arch)?;
     if image.outputs.is_empty() {
@@ -196,7 +260,10 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     assembling.finish(&format!(
         "{} packages, {} files",
         root.database.packages.len(),
-        root.origins.len()
+        root.tree
+            .walk()
+            .filter(|entry| !entry.inode.is_directory())
+            .count()
     ));
 
     let base = match &options.base {
@@ -212,10 +279,10 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     for output in &image.outputs {
         match output {
             Output::Iso => files.extend(medium::iso(&work, offered.clone(), &mut made)?),
-            Output::Disk => files.extend(disk::build(&work, &mut made.last)?),
+            Output::Disk => files.extend(disk::build(&work, &mut made)?),
             Output::Netboot => files.push(netboot(&work, &mut made)?),
-            Output::Tar => files.push(tarball(&work, base.as_ref(), &mut warnings)?),
-            Output::Oci => files.push(container(&work, base.as_ref())?),
+            Output::Tar => files.push(tarball(&work, base.as_ref(), &mut made, &mut warnings)?),
+            Output::Oci => files.push(container(&work, base.as_ref(), &mut made)?),
         }
     }
     let mut sums = Vec::new();
@@ -225,31 +292,37 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let path = options.output.join(format!("{name}.sha256"));
-        sums.push(small("checksums", path, &format!("{}  {name}\n", file.sha256))?);
+        let text = format!("{}  {name}\n", file.sha256);
+        sums.push(made.beside("checksums", path, text.as_bytes())?);
     }
     files.extend(sums);
     // Disks bring their own.
     if !image.outputs.contains(&Output::Iso) && (archives || image.outputs.contains(&Output::Netboot)) {
         let stem = format!("{}-{}", image.name, image.arch);
         let manifest = Manifest::new(&lock, &root, None, manifest::Medium::default())?;
-        files.push(small(
+        files.push(made.beside(
             "manifest",
             options.output.join(format!("{stem}.manifest.json")),
-            &manifest.json(),
+            manifest.json().as_bytes(),
         )?);
         if !image.outputs.contains(&Output::Disk) {
-            files.push(small(
+            files.push(made.beside(
                 "lock",
                 options.output.join(format!("{stem}.lock")),
-                &lock.text(),
+                lock.text().as_bytes(),
             )?);
         }
     }
-    let beside = release::write(&lock, &root, &chosen, &files, options)?;
-    files.extend(beside);
-    for output in made.last {
-        output.finish()?;
+    for name in made.hosts.keys() {
+        warnings.push(format!(
+            "GRUB for {name} is this machine's, since no package of the root has it"
+        ));
     }
+    let beside = release::write(&lock, &root, &chosen, &files, options, &mut made)?;
+    // A signature of older checksums is none of these.
+    let signatures: Vec<PathBuf> = beside.iter().map(|file| release::signature(&file.path)).collect();
+    files.extend(beside);
+    name_together(made.side, made.media, &signatures)?;
     let built = Built {
         files,
         warnings: warnings.into_iter().chain(root.warnings).collect(),
@@ -262,10 +335,16 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
 type Over<'p> = (&'p Path, Base, archive::Delta);
 
 /// Writes the tarball of the root, or what differs from the base.
-fn tarball(work: &Work<'_>, base: Option<&Over<'_>>, warnings: &mut Vec<String>) -> Result<Written> {
+fn tarball(
+    work: &Work<'_>,
+    base: Option<&Over<'_>>,
+    made: &mut Made,
+    warnings: &mut Vec<String>,
+) -> Result<Written> {
     let Work {
         image,
         root,
+        store,
         options,
         progress,
         ..
@@ -282,9 +361,11 @@ fn tarball(work: &Work<'_>, base: Option<&Over<'_>>, warnings: &mut Vec<String>)
     let writing = progress.stage("tar", 1, Unit::Items);
     let mut file = Aside::new(&path)?;
     let out = Hashing::new(file.file());
-    let (out, sockets) = archive::compressed(out, image.tar, options.jobs, |encoder| {
-        archive::write(encoder, &root.tree, delta.map(|delta| (delta, false)))
+    let blocks = Blocks::open(store)?;
+    let (out, sockets) = archive::compressed(out, image.tar, options.jobs, Some(&blocks), |mut out| {
+        archive::write(&mut out, &root.tree, delta.map(|delta| (delta, false)))
     })?;
+    let known = blocks.finish();
     let (_, sha256, size) = out.finish();
     if sockets > 0 {
         warnings.push(format!("{sockets} sockets were left out of the tarball"));
@@ -300,18 +381,16 @@ fn tarball(work: &Work<'_>, base: Option<&Over<'_>>, warnings: &mut Vec<String>)
             gone.join(" ")
         ));
     }
-    file.finish()?;
-    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
-    Ok(Written {
-        kind: "tar".into(),
-        path,
-        size,
-        sha256,
-    })
+    writing.finish(&format!(
+        "{:.1} MiB, {known}, {}",
+        mebibytes(size),
+        path.display()
+    ));
+    Ok(made.medium("tar", file, path, (sha256, size)))
 }
 
 /// Writes the container image of the root, in one layer or over the base.
-fn container(work: &Work<'_>, base: Option<&Over<'_>>) -> Result<Written> {
+fn container(work: &Work<'_>, base: Option<&Over<'_>>, made: &mut Made) -> Result<Written> {
     let Work {
         image,
         root,
@@ -327,27 +406,14 @@ fn container(work: &Work<'_>, base: Option<&Over<'_>>) -> Result<Written> {
     let mut file = Aside::new(&path)?;
     let mut out = Hashing::new(file.file());
     let over = base.map(|(path, base, delta)| (*path, base, delta));
-    oci::write(&mut out, image, &root.tree, root.time, over, store, options.jobs)?;
+    let known = oci::write(&mut out, image, &root.tree, root.time, over, store, options.jobs)?;
     let (_, sha256, size) = out.finish();
-    file.finish()?;
-    writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
-    Ok(Written {
-        kind: "oci".into(),
-        path,
-        size,
-        sha256,
-    })
-}
-
-/// Writes a small text.
-fn small(kind: &'static str, path: PathBuf, text: &str) -> Result<Written> {
-    write_whole(&path, text.as_bytes())?;
-    Ok(Written {
-        kind: kind.into(),
-        path,
-        size: text.len() as u64,
-        sha256: manifest::hex(&Sha256::digest(text.as_bytes())),
-    })
+    writing.finish(&format!(
+        "{:.1} MiB, {known}, {}",
+        mebibytes(size),
+        path.display()
+    ));
+    Ok(made.medium("oci", file, path, (sha256, size)))
 }
 
 /// The root as squashfs, compressed once for all outputs that have it.
@@ -399,13 +465,11 @@ pub fn squash(work: &Work<'_>, made: &mut Made) -> Result<Content> {
         };
         Error::new(kind, error)
     })?;
-    let (hits, misses) = blocks.count();
+    let known = blocks.finish();
     squashing.finish(&format!(
-        "{:.1} MiB of squashfs, {hits} of {} blocks known",
-        mebibytes(summary.bytes),
-        hits + misses
+        "{:.1} MiB of squashfs, {known}",
+        mebibytes(summary.bytes)
     ));
-    blocks.finish();
     let squash_pack = Pack::open(&squash.path(), summary.bytes)
         .explain(Kind::Host, || "reading the squashfs back".to_owned())?;
     let squash_content = squash_pack
@@ -433,7 +497,7 @@ fn netboot(work: &Work<'_>, made: &mut Made) -> Result<Written> {
         initramfs,
         squashfs: &squashfs,
     };
-    netboot::build(work, parts)
+    netboot::build(work, parts, made)
 }
 
 /// The filter of xz that fits an architecture, where kernels of the time can read it.

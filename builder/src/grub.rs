@@ -4,15 +4,16 @@
 //! target. Its result depends on nothing but its inputs.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lycia_tree::{Content, Follow, Metadata, Timestamp, Tree};
+use sha2::{Digest as _, Sha256};
 
 use crate::definition::Image;
 use crate::definition::typed::{Firmware, GrubTable};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
-use crate::host;
+use crate::{host, manifest};
 
 /// Modules that every image has built in: enough to find the medium and read its menu, and for an installed system, which gets the same image for UEFI, to read
 /// its root.
@@ -67,56 +68,66 @@ pub struct Built {
     pub hybrid: Option<Content>,
 }
 
-/// Where the modules of a platform are.
-enum Modules {
-    Root(Vec<u8>),
-    Host(PathBuf),
+/// The files of a platform.
+pub struct Modules {
+    /// By name.
+    pub files: Vec<(String, Content)>,
+    /// Whether they are this machine's, and no package's.
+    pub host: bool,
 }
 
-/// Builds the image of `platform`; none where neither the root nor the host has its modules.
+impl Modules {
+    /// SHA-256 of the list of the files' checksums, as sha256sum writes it.
+    pub fn sum(&self) -> String {
+        let line = |(name, content): &(String, Content)| format!("{}  {name}\n", manifest::sum(content));
+        let mut lines: Vec<String> = self.files.iter().map(line).collect();
+        lines.sort_by(|one, other| one[66..].cmp(&other[66..]));
+        manifest::hex(&Sha256::digest(lines.concat()))
+    }
+}
+
+/// Builds the image of `platform` from `modules`.
 ///
 /// # Errors
 /// When `grub-mkimage` is missing or fails.
-pub fn build(platform: &GrubTable, image: &Image, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
-    build_with(platform, &early_config(&image.live.label), tree, scratch)
+pub fn build(platform: &GrubTable, image: &Image, modules: Modules, scratch: &Path) -> Result<Built> {
+    build_with(platform, &early_config(&image.live.label), modules, scratch)
 }
 
 /// As [`build`], of an image that runs `early` first.
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_with(platform: &GrubTable, early: &str, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
-    build_image(platform, early, tree, scratch).context(|| format!("building GRUB for {}", platform.platform))
+pub fn build_with(platform: &GrubTable, early: &str, modules: Modules, scratch: &Path) -> Result<Built> {
+    build_image(platform, early, modules.files, scratch)
+        .context(|| format!("building GRUB for {}", platform.platform))
 }
 
-/// The files of a platform, by name: those of the root, or of this machine; nothing where neither has them.
+/// The files of a platform: those of the root, or of this machine; nothing where neither has them.
 ///
 /// # Errors
 /// When they cannot be read.
-pub fn files(name: &str, tree: &Tree) -> Result<Option<Vec<(String, Content)>>> {
+pub fn files(name: &str, tree: &Tree) -> Result<Option<Modules>> {
     let in_root = format!("usr/lib/grub/{name}").into_bytes();
     let on_host = Path::new("/usr/lib/grub").join(name);
-    let source = if tree
-        .find(&in_root, Follow::All)
-        .is_ok_and(|found| found.is_some())
-    {
-        Modules::Root(in_root)
+    let found = tree.find(&in_root, Follow::All);
+    let (files, host) = if found.is_ok_and(|found| found.is_some()) {
+        (files_of_tree(tree, &in_root)?, false)
     } else if on_host.join("kernel.img").is_file() {
-        Modules::Host(on_host)
+        (files_of_host(&on_host)?, true)
     } else {
         return Ok(None);
     };
-    match &source {
-        Modules::Root(path) => files_of_tree(tree, path).map(Some),
-        Modules::Host(path) => files_of_host(path).map(Some),
-    }
+    Ok(Some(Modules { files, host }))
 }
 
-fn build_image(platform: &GrubTable, early: &str, tree: &Tree, scratch: &Path) -> Result<Option<Built>> {
+fn build_image(
+    platform: &GrubTable,
+    early: &str,
+    files: Vec<(String, Content)>,
+    scratch: &Path,
+) -> Result<Built> {
     let name = &platform.platform;
-    let Some(files) = files(name, tree)? else {
-        return Ok(None);
-    };
     // grub-mkimage wants a folder.
     let folder = scratch.join(name);
     io(std::fs::create_dir_all(&folder), || {
@@ -180,12 +191,12 @@ fn build_image(platform: &GrubTable, early: &str, tree: &Tree, scratch: &Path) -
     };
     let on_medium = |name: &str| name.ends_with(".mod") || name.ends_with(".lst");
     let modules = files.into_iter().filter(|(name, _)| on_medium(name)).collect();
-    Ok(Some(Built {
+    Ok(Built {
         platform: platform.clone(),
         image: Content::from(made),
         modules,
         hybrid,
-    }))
+    })
 }
 
 fn files_of_tree(tree: &Tree, path: &[u8]) -> Result<Vec<(String, Content)>> {
@@ -389,6 +400,25 @@ pub fn esp(built: &[Built], time: Timestamp) -> Result<Option<Tree>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_root_has_is_no_matter_of_this_machine() {
+        let mut tree = Tree::new(Metadata::new(0o755, Timestamp::default()));
+        let folder = b"usr/lib/grub/i386-pc";
+        tree.make_directories(folder, Metadata::new(0o755, Timestamp::default()))
+            .unwrap();
+        for (name, text) in [("b.mod", "b\n"), ("a.mod", "a\n")] {
+            let path = [folder, b"/".as_slice(), name.as_bytes()].concat();
+            tree.write(&path, Metadata::new(0o644, Timestamp::default()), text.into())
+                .unwrap();
+        }
+        let modules = files("i386-pc", &tree).unwrap().unwrap();
+        assert!(!modules.host);
+        let line = |text: &str, name: &str| format!("{}  {name}\n", manifest::hex(&Sha256::digest(text)));
+        let list = [line("a\n", "a.mod"), line("b\n", "b.mod")].concat();
+        assert_eq!(modules.sum(), manifest::hex(&Sha256::digest(list)));
+        assert!(files("no-such-platform", &tree).unwrap().is_none());
+    }
 
     #[test]
     fn serial_consoles_are_understood() {

@@ -1,12 +1,19 @@
 //! The initramfs of a live medium: what the definition asks for, put together by [`lycia_boot::initramfs`].
 
 use lycia_boot::initramfs::{self, Recipe};
+use lycia_media::compress::{Branches, Compression as Stream};
+use lycia_media::cpio;
+use lycia_media::squashfs::{BlockKey, BlockStore as _, Known};
 use lycia_tree::{Content, Tree};
+use sha2::{Digest as _, Sha256};
 
+use crate::blocks::Blocks;
 use crate::build::Work;
 use crate::definition::{Compression, Image};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::hashing::Hashing;
 use crate::root::{Kernel, Root};
+use crate::store::Store;
 use crate::verified;
 
 /// What the initramfs is told of the medium.
@@ -67,25 +74,46 @@ fn config(image: &Image, medium: &Medium<'_>) -> String {
         .collect()
 }
 
-/// Archives and compresses the tree.
-///
-/// # Errors
-/// When the archive cannot hold it.
-pub fn write(image: &Image, tree: &Tree, jobs: usize) -> Result<Vec<u8>> {
-    use lycia_media::compress::{Branches, Compression as Stream};
-    let compression = match image.initramfs.compression {
+/// The compression of initramfs that a definition names, as Linux reads it.
+pub fn stream(compression: Compression) -> Stream {
+    match compression {
         Compression::Zstd(level) => Stream::zstd(i32::try_from(level).unwrap_or(12)),
         Compression::Xz(_) | Compression::Gzip(_) => Stream::xz_for_kernel(Branches::None),
+    }
+}
+
+/// Archives and compresses the tree. Linux wants one frame of zstd, so that the store knows the whole or nothing.
+///
+/// # Errors
+/// When the archive cannot hold it, or the store refuses.
+pub fn packed(tree: &Tree, compression: Compression, store: &Store, jobs: usize) -> Result<Vec<u8>> {
+    let stream = stream(compression);
+    let explain = |error| Error::new(Kind::Target, error).context("assembling the initramfs");
+    let mut plain = Hashing::new(std::io::sink());
+    cpio::write_tree(&mut plain, tree, &cpio::Options::default())
+        .map_err(|error| Error::new(Kind::Target, error).context("assembling the initramfs"))?;
+    let (_, sum, _) = plain.finish();
+    let key: BlockKey = Sha256::digest(format!("initramfs 1\0{stream:?}\0{sum}")).into();
+    let blocks = Blocks::open(store)?;
+    let packed = match blocks.get(&key) {
+        Some(Known::Packed(packed)) => packed,
+        _ => {
+            let packed =
+                initramfs::archive(tree, &stream, u32::try_from(jobs).unwrap_or(1)).map_err(explain)?;
+            blocks.put(&key, Some(&packed));
+            packed
+        }
     };
-    initramfs::archive(tree, &compression, u32::try_from(jobs).unwrap_or(1))
-        .map_err(|error| Error::new(Kind::Target, error))
+    blocks.finish();
+    Ok(packed)
 }
 
 /// The initramfs as a file's content.
 ///
 /// # Errors
-/// As [`tree`] and [`write`].
+/// As [`tree`] and [`packed`].
 pub fn content(work: &Work<'_>, kernel: &Kernel, medium: &Medium<'_>) -> Result<Content> {
     let tree = tree(work.image, work.root, kernel, medium)?;
-    Ok(Content::from(write(work.image, &tree, work.options.jobs)?))
+    let compression = work.image.initramfs.compression;
+    packed(&tree, compression, work.store, work.options.jobs).map(Content::from)
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use lycia_apk::metadata::{Digest, PackageInfo};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::choice::{Choice, Open};
-use crate::definition::Image;
 use crate::definition::typed;
+use crate::definition::{Image, Location};
 use crate::error::{Error, Kind, Result};
 use crate::offer;
 use crate::packages::{Chosen, OpenRepository, VIRTUAL};
@@ -48,7 +49,7 @@ pub struct Lock {
 pub struct LockedRepository {
     /// Its name in the definition.
     pub name: String,
-    /// Its index.
+    /// Its index; empty on a medium where it lay in a folder of the machine that built it.
     pub location: String,
 }
 
@@ -74,9 +75,16 @@ impl Lock {
         let every = open.root.iter().chain(&open.initramfs);
         let mut repository: Vec<LockedRepository> = Vec::new();
         for one in every {
+            // The server that the definition names: which mirror was asked is this machine's matter.
+            let location = match (&one.definition.location, one.location.rsplit_once('/')) {
+                (Location::Http(_), Some((_, index))) => {
+                    format!("{}/{}/{index}", one.definition.canonical, image.arch)
+                }
+                _ => one.location.clone(),
+            };
             let locked = LockedRepository {
                 name: one.definition.name.clone(),
-                location: one.location.clone(),
+                location,
             };
             if !repository.contains(&locked) {
                 repository.push(locked);
@@ -110,6 +118,28 @@ impl Lock {
             .hint("make it anew with `lycia lock`"));
         }
         Ok(lock)
+    }
+
+    /// The lock as a medium carries it: of folders of this machine it says nothing.
+    pub fn portable(&self) -> Lock {
+        let mut lock = self.clone();
+        for repository in &mut lock.repository {
+            let served = ["https://", "http://"]
+                .iter()
+                .any(|scheme| repository.location.starts_with(scheme));
+            if !served {
+                repository.location.clear();
+            }
+        }
+        lock
+    }
+
+    /// Everything that tells what is built from this lock from what is built from others: the same packages make the same,
+    /// wherever they are from.
+    pub fn seed(&self) -> [u8; 32] {
+        let mut lock = self.clone();
+        lock.repository.clear();
+        Sha256::digest(lock.text()).into()
     }
 
     /// The text of the lock file.

@@ -15,7 +15,7 @@ use crate::hashing::Hashing;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest};
 use crate::progress::Unit;
-use crate::store::{Aside, write_whole};
+use crate::store::Aside;
 use crate::{grub, initramfs, verified};
 
 /// Numbers that tell a medium from others. They follow from what is on it.
@@ -36,9 +36,9 @@ impl Identity {
     /// From the packages and what the definition says of the medium.
     pub fn derive(image: &Image, lock: &Lock, time: Timestamp) -> Identity {
         let mut hash = Sha256::new();
-        // The lock has everything but the definition's own words and the overlays; those of the same
-        // packages and words differ in content, which the identity need not show.
-        hash.update(lock.text());
+        // The lock has everything but the definition's own words and the overlays: images of the same packages and words
+        // differ in content, which the identity need not show.
+        hash.update(lock.seed());
         for word in [
             &image.live.label,
             &image.live.user,
@@ -82,7 +82,7 @@ impl Identity {
     }
 }
 
-/// Builds the ISO and what lies beside it. It has no name yet: it is among what gets its name last.
+/// Builds the ISO and what lies beside it. Nothing has its name yet.
 ///
 /// # Errors
 /// When the root lacks what boots, something does not fit, or the output refuses.
@@ -117,7 +117,11 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
     )?;
     let mut built = Vec::new();
     for platform in &image.boot.platforms {
-        built.extend(grub::build(platform, image, &root.tree, scratch.path())?);
+        let Some(modules) = grub::files(&platform.platform, &root.tree)? else {
+            continue;
+        };
+        made.grub(&platform.platform, &modules, options.strict)?;
+        built.push(grub::build(platform, image, modules, scratch.path())?);
     }
     if built.is_empty() {
         return Err(Error::new(
@@ -176,7 +180,7 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
     )?;
     put("live/vmlinuz", root.content(&kernel.image)?)?;
     put("live/initrd", initramfs)?;
-    put("live/packages.lock", lock.text().into())?;
+    put("live/packages.lock", lock.portable().text().into())?;
     for (path, content) in offered {
         put(&path, content)?;
     }
@@ -210,8 +214,7 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
     };
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
 
-    // The ISO comes last of all: where it is, everything that belongs to it is.
-    let mut files = Vec::new();
+    let mut files = vec![made.medium("iso", out, path, (sha256.clone(), size))];
     let small = [
         ("manifest", format!("{stem}.manifest.json"), manifest.json()),
         ("lock", format!("{stem}.lock"), lock.text()),
@@ -222,26 +225,8 @@ pub fn iso(work: &Work<'_>, offered: Vec<(String, Content)>, made: &mut Made) ->
         ),
     ];
     for (kind, name, text) in small {
-        let path = options.output.join(name);
-        write_whole(&path, text.as_bytes())?;
-        let sha256 = manifest::hex(&Sha256::digest(text.as_bytes()));
-        files.push(Written {
-            kind: kind.into(),
-            path,
-            size: text.len() as u64,
-            sha256,
-        });
+        files.push(made.beside(kind, options.output.join(name), text.as_bytes())?);
     }
-    made.last.push(out);
-    files.insert(
-        0,
-        Written {
-            kind: "iso".into(),
-            path,
-            size,
-            sha256,
-        },
-    );
     Ok(files)
 }
 

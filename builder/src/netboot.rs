@@ -9,7 +9,7 @@ use lycia_media::cpio;
 use lycia_media::tar;
 use lycia_tree::{Content, Metadata, Tree};
 
-use crate::build::{Work, Written, mebibytes};
+use crate::build::{Made, Work, Written, mebibytes};
 use crate::definition::Image;
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::hashing::Hashing;
@@ -49,11 +49,11 @@ pub fn script(image: &Image) -> String {
     )
 }
 
-/// Writes the kit.
+/// Writes the kit. It has no name yet.
 ///
 /// # Errors
 /// When the output refuses.
-pub fn build(work: &Work<'_>, parts: Parts<'_>) -> Result<Written> {
+pub fn build(work: &Work<'_>, parts: Parts<'_>, made: &mut Made) -> Result<Written> {
     let Work {
         image,
         root,
@@ -110,12 +110,6 @@ pub fn build(work: &Work<'_>, parts: Parts<'_>) -> Result<Written> {
     tar::write_tree(&mut out, &kit, &tar::Options::default())
         .map_err(|error| Error::new(Kind::Host, error).context(doing()))?;
     let (_, sha256, size) = out.finish();
-    file.finish()?;
     writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), path.display()));
-    Ok(Written {
-        kind: "netboot".into(),
-        path,
-        size,
-        sha256,
-    })
+    Ok(made.medium("netboot", file, path, (sha256, size)))
 }

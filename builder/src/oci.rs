@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, Base, Delta};
+use crate::blocks::Blocks;
 use crate::definition::{Compression, Image};
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::hashing::Hashing;
@@ -47,7 +48,8 @@ struct Layer {
     _file: Option<Aside>,
 }
 
-/// Writes the archive of a root to `out`: one layer, or that of the base and what differs from it.
+/// Writes the archive of a root to `out`: one layer, or that of the base and what differs from it. Says how many compressed blocks
+/// were known.
 ///
 /// # Errors
 /// When the root does not fit the format, or a file cannot be written.
@@ -59,15 +61,23 @@ pub fn write(
     base: Option<(&Path, &Base, &Delta)>,
     store: &Store,
     jobs: usize,
-) -> Result<()> {
+) -> Result<String> {
     let compression = image.oci.compression;
+    let blocks = Blocks::open(store)?;
+    let packing = Packing {
+        compression,
+        store,
+        blocks: &blocks,
+        jobs,
+    };
     let mut layers = Vec::new();
     if let Some((path, base, _)) = base {
-        layers.push(base_layer(path, base, compression, store, jobs)?);
+        layers.push(base_layer(path, base, &packing)?);
     }
-    layers.push(layer(compression, store, jobs, |mut out| {
+    layers.push(layer(&packing, |mut out| {
         archive::write(&mut out, tree, base.map(|(_, _, delta)| (delta, true))).map(drop)
     })?);
+    let known = blocks.finish();
 
     let created = rfc3339(time.seconds);
     let (architecture, variant) = platform(&image.arch);
@@ -174,7 +184,7 @@ pub fn write(
         put(format!("blobs/sha256/{digest}"), content)?;
     }
     tar::write_tree(out, &files, &tar::Options::default())
-        .map(drop)
+        .map(|_| known)
         .map_err(|error| {
             let kind = match &error {
                 tar::TarError::Write(_) => Kind::Host,
@@ -184,16 +194,25 @@ pub fn write(
         })
 }
 
-/// Compresses what `fill` writes into a file of the store.
-fn layer(
+/// How layers are compressed, and where.
+struct Packing<'a> {
     compression: Compression,
-    store: &Store,
+    store: &'a Store,
+    blocks: &'a Blocks,
     jobs: usize,
-    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<Layer> {
+}
+
+/// Compresses what `fill` writes into a file of the store.
+fn layer(packing: &Packing<'_>, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Layer> {
+    let Packing {
+        compression,
+        store,
+        blocks,
+        jobs,
+    } = *packing;
     let mut file = Aside::new(&store.folder("scratch")?.join("layer.tar"))?;
     let out = Hashing::new(file.file());
-    let (out, diff_id) = archive::compressed(out, compression, jobs, |encoder| {
+    let (out, diff_id) = archive::compressed(out, compression, jobs, Some(blocks), |encoder| {
         let mut plain = Hashing::new(encoder);
         fill(&mut plain)?;
         Ok(plain.finish().1)
@@ -218,13 +237,7 @@ fn media_type(compression: Compression) -> String {
 }
 
 /// The base as a layer: the file as it is, where layers may be compressed so.
-fn base_layer(
-    path: &Path,
-    base: &Base,
-    compression: Compression,
-    store: &Store,
-    jobs: usize,
-) -> Result<Layer> {
+fn base_layer(path: &Path, base: &Base, packing: &Packing<'_>) -> Result<Layer> {
     use lycia_media::compress::Format;
     let media_type = match base.format {
         Some(Format::Gzip) => format!("{LAYER}+gzip"),
@@ -232,7 +245,7 @@ fn base_layer(
         None => LAYER.to_owned(),
         Some(Format::Xz) => {
             // There are no layers in xz.
-            let again = layer(compression, store, jobs, |mut out| {
+            let again = layer(packing, |mut out| {
                 let (_, mut reader) = archive::open(path)?;
                 let copied = std::io::copy(&mut reader, &mut out);
                 io(copied, || format!("reading the base {}", path.display())).map(drop)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lycia_apk::keys::{KeyRing, SigningKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::build::{Built, Options, Written};
+use crate::build::{Built, Made, Options, Written};
 use crate::choice::Choice;
 use crate::error::{Error, Explain as _, Kind, Result, io};
 use crate::lock::Lock;
@@ -17,14 +17,11 @@ use crate::store::write_whole;
 /// How the file of all checksums of an image ends.
 pub const SUMS: &str = ".SHA256SUMS";
 
-fn written(kind: &'static str, path: PathBuf, bytes: &[u8]) -> Result<Written> {
-    write_whole(&path, bytes)?;
-    Ok(Written {
-        kind: kind.into(),
-        path,
-        size: bytes.len() as u64,
-        sha256: hex(&Sha256::digest(bytes)),
-    })
+/// Where the signature of a file lies.
+pub fn signature(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
 }
 
 /// Writes the bills of materials of `files`, and the checksums of all of them.
@@ -37,6 +34,7 @@ pub fn write(
     choice: &Choice,
     files: &[Written],
     options: &Options,
+    made: &mut Made,
 ) -> Result<Vec<Written>> {
     let stem = format!("{}-{}", lock.image, lock.arch);
     // Names of what is built from the root; lists of checksums and the rest are about them.
@@ -46,10 +44,10 @@ pub fn write(
         .cloned()
         .collect();
     let mut more = Vec::new();
-    let [spdx, cyclonedx] = sbom::documents(lock, root, choice, &outputs);
+    let [spdx, cyclonedx] = sbom::documents(lock, root, choice, &outputs, &made.hosts);
     for (ending, text) in [("spdx.json", spdx), ("cdx.json", cyclonedx)] {
         let path = options.output.join(format!("{stem}.{ending}"));
-        more.push(written("sbom", path, text.as_bytes())?);
+        more.push(made.beside("sbom", path, text.as_bytes())?);
     }
     let mut lines: Vec<String> = files
         .iter()
@@ -63,7 +61,7 @@ pub fn write(
     lines.sort_by(|one, other| one[66..].cmp(&other[66..]));
     lines.dedup();
     let path = options.output.join(format!("{stem}{SUMS}"));
-    more.push(written("checksums", path, lines.concat().as_bytes())?);
+    more.push(made.beside("checksums", path, lines.concat().as_bytes())?);
     Ok(more)
 }
 
@@ -88,8 +86,14 @@ pub fn sign(built: &mut Built, key: &Path) -> Result<()> {
         let signature = key
             .sign_detached(&bytes)
             .explain(Kind::Internal, || format!("signing {}", path.display()))?;
-        let beside = PathBuf::from(format!("{}.sig", path.display()));
-        built.files.push(written("signature", beside, &signature)?);
+        let beside = self::signature(&path);
+        write_whole(&beside, &signature)?;
+        built.files.push(Written {
+            kind: "signature".into(),
+            path: beside,
+            size: signature.len() as u64,
+            sha256: hex(&Sha256::digest(&signature)),
+        });
     }
     Ok(())
 }
@@ -132,12 +136,12 @@ pub fn verify(file: &Path, sha256: &str, key: &Path) -> Result<PathBuf> {
             (listed == name).then_some(sum)
         });
         let Some(sum) = sum else { continue };
-        let beside = PathBuf::from(format!("{}.sig", list.display()));
-        let Ok(signature) = std::fs::read(&beside) else {
+        let beside = signature(&list);
+        let Ok(signed) = std::fs::read(&beside) else {
             unsigned = Some(list);
             continue;
         };
-        if ring.verify_detached(text.as_bytes(), &signature).is_none() {
+        if ring.verify_detached(text.as_bytes(), &signed).is_none() {
             return Err(Error::new(
                 Kind::Verification,
                 format!(

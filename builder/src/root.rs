@@ -27,6 +27,10 @@ pub enum Origin {
     Overlay(String),
     /// What makes a root the system of a disk.
     Disk,
+    /// What a platform wants where nobody else writes: copies of such files, mount points.
+    Platform,
+    /// GRUB of the machine that builds.
+    Host,
     /// The builder itself.
     Builder,
 }
@@ -38,6 +42,8 @@ impl std::fmt::Display for Origin {
             Origin::Trigger(name) => write!(f, "trigger {name}"),
             Origin::Overlay(name) => write!(f, "overlay {name}"),
             Origin::Disk => f.write_str("disk"),
+            Origin::Platform => f.write_str("platform"),
+            Origin::Host => f.write_str("host"),
             Origin::Builder => f.write_str("builder"),
         }
     }
@@ -49,7 +55,8 @@ pub struct Root {
     pub tree: Tree,
     /// What is installed in it.
     pub database: Database,
-    /// Where its files are from, by canonical path. Directories have no entry.
+    /// Where its files are from, by canonical path. Directories have an entry where overlays or triggers made them; which
+    /// packages have them says the database.
     pub origins: BTreeMap<Vec<u8>, Origin>,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -126,9 +133,14 @@ pub fn assemble(
 
     // What is there and was named by nobody came from the builder; what went is forgotten.
     let mut whole = BTreeMap::new();
-    for entry in tree.walk().filter(|entry| !entry.inode.is_directory()) {
-        let origin = origins.remove(&entry.path).unwrap_or(Origin::Builder);
-        whole.insert(entry.path, origin);
+    for entry in tree.walk() {
+        let origin = origins.remove(&entry.path);
+        if entry.inode.is_directory() {
+            let made = origin.filter(|one| matches!(one, Origin::Overlay(_) | Origin::Trigger(_)));
+            whole.extend(made.map(|origin| (entry.path, origin)));
+        } else {
+            whole.insert(entry.path, origin.unwrap_or(Origin::Builder));
+        }
     }
     warnings.sort();
     warnings.dedup();

@@ -26,7 +26,11 @@ struct Bill<'a> {
     created: String,
     packages: Vec<Component<'a>>,
     outputs: Vec<(String, &'a Written)>,
+    hosts: BTreeMap<String, String>,
 }
+
+/// What is said of a component that the machine that builds had.
+const OF_HOST: &str = "of the machine that built the image, and no package; the hash is that of the list of checksums of its files";
 
 /// What of an image a package is in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,8 +66,16 @@ struct Component<'a> {
 }
 
 /// The two documents of an image: SPDX, CycloneDX. `choice` has the packages that are not in the root.
-pub fn documents(lock: &Lock, root: &Root, choice: &Choice, outputs: &[Written]) -> [String; 2] {
-    let bill = Bill::new(lock, root, choice, outputs);
+/// `hosts` are platforms of GRUB that this machine's is of, with the hashes of their files.
+pub fn documents(
+    lock: &Lock,
+    root: &Root,
+    choice: &Choice,
+    outputs: &[Written],
+    hosts: &BTreeMap<String, String>,
+) -> [String; 2] {
+    let mut bill = Bill::new(lock, root, choice, outputs);
+    bill.hosts.clone_from(hosts);
     [bill.spdx(), bill.cyclonedx()].map(|document| {
         let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
         text.push('\n');
@@ -159,6 +171,7 @@ impl<'a> Bill<'a> {
             created: rfc3339(i64::try_from(lock.epoch).unwrap_or(i64::MAX)),
             packages,
             outputs,
+            hosts: BTreeMap::new(),
         }
     }
 
@@ -174,6 +187,9 @@ impl<'a> Bill<'a> {
         }
         for (name, file) in &self.outputs {
             hash.update(format!("{name}\0{}\0", file.sha256));
+        }
+        for (name, sum) in &self.hosts {
+            hash.update(format!("host {name}\0{sum}\0"));
         }
         hash.finalize().into()
     }
@@ -234,6 +250,22 @@ impl<'a> Bill<'a> {
             }));
             relationships.push(relationship("SPDXRef-Image", "CONTAINS", INITRAMFS));
         }
+        for (name, sum) in &self.hosts {
+            let own = format!("SPDXRef-Host-{}", identifier(&format!("grub-{name}")));
+            packages.push(json!({
+                "SPDXID": own,
+                "name": format!("GRUB for {name}"),
+                "downloadLocation": "NOASSERTION",
+                "filesAnalyzed": false,
+                "licenseConcluded": "NOASSERTION",
+                "licenseDeclared": "NOASSERTION",
+                "copyrightText": "NOASSERTION",
+                "supplier": "NOASSERTION",
+                "comment": OF_HOST,
+                "checksums": [{ "algorithm": "SHA256", "checksumValue": sum }],
+            }));
+            relationships.push(relationship("SPDXRef-Image", "CONTAINS", &own));
+        }
         for one in &self.packages {
             let info = one.info;
             let own = id(one);
@@ -271,7 +303,7 @@ impl<'a> Bill<'a> {
                 }));
             }
             for (key, value) in [("summary", &info.description), ("homepage", &info.url)] {
-                let fits = key != "homepage" || value.starts_with("http");
+                let fits = key != "homepage" || is_address(value);
                 if !value.is_empty() && fits {
                     package[key] = value.as_str().into();
                 }
@@ -392,7 +424,7 @@ impl<'a> Bill<'a> {
                 component["properties"] = properties.into();
             }
             let mut links = Vec::new();
-            if info.url.starts_with("http") {
+            if is_address(&info.url) {
                 links.push(json!({ "type": "website", "url": info.url }));
             }
             if one.location != "NOASSERTION" {
@@ -413,6 +445,15 @@ impl<'a> Bill<'a> {
                 "bom-ref": format!("file:{name}"),
                 "name": name,
                 "hashes": [{ "alg": "SHA-256", "content": file.sha256 }],
+            }));
+        }
+        for (name, sum) in &self.hosts {
+            components.push(json!({
+                "type": "application",
+                "bom-ref": format!("host:grub-{name}"),
+                "name": format!("GRUB for {name}"),
+                "description": OF_HOST,
+                "hashes": [{ "alg": "SHA-256", "content": sum }],
             }));
         }
         let digest = self.digest();
@@ -451,6 +492,19 @@ impl<'a> Bill<'a> {
 
 fn relationship(from: &str, kind: &str, to: &str) -> Value {
     json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
+}
+
+/// Whether a text is an address of the web as both formats want it: a URI (RFC 3986) with a server and no character that URIs do
+/// not have.
+fn is_address(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let server = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    let sound =
+        |server: &str| server.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+    server.is_some_and(sound) && text.bytes().all(allowed)
 }
 
 /// `NAME <ADDRESS>` as SPDX writes a person: `NAME (ADDRESS)`.
@@ -578,6 +632,24 @@ fn license_ref(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_addresses() {
+        for (text, is) in [
+            ("https://h.invalid", true),
+            ("http://h.invalid/a?b=c#d", true),
+            ("http://[2001:db8::1]/", true),
+            ("http", false),
+            ("https://", false),
+            ("httpd is a server", false),
+            ("https:///path", false),
+            ("https://h.invalid/a b", false),
+            ("https://h.invalid/<a>", false),
+            ("https://h.invalid/\u{1b}[2J", false),
+        ] {
+            assert_eq!(is_address(text), is, "{text}");
+        }
+    }
 
     #[test]
     fn licences_are_expressions() {

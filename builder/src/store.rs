@@ -158,16 +158,26 @@ impl Aside {
     /// # Errors
     /// When the system refuses; the file goes then.
     pub fn finish(self) -> Result<()> {
-        let doing = || format!("naming {}", self.path.display());
+        self.settle()?;
+        self.link()
+    }
+
+    /// Everything but the name.
+    fn settle(&self) -> Result<()> {
         // What the umask took away at its making comes back: outputs do not depend on it.
         io(
             self.file
                 .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)),
-            doing,
+            || format!("naming {}", self.path.display()),
         )?;
         io(self.file.sync_all(), || {
             format!("writing {}", self.path.display())
-        })?;
+        })
+    }
+
+    /// The name.
+    fn link(self) -> Result<()> {
+        let doing = || format!("naming {}", self.path.display());
         if let Some(named) = self.named {
             return writing(named.persist(&self.path).map_err(|error| error.error), || {
                 format!("naming {}", self.path.display())
@@ -180,6 +190,108 @@ impl Aside {
         match link(&self.path) {
             Err(Errno::EXIST) => writing(replace(&self.path, link, LOCK_LIMIT), doing),
             result => writing(result.map_err(Into::into), doing),
+        }
+    }
+}
+
+/// Gives files of one folder their names, all or none: first those of `side`, then those of `media`. Where a medium has
+/// its name, all that belongs to it has: older media go out of the way before anything else. Files at `away` go with them.
+///
+/// # Errors
+/// When the system refuses; what was there before is there again then.
+pub fn name_together(side: Vec<Aside>, media: Vec<Aside>, away: &[PathBuf]) -> Result<()> {
+    let Some(first) = side.first().or(media.first()) else {
+        return Ok(());
+    };
+    let directory = folder(&first.path).to_owned();
+    // What takes long or room comes before the first name.
+    for file in side.iter().chain(&media) {
+        file.settle()?;
+    }
+    let doing = || format!("naming files in {}", directory.display());
+    let opened = io(File::open(&directory), doing)?;
+    let locked = writing(lock(&opened, LOCK_LIMIT), doing)?;
+    // Without a lock other runs may be here, too: a name of this one alone.
+    let run = if locked {
+        String::new()
+    } else {
+        std::process::id().to_string()
+    };
+    let mut naming = Naming {
+        run,
+        kept: Vec::new(),
+        named: Vec::new(),
+    };
+    let result = naming.all(side, media, away);
+    if result.is_err() {
+        naming.undo();
+    }
+    // What was replaced goes; or what could not be brought back stays under its other name.
+    if result.is_ok() {
+        for (_, kept) in &naming.kept {
+            let _ = std::fs::remove_file(kept);
+        }
+    }
+    result
+}
+
+/// What [`name_together`] has done so far.
+struct Naming {
+    /// A part of the names that older files have meanwhile.
+    run: String,
+    /// Older files: their name, and the one that they have meanwhile.
+    kept: Vec<(PathBuf, PathBuf)>,
+    /// Names that were given.
+    named: Vec<PathBuf>,
+}
+
+impl Naming {
+    fn all(&mut self, side: Vec<Aside>, media: Vec<Aside>, away: &[PathBuf]) -> Result<()> {
+        for path in media.iter().map(|file| &file.path).chain(away) {
+            self.keep(path)?;
+        }
+        for file in side {
+            self.keep(&file.path)?;
+            self.name(file)?;
+        }
+        media.into_iter().try_for_each(|file| self.name(file))
+    }
+
+    /// Gives an older file another name. It follows from the first one, so that what a killed run leaves goes with the next.
+    fn keep(&mut self, path: &Path) -> Result<()> {
+        let doing = || format!("replacing {}", path.display());
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Ok(metadata) if metadata.is_dir() => {
+                return writing(Err(std::io::ErrorKind::IsADirectory.into()), doing);
+            }
+            other => drop(io(other, doing)?),
+        }
+        let name = path.file_name().unwrap_or_default();
+        let digest = Sha256::new()
+            .chain_update(format!("older\0{}\0", self.run))
+            .chain_update(name.as_encoded_bytes())
+            .finalize();
+        let kept = folder(path).join(format!("{TEMPORARY}{}", hex(&digest[..8])));
+        writing(std::fs::rename(path, &kept), doing)?;
+        self.kept.push((path.to_owned(), kept));
+        Ok(())
+    }
+
+    fn name(&mut self, file: Aside) -> Result<()> {
+        let path = file.path.clone();
+        file.link()?;
+        self.named.push(path);
+        Ok(())
+    }
+
+    /// Brings back what was there.
+    fn undo(&mut self) {
+        for path in self.named.drain(..).rev() {
+            let _ = std::fs::remove_file(path);
+        }
+        for (path, kept) in self.kept.drain(..).rev() {
+            let _ = std::fs::rename(kept, path);
         }
     }
 }
@@ -201,10 +313,24 @@ fn replace(
     let digest = Sha256::digest(name.as_encoded_bytes());
     let between = folder(path).join(format!("{TEMPORARY}{}", hex(&digest[..8])));
     let directory = File::open(folder(path))?;
+    if !lock(&directory, limit)? {
+        // A name of this run alone.
+        let name = temporary().make_in(folder(path), |to| link(to).map_err(Into::into))?;
+        return name.into_temp_path().persist(path).map_err(|error| error.error);
+    }
+    let _ = std::fs::remove_file(&between);
+    link(&between)?;
+    std::fs::rename(&between, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&between);
+    })
+}
+
+/// Locks a folder, which another run may hold as long as `limit`; false on a file system without locks.
+fn lock(directory: &File, limit: Duration) -> std::io::Result<bool> {
     let since = Instant::now();
     loop {
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) if since.elapsed() < limit => {
                 std::thread::sleep(LOCK_LOOK);
             }
@@ -217,18 +343,9 @@ fn replace(
                     ),
                 ));
             }
-            Err(_) => {
-                // A file system without locks: a name of this run alone.
-                let name = temporary().make_in(folder(path), |to| link(to).map_err(Into::into))?;
-                return name.into_temp_path().persist(path).map_err(|error| error.error);
-            }
+            Err(_) => return Ok(false),
         }
     }
-    let _ = std::fs::remove_file(&between);
-    link(&between)?;
-    std::fs::rename(&between, path).inspect_err(|_| {
-        let _ = std::fs::remove_file(&between);
-    })
 }
 
 impl std::io::Write for Aside {
@@ -279,6 +396,48 @@ mod tests {
         write_whole(&path, b"again").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"again");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_get_their_names_together_or_none_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let file = |name: &str, text: &str| {
+            let mut aside = Aside::new(&at(name)).unwrap();
+            aside.file().write_all(text.as_bytes()).unwrap();
+            aside
+        };
+        let read = || {
+            let mut all: Vec<(String, String)> = std::fs::read_dir(directory.path())
+                .unwrap()
+                .flatten()
+                .filter(|entry| entry.path().is_file())
+                .map(|entry| {
+                    let name = entry.file_name().into_string().unwrap();
+                    (name, std::fs::read_to_string(entry.path()).unwrap())
+                })
+                .collect();
+            all.sort();
+            all
+        };
+        let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            let own = |&(name, text): &(&str, &str)| (name.to_owned(), text.to_owned());
+            all.iter().map(own).collect()
+        };
+        name_together(vec![file("sums", "1")], vec![file("iso", "1")], &[]).unwrap();
+        std::fs::write(at("sig"), "1").unwrap();
+        // The last of the names cannot be given: a folder has it.
+        std::fs::create_dir(at("img")).unwrap();
+        for (side, media) in [(&["sums"][..], &["iso", "img"][..]), (&["sums", "img"], &["iso"])] {
+            let files = |names: &[&str]| names.iter().map(|name| file(name, "2")).collect();
+            let error = name_together(files(side), files(media), &[at("sig")]).unwrap_err();
+            assert_eq!(error.kind(), Kind::Host);
+            assert!(error.to_string().contains("img"), "{error}");
+            assert_eq!(read(), pairs(&[("iso", "1"), ("sig", "1"), ("sums", "1")]));
+        }
+        // What does no longer fit goes, too.
+        name_together(vec![file("sums", "2")], vec![file("iso", "2")], &[at("sig")]).unwrap();
+        assert_eq!(read(), pairs(&[("iso", "2"), ("sums", "2")]));
     }
 
     #[test]

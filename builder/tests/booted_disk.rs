@@ -198,6 +198,50 @@ fn grows(image: &Path, folder: &Path) {
     );
 }
 
+/// Boots a disk with an MBR alone that is larger than the image on it: the root grows in the MBR.
+fn grows_in_an_mbr(image: &Path, folder: &Path) {
+    let disk = folder.join("grown-mbr.img");
+    said(Command::new("cp").arg("--sparse=always").arg(image).arg(&disk));
+    File::options()
+        .write(true)
+        .open(&disk)
+        .unwrap()
+        .set_len(DISK)
+        .unwrap();
+    let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
+    machine.media = vec![Medium::disk(&disk)];
+    let guest = machine.start().unwrap();
+    guest.stage("the boot of the larger disk with an MBR");
+    guest.serial.expect("login:", LIMIT).unwrap();
+    guest.serial.login("root", "chimera", LIMIT).unwrap();
+    let log = ask(&guest, "dmesg | grep lycia-init: | tr -d '\\r'");
+    assert!(
+        log.contains("the partition grew") && log.contains("the file system grew"),
+        "{log}"
+    );
+    let line = ask(&guest, "df -k / | tail -n 1");
+    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kibibytes * 1024 > DISK / 10 * 9, "{line}");
+    guest.serial.send_line("poweroff").unwrap();
+    assert!(guest.wait_exit(LIMIT).unwrap().success());
+    drop(guest);
+    let table: serde_json::Value =
+        serde_json::from_str(&said(Command::new("sfdisk").arg("--json").arg(&disk))).unwrap();
+    assert_eq!(table["partitiontable"]["label"], "dos", "{table}");
+    let root = &table["partitiontable"]["partitions"][0];
+    assert_eq!(root["bootable"], true, "{table}");
+    let number = |key: &str| root[key].as_u64().unwrap() * 512;
+    assert!(number("start") + number("size") > DISK - (2 << 20), "{table}");
+    said(
+        Command::new("e2fsck")
+            .arg("-fn")
+            .arg(format!("{}?offset={}", disk.display(), number("start"))),
+    );
+}
+
+/// The platform of the checkout with a hybrid MBR that shows the root.
+const HYBRID: &str = "[[table.shown]]\npartition = \"root\"\ntype = \"0x83\"\nactive = true\n";
+
 /// Boots the kit by the iPXE that QEMU's network card has.
 fn boots_from_the_network(kit: &Path) {
     let mut machine = Machine::new(Architecture::X86_64, Firmware::Bios);
@@ -250,6 +294,27 @@ fn the_disk_boots_and_grows_and_the_kit_boots_from_the_network() {
     lycia(&["build", "late", "--output", "."]);
     lycia(&["build", "netboot", "--output", "."]);
     grows(&output.path().join("late-x86_64.img"), output.path());
+    // An MBR alone, which grows; a hybrid one, which starts.
+    let image = |name: &str, platform: &str| {
+        let text = format!(
+            "include = [\"disk\"]\n[disk]\nplatform = \"{platform}\"\nformats = [\"raw\"]\npassword = \"chimera\"\n"
+        );
+        std::fs::write(project.path().join(format!("configs/images/{name}.toml")), text).unwrap();
+    };
+    image("mbr", "x86_64-bios");
+    lycia(&["build", "mbr", "--output", "."]);
+    grows_in_an_mbr(&output.path().join("mbr-x86_64.img"), output.path());
+    let platforms = project.path().join("configs/platforms");
+    let text = std::fs::read_to_string(platforms.join("x86_64.toml")).unwrap();
+    let text = text
+        .replace("kind = \"gpt\"", "kind = \"hybrid\"")
+        .replace("active-placeholder = true\n", HYBRID);
+    assert!(text.contains(HYBRID), "{text}");
+    std::fs::write(platforms.join("hybrid.toml"), text).unwrap();
+    image("hybrid", "hybrid");
+    lycia(&["build", "hybrid", "--output", "."]);
+    let cell = ["--cell", "bios-disk", "--limit", "600"];
+    lycia(&[&["test", "hybrid-x86_64.img"], &cell[..]].concat());
     // The other form, larger, too, with the other firmware: everything is as the manifest says.
     let qcow2 = output.path().join("late-x86_64.qcow2");
     said(

@@ -10,6 +10,52 @@ use crate::measure::{self, Rounds, Target, Usage};
 /// Folders of the store that a full build may share with others: what was fetched, not what was made of it.
 const SHARED: [&str; 4] = ["sources", "seed", "indexes", "packages"];
 
+/// Compressed forms: their names, lines of the table, and what makes them of a definition.
+const FORMS: [(&str, &str, &str, &str); 7] = [
+    (
+        "tar-zst",
+        "tar zstd-22, memory",
+        "live",
+        "outputs = [\"tar\"]\n[tar]\ncompression = \"zstd\"\nlevel = 22",
+    ),
+    (
+        "tar-xz",
+        "tar xz-6, memory",
+        "live",
+        "outputs = [\"tar\"]\n[tar]\ncompression = \"xz\"\nlevel = 6",
+    ),
+    (
+        "tar-gz",
+        "tar gzip-9, memory",
+        "live",
+        "outputs = [\"tar\"]\n[tar]\ncompression = \"gzip\"\nlevel = 9",
+    ),
+    (
+        "oci",
+        "OCI zstd-12, memory",
+        "live",
+        "outputs = [\"oci\"]\n[oci]\ncompression = \"zstd\"\nlevel = 12",
+    ),
+    (
+        "disk-zst",
+        "disk zstd-12, memory",
+        "disk",
+        "[disk]\nformats = [\"zst\"]",
+    ),
+    (
+        "disk-xz",
+        "disk xz-6, memory",
+        "disk",
+        "[disk]\nformats = [\"xz\"]",
+    ),
+    (
+        "disk-gz",
+        "disk gzip-9, memory",
+        "disk",
+        "[disk]\nformats = [\"gz\"]",
+    ),
+];
+
 /// A copy of the project with definitions of its own, a store without anything made, and a folder for outputs.
 pub struct Project {
     folder: PathBuf,
@@ -40,6 +86,9 @@ impl Project {
         for (size, overlays) in [("seed", "\"changed\""), ("large", "\"changed\", \"large\"")] {
             image(&format!("live-{size}"), "live", overlays, "");
             image(&format!("disk-{size}"), "disk", overlays, "");
+            for (form, _, include, tables) in FORMS {
+                image(&format!("{form}-{size}"), include, overlays, tables);
+            }
         }
         for overlay in ["changed", "large"] {
             fs::create_dir_all(folder.join("overlays").join(overlay).join("usr/share/bench")).unwrap();
@@ -143,11 +192,15 @@ impl Project {
         });
     }
 
-    /// Memory of building everything: a live medium, and a disk.
+    /// Memory of building everything: a live medium, a disk, and each compressed form.
     pub fn memory(&self, size: &str) {
         for (kind, work) in [("live", "squashfs and ISO, memory"), ("disk", "disk, memory")] {
             self.forget();
             measure::alone(size, work, 256.0, || self.build(&format!("{kind}-{size}")));
+        }
+        for (form, work, ..) in FORMS {
+            self.forget();
+            measure::alone(size, work, 256.0, || self.build(&format!("{form}-{size}")));
         }
     }
 }

@@ -145,7 +145,7 @@ pub struct Member {
 
 /// tar, and container images and kits for booting from a network in it.
 pub fn tar(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part: &mut Part) {
-    let (listing, members) = members(cell, place, bytes);
+    let (listing, members) = members(cell, place, bytes, part);
     if listing.kept.contains_key("/oci-layout") {
         oci::read(cell, place, bytes, &members, &listing, part);
         part.fact("entries", listing.items.len());
@@ -214,10 +214,10 @@ fn kit(
 
 /// The entries of a tar archive.
 pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> Listing {
-    members(cell, place, bytes).0
+    members(cell, place, bytes, &mut Part::default()).0
 }
 
-fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec<Member>) {
+fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) -> (Listing, Vec<Member>) {
     let limits = tape::Limits {
         members: cell.limits.entries,
         bytes: 0,
@@ -230,6 +230,11 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Vec
         let header = match archive.next_member() {
             Ok(Some(header)) => header,
             Ok(None) => break,
+            // Whole it may be, nevertheless; what follows is not looked at.
+            Err(tape::TarError::Unsupported { what, .. }) => {
+                part.fact("not-read", format!("from byte {before} on: {what}"));
+                break;
+            }
             Err(error) => {
                 cell.fault(place, before, error.to_string());
                 break;

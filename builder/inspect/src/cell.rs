@@ -273,7 +273,7 @@ pub enum Known {
 }
 
 impl Known {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Known::Iso => "iso9660",
             Known::Disk => "disk",
@@ -319,6 +319,9 @@ pub fn recognise(bytes: &[u8]) -> Option<Known> {
     } else if at(0, b"070701") || at(0, b"070702") {
         Known::Cpio
     } else if at(257, b"ustar") {
+        Known::Tar
+    } else if lycia_media::tar::begins(bytes) {
+        // Archives from before POSIX have no signature.
         Known::Tar
     } else if at(0x202, b"HdrS") {
         Known::Kernel

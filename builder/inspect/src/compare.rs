@@ -1,14 +1,13 @@
 //! What differs between two media: by part, by file, by package and by byte.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use lycia_tree::Content;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::map;
-use crate::report::{Item, Part, Report};
+use crate::report::{Item, Part, Report, line};
 
 /// Ranges of one structure that are named one by one.
 const RANGES: usize = 16;
@@ -418,26 +417,33 @@ impl Difference {
             Some(other) => other.to_string(),
         };
         for part in &self.parts {
-            let _ = writeln!(text, "{:<9} {} ({})", part.what.word(), part.place, part.format);
+            line(
+                &mut text,
+                format_args!("{:<9} {} ({})", part.what.word(), part.place, part.format),
+            );
         }
         for value in &self.values {
-            let _ = writeln!(
-                text,
-                "value     {}{}: {} -> {}",
-                named(&value.place),
-                value.key,
-                shown(&value.old),
-                shown(&value.new)
+            line(
+                &mut text,
+                format_args!(
+                    "value     {}{}: {} -> {}",
+                    named(&value.place),
+                    value.key,
+                    shown(&value.old),
+                    shown(&value.new)
+                ),
             );
         }
         for package in &self.packages {
-            let _ = writeln!(
-                text,
-                "package   {}{}: {} -> {}",
-                named(&package.place),
-                package.key,
-                shown(&package.old),
-                shown(&package.new)
+            line(
+                &mut text,
+                format_args!(
+                    "package   {}{}: {} -> {}",
+                    named(&package.place),
+                    package.key,
+                    shown(&package.old),
+                    shown(&package.new)
+                ),
             );
         }
         for file in &self.files {
@@ -450,12 +456,14 @@ impl Difference {
                 (Some(size), None) | (None, Some(size)) => format!(", {size} bytes"),
                 _ => String::new(),
             };
-            let _ = writeln!(
-                text,
-                "file      {}{}: {}{sizes}",
-                named(&file.place),
-                file.path,
-                words.join(", ")
+            line(
+                &mut text,
+                format_args!(
+                    "file      {}{}: {}{sizes}",
+                    named(&file.place),
+                    file.path,
+                    words.join(", ")
+                ),
             );
         }
         for touched in &self.bytes {
@@ -466,22 +474,68 @@ impl Difference {
                 .map(|range| format!("{}-{}", range.start, range.end - 1))
                 .collect();
             let more = touched.count.saturating_sub(ranges.len() as u64);
-            let _ = writeln!(
-                text,
-                "bytes     {}: {} differ, {}{}",
-                touched.structure,
-                touched.bytes,
-                ranges.join(" "),
-                if more > 0 {
-                    format!(" and {more} ranges more")
-                } else {
-                    String::new()
-                }
+            line(
+                &mut text,
+                format_args!(
+                    "bytes     {}: {} differ, {}{}",
+                    touched.structure,
+                    touched.bytes,
+                    ranges.join(" "),
+                    if more > 0 {
+                        format!(" and {more} ranges more")
+                    } else {
+                        String::new()
+                    }
+                ),
             );
         }
         if text.is_empty() {
             text.push_str("no difference\n");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_medium_reaches_a_terminal_as_it_is() {
+        let evil = || "a\u{1b}[2J\r\nb\u{9b}".to_owned();
+        let value = || ChangedValue {
+            place: evil(),
+            key: evil(),
+            old: Some(evil().into()),
+            new: Some(evil().into()),
+        };
+        let difference = Difference {
+            values: vec![value()],
+            parts: vec![ChangedPart {
+                place: evil(),
+                format: evil(),
+                what: Change::Added,
+            }],
+            packages: vec![value()],
+            files: vec![ChangedFile {
+                place: evil(),
+                path: evil(),
+                what: vec![Change::Added],
+                old: None,
+                new: None,
+            }],
+            bytes: vec![Touched {
+                structure: evil(),
+                bytes: 1,
+                ranges: Vec::new(),
+                count: 0,
+            }],
+        };
+        let text = difference.text();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(
+            !text.chars().any(|letter| letter != '\n' && letter.is_control()),
+            "{text:?}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use lycia_media::partition::{Guid, gpt, mbr};
 use lycia_media::qcow2 as qcow;
 use lycia_tree::Content;
 
-use crate::cell::{Cell, Place};
+use crate::cell::{Cell, Known, Place, recognise};
 use crate::report::Part;
 use crate::{boot, source, volumes};
 
@@ -125,7 +125,24 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
                     cell.fault(place, 446, error.to_string());
                 }
             }
+            let active = table.records.iter().flatten().filter(|record| record.active);
+            let active = active.count();
+            if active > 1 {
+                cell.fault(
+                    place,
+                    446,
+                    format!("{active} records of the MBR are active: boot code starts one"),
+                );
+            }
+            let unit = match table.is_protective() {
+                true => 512,
+                false => unit(&table, all),
+            };
+            if unit != 512 {
+                part.fact("sector-size", unit);
+            }
             let mut records = Vec::new();
+            let mut extended = Vec::new();
             for (number, record) in table.records.iter().enumerate() {
                 let Some(record) = record else { continue };
                 records.push(format!(
@@ -136,7 +153,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
                     record.sectors,
                     if record.active { ", active" } else { "" }
                 ));
-                let (start, len) = (u64::from(record.first) * 512, u64::from(record.sectors) * 512);
+                let (start, len) = (u64::from(record.first) * unit, u64::from(record.sectors) * unit);
                 if record.kind == 0 || record.kind == mbr::KIND_PROTECTIVE {
                     continue;
                 }
@@ -147,7 +164,9 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
                         format!("MBR record {} runs over the end of the disk", number + 1),
                     );
                 }
-                if !table.is_protective() {
+                if !table.is_protective() && is_extended(record.kind) {
+                    extended.push(start);
+                } else if !table.is_protective() {
                     found.push(Found {
                         name: format!("partition {}", number + 1),
                         kind: format!("type {:02x}", record.kind),
@@ -155,6 +174,18 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
                         len,
                     });
                 }
+            }
+            let mut number = 5;
+            for start in extended {
+                logical(
+                    cell,
+                    place,
+                    all,
+                    (start, unit),
+                    &mut number,
+                    &mut records,
+                    &mut found,
+                );
             }
             part.fact("mbr", records);
             shown = hybrid(&table);
@@ -219,6 +250,14 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
             return found;
         }
     };
+    // Media for CDs do without: no program writes to those.
+    if !protective && part.format == Known::Disk.name() {
+        cell.fault(
+            place,
+            446,
+            "the MBR has no record that protects the GPT: Linux and others do not look for one then",
+        );
+    }
     if let Err(error) = table.check() {
         cell.fault(place, wide, error.to_string());
     }
@@ -274,6 +313,87 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
     found
 }
 
+/// Bytes of the sectors that the records of an MBR count in, which nothing says: 4096 where something that is known begins there
+/// only then.
+fn unit(table: &mbr::Mbr, all: &[u8]) -> u64 {
+    let begins = |unit: u64| {
+        let used = table.records.iter().flatten().filter(|record| record.kind != 0);
+        used.filter_map(|record| usize::try_from(u64::from(record.first) * unit).ok())
+            .filter_map(|start| all.get(start..))
+            .any(|rest| recognise(rest).is_some())
+    };
+    match !begins(512) && begins(4096) {
+        true => 4096,
+        false => 512,
+    }
+}
+
+/// Whether a record is of a partition that holds others.
+fn is_extended(kind: u8) -> bool {
+    matches!(kind, 0x05 | 0x0f | 0x85)
+}
+
+/// Logical partitions that are looked at.
+const LOGICAL: u32 = 256;
+
+/// Follows the chain of tables in the extended partition at byte `first`: each has a partition, counted from itself, and says where
+/// the next table is, counted from the first.
+fn logical(
+    cell: &mut Cell<'_>,
+    place: &Place,
+    all: &[u8],
+    (first, unit): (u64, u64),
+    number: &mut u32,
+    records: &mut Vec<String>,
+    found: &mut Vec<Found>,
+) {
+    let mut at = first;
+    loop {
+        let rest = usize::try_from(at).ok().and_then(|at| all.get(at..));
+        let table = rest.and_then(sector).map(mbr::Mbr::decode);
+        let Some(Ok(table)) = table else {
+            return cell.fault(
+                place,
+                at,
+                "no table of logical partitions is here, though one is named",
+            );
+        };
+        cell.region(place, at, 512, "table of a logical partition");
+        if let Some(record) = table.records[0].filter(|record| record.kind != 0) {
+            let (start, len) = (
+                at.saturating_add(u64::from(record.first) * unit),
+                u64::from(record.sectors) * unit,
+            );
+            records.push(format!(
+                "{number}: type {:02x}, sectors {}+{}{}, logical",
+                record.kind,
+                start / unit,
+                record.sectors,
+                if record.active { ", active" } else { "" }
+            ));
+            found.push(Found {
+                name: format!("partition {number}"),
+                kind: format!("type {:02x}", record.kind),
+                start,
+                len,
+            });
+            *number += 1;
+        }
+        let Some(next) = table.records[1].filter(|record| is_extended(record.kind)) else {
+            return;
+        };
+        let next = first.saturating_add(u64::from(next.first) * unit);
+        if next <= at || *number > LOGICAL {
+            return cell.fault(
+                place,
+                at,
+                "the chain of logical partitions goes back or has no end",
+            );
+        }
+        at = next;
+    }
+}
+
 /// The records of a hybrid MBR besides the protective one, by their index: they show partitions that the GPT has.
 fn hybrid(table: &mbr::Mbr) -> Vec<(usize, mbr::Record)> {
     let records = table.records.iter().enumerate();
@@ -289,6 +409,8 @@ fn hybrid(table: &mbr::Mbr) -> Vec<(usize, mbr::Record)> {
 pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part: &mut Part) {
     let disk = match qcow::Disk::open(bytes.bytes()) {
         Ok(disk) => disk,
+        // Whole it may be, nevertheless.
+        Err(qcow::ReadError::Unsupported(why)) => return part.fact("not-read", why),
         Err(error) => return cell.fault(place, 0, error.to_string()),
     };
     part.fact("version", disk.version);

@@ -222,24 +222,29 @@ impl Part {
             &self.place
         };
         let at = self.offset.map(|at| format!(" at byte {at}")).unwrap_or_default();
-        let _ = writeln!(text, "{indent}{name}: {}, {} bytes{at}", self.format, self.size);
+        line(
+            text,
+            format_args!("{indent}{name}: {}, {} bytes{at}", self.format, self.size),
+        );
         for (key, value) in &self.facts {
             match value {
                 Value::Array(values) => {
                     for value in values {
-                        let _ = writeln!(text, "{indent}  {key}: {}", plain(value));
+                        line(text, format_args!("{indent}  {key}: {}", plain(value)));
                     }
                 }
                 value => {
-                    let _ = writeln!(text, "{indent}  {key}: {}", plain(value));
+                    line(text, format_args!("{indent}  {key}: {}", plain(value)));
                 }
             }
         }
         for entry in &self.entries {
-            let _ = writeln!(
+            line(
                 text,
-                "{indent}  boots \"{}\" ({}): {} {}",
-                entry.title, entry.config, entry.kernel, entry.arguments
+                format_args!(
+                    "{indent}  boots \"{}\" ({}): {} {}",
+                    entry.title, entry.config, entry.kernel, entry.arguments
+                ),
             );
         }
         if let Some(system) = &self.system {
@@ -247,13 +252,27 @@ impl Part {
         }
         if files {
             for item in &self.files {
-                let _ = writeln!(text, "{indent}  {}", item.text());
+                line(text, format_args!("{indent}  {}", item.text()));
             }
         }
         for part in &self.parts {
             part.text(depth + 1, files, text);
         }
     }
+}
+
+/// Adds a line. What stands in a medium is shown and does nothing: control characters are escaped, and those that turn the
+/// direction of a text (Unicode Standard Annex 9).
+pub(crate) fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
+    for letter in words.to_string().chars() {
+        let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}') {
+            text.extend(letter.escape_unicode());
+        } else {
+            text.push(letter);
+        }
+    }
+    text.push('\n');
 }
 
 fn plain(value: &Value) -> String {
@@ -272,7 +291,7 @@ impl System {
             ("asked for", self.world.join(" ")),
         ] {
             if !value.is_empty() {
-                let _ = writeln!(text, "{indent}  {key}: {value}");
+                line(text, format_args!("{indent}  {key}: {value}"));
             }
         }
         if !self.packages.is_empty() {
@@ -281,14 +300,17 @@ impl System {
                 .iter()
                 .map(|one| format!("{}-{}", one.name, one.version))
                 .collect();
-            let _ = writeln!(text, "{indent}  {} packages: {}", all.len(), all.join(" "));
+            line(
+                text,
+                format_args!("{indent}  {} packages: {}", all.len(), all.join(" ")),
+            );
         }
         for (word, paths) in [
             ("other than packaged", &self.modified),
             ("not there", &self.missing),
         ] {
             if !paths.is_empty() {
-                let _ = writeln!(text, "{indent}  {word}: {}", paths.join(" "));
+                line(text, format_args!("{indent}  {word}: {}", paths.join(" ")));
             }
         }
     }
@@ -324,13 +346,15 @@ impl Report {
 
     /// For people; with the lists of files or without.
     pub fn text(&self, files: bool) -> String {
-        let mut text = format!("{}\n  sha256: {}\n", self.file, self.sha256);
+        let mut text = String::new();
+        line(&mut text, format_args!("{}", self.file));
+        line(&mut text, format_args!("  sha256: {}", self.sha256));
         self.part.text(0, files, &mut text);
         for beside in &self.beside {
-            let _ = writeln!(text, "compared with {beside}");
+            line(&mut text, format_args!("compared with {beside}"));
         }
         for fault in &self.faults {
-            let _ = writeln!(text, "wrong: {fault}");
+            line(&mut text, format_args!("wrong: {fault}"));
         }
         let verdict = match self.faults.len() {
             0 => "nothing is wrong".to_owned(),
@@ -351,5 +375,69 @@ impl Report {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_medium_reaches_a_terminal_as_it_is() {
+        let evil = || "a\u{1b}[2J\u{9b}1m\r\nwrong\u{202e}\u{7f}".to_owned();
+        let mut part = Part {
+            place: evil(),
+            format: "gpt".to_owned(),
+            entries: vec![BootEntry {
+                config: evil(),
+                title: evil(),
+                kernel: evil(),
+                arguments: evil(),
+                initrd: evil(),
+            }],
+            system: Some(System {
+                name: evil(),
+                kernels: vec![evil()],
+                world: vec![evil()],
+                packages: vec![Installed {
+                    name: evil(),
+                    ..Installed::default()
+                }],
+                modified: vec![evil()],
+                missing: vec![evil()],
+                ..System::default()
+            }),
+            files: vec![Item {
+                path: evil(),
+                kind: "symlink",
+                target: Some(evil()),
+                from: Some(evil()),
+                ..Item::default()
+            }],
+            ..Part::default()
+        };
+        part.fact("partitions", vec![evil()]);
+        part.fact("label", evil());
+        part.parts.push(part.clone());
+        let report = Report {
+            version: FORMAT,
+            file: evil(),
+            size: 1,
+            sha256: String::new(),
+            part,
+            beside: vec![evil()],
+            faults: vec![Fault {
+                offset: None,
+                place: evil(),
+                what: evil(),
+            }],
+            regions: Vec::new(),
+            base: None,
+        };
+        let text = report.text(true);
+        let raw = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+        assert!(!text.chars().any(raw), "{text:?}");
+        assert!(text.contains("a\\u{1b}[2J"), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("wrong\\u")), "{text}");
     }
 }

@@ -154,6 +154,8 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     };
     let mut reader = match ext::Reader::open(Cursor::new(bytes.bytes()), limits) {
         Ok(reader) => reader,
+        // Whole it may be, nevertheless.
+        Err(ext::ReadError::Unsupported(why)) => return part.fact("not-read", why),
         Err(error) => return cell.fault(place, 1024, error.to_string()),
     };
     let own = reader.summary().clone();

@@ -7,10 +7,14 @@ mod samples;
 use std::process::Command;
 
 use lycia_inspect::{Limits, inspect};
+use lycia_media::disk;
+use lycia_media::partition::Guid;
+use lycia_media::partition::mbr::{Mbr, Record};
+use lycia_tree::Content;
 
 use samples::{
     bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
-    program_volume, qcow2_image, root, root_part,
+    program_volume, qcow2_image, root, root_part, tarball,
 };
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
@@ -229,6 +233,141 @@ fn records_of_a_hybrid_mbr() {
             (446 + 16 + 13, 0x10, "MBR record 2 has the sectors"),
         ],
     );
+}
+
+/// A disk of 4 MiB with these MBRs, by their sectors.
+fn disk_of(tables: &[(usize, [Option<Record>; 4])]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 << 20];
+    for (sector, records) in tables {
+        let mut table = Mbr::new();
+        table.records = *records;
+        bytes[sector * 512..][..512].copy_from_slice(&table.encode());
+    }
+    bytes
+}
+
+fn record(kind: u8, first: u32, sectors: u32) -> Option<Record> {
+    Some(Record {
+        active: false,
+        kind,
+        first,
+        sectors,
+    })
+}
+
+#[test]
+fn an_mbr_of_large_sectors_is_followed() {
+    let mut layout = disk::Layout::new(Guid::derive(b"test", "disk"));
+    layout.size = Some(64 << 20);
+    layout.sector_size = 4096;
+    layout.table = disk::Table::Mbr;
+    let volume = ext4_volume(&root());
+    let mut one = disk::Partition::new(
+        "root",
+        Guid::LINUX_DATA,
+        Guid::derive(b"test", "root"),
+        disk::Size::Bytes((volume.len() as u64).next_multiple_of(4096)),
+    );
+    one.content = disk::Content::Bytes(Content::from(volume));
+    layout.partitions = vec![one];
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let plan = disk::Plan::new(&layout).unwrap();
+    plan.write(&mut bytes, &mut |_| {}).unwrap();
+    let report = look(&bytes.into_inner());
+    assert_eq!(faults(&report), Vec::<String>::new());
+    assert_eq!(report.part.facts["sector-size"], 4096);
+    assert_eq!(report.part.parts[0].format, "ext4");
+}
+
+#[test]
+fn logical_partitions_are_followed() {
+    let chain = |next: u32| {
+        disk_of(&[
+            (0, [record(0x83, 64, 100), record(0x0f, 2048, 6144), None, None]),
+            (
+                2048,
+                [record(0x83, 64, 100), record(0x05, next, 1024), None, None],
+            ),
+            (3072, [record(0x82, 128, 200), None, None, None]),
+        ])
+    };
+    let report = look(&chain(1024));
+    assert_eq!(faults(&report), Vec::<String>::new());
+    let places: Vec<(&str, Option<u64>)> = report
+        .part
+        .parts
+        .iter()
+        .map(|part| (part.place.as_str(), part.offset))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("partition 1", Some(64 * 512)),
+            ("partition 5", Some(2112 * 512)),
+            ("partition 6", Some(3200 * 512)),
+        ]
+    );
+    for (next, wanted) in [(0, "goes back"), (7000, "no table"), (2000, "no table")] {
+        let told = faults(&look(&chain(next)));
+        assert!(
+            told.iter().any(|fault| fault.contains(wanted)),
+            "{next}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn records_of_an_mbr() {
+    let mut two = [record(0x83, 64, 100), record(0x83, 200, 100), None, None];
+    for one in two.iter_mut().flatten() {
+        one.active = true;
+    }
+    let told = faults(&look(&disk_of(&[(0, two)])));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("2 records of the MBR are active"), "{told:?}");
+    // A GPT behind an MBR that knows nothing of it.
+    let mut bytes = bios_disk();
+    bytes[446..510].fill(0);
+    let told = faults(&look(&bytes));
+    assert!(
+        told.iter().any(|fault| fault.contains("protects the GPT")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_is_not_read_is_no_fault() {
+    let mut volume = ext4_volume(&root());
+    // Inline data.
+    volume[1024 + 97] |= 0x80;
+    let mut image = qcow2_image(&[7; 102_400]);
+    // Entries of twice the size.
+    image[79] |= 0x10;
+    let mut archive = tarball(&root());
+    // A sparse file of GNU's.
+    archive[156] = b'S';
+    archive[148..156].fill(b' ');
+    let sum: u32 = archive[..512].iter().map(|&byte| u32::from(byte)).sum();
+    archive[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    for (name, bytes) in [("ext4", volume), ("qcow2", image), ("tar", archive)] {
+        let report = look(&bytes);
+        assert_eq!(faults(&report), Vec::<String>::new(), "{name}");
+        assert_eq!(report.part.format, name);
+        assert!(report.part.facts.contains_key("not-read"), "{name}");
+    }
+    // From before the signature of POSIX.
+    let mut old = vec![0; 2048];
+    old[..4].copy_from_slice(b"file");
+    old[100..107].copy_from_slice(b"000644 ");
+    old[124..136].copy_from_slice(b"00000000003 ");
+    old[148..156].fill(b' ');
+    let sum: u32 = old[..512].iter().map(|&byte| u32::from(byte)).sum();
+    old[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    old[512..515].copy_from_slice(b"abc");
+    let report = look(&old);
+    assert_eq!(report.part.format, "tar");
+    assert_eq!(report.part.files[0].path, "/file");
+    assert_eq!(faults(&report), Vec::<String>::new());
 }
 
 #[test]

@@ -16,6 +16,10 @@ use std::io::{self, BufRead, Read, Write};
 use liblzma::stream::{Check, Filters, LzmaOptions, MtStreamBuilder, Stream};
 use thiserror::Error;
 
+mod pieces;
+
+pub use pieces::Pieces;
+
 /// The instruction set whose branch addresses xz's filter makes absolute, which lets code compress some
 /// 5 to 10 % better.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -306,16 +310,48 @@ fn xz_stream(
     block: u64,
     threads: u32,
 ) -> Result<Stream, CompressError> {
+    check_range("xz", "block", block.min(i64::MAX as u64) as i64, 0, 1 << 40)?;
+    let filters = xz_filters(preset, extreme, dictionary, branches)?;
+    let block = match block {
+        0 => (u64::from(dictionary) * 3).max(1 << 20),
+        block => block,
+    };
+    MtStreamBuilder::new()
+        .filters(filters)
+        .check(check.into())
+        .block_size(block)
+        .threads(threads)
+        .encoder()
+        .map_err(xz_settings)
+}
+
+impl From<XzCheck> for Check {
+    fn from(check: XzCheck) -> Check {
+        match check {
+            XzCheck::Crc32 => Check::Crc32,
+            XzCheck::Crc64 => Check::Crc64,
+        }
+    }
+}
+
+fn xz_settings(error: liblzma::stream::Error) -> CompressError {
+    CompressError::Settings {
+        format: "xz",
+        reason: error.to_string(),
+    }
+}
+
+fn xz_filters(
+    preset: u32,
+    extreme: bool,
+    dictionary: u32,
+    branches: Branches,
+) -> Result<Filters, CompressError> {
     const EXTREME: u32 = 1 << 31;
     check_range("xz", "preset", preset.into(), 0, 9)?;
     check_range("xz", "dictionary", dictionary.into(), 4096, 3 << 29)?;
-    check_range("xz", "block", block.min(i64::MAX as u64) as i64, 0, 1 << 40)?;
-    let settings = |error: liblzma::stream::Error| CompressError::Settings {
-        format: "xz",
-        reason: error.to_string(),
-    };
     let mut options =
-        LzmaOptions::new_preset(preset | if extreme { EXTREME } else { 0 }).map_err(settings)?;
+        LzmaOptions::new_preset(preset | if extreme { EXTREME } else { 0 }).map_err(xz_settings)?;
     options.dict_size(dictionary);
     let mut filters = Filters::new();
     match branches {
@@ -334,20 +370,7 @@ fn xz_stream(
         }
     }
     filters.lzma2(&options);
-    let block = match block {
-        0 => (u64::from(dictionary) * 3).max(1 << 20),
-        block => block,
-    };
-    MtStreamBuilder::new()
-        .filters(filters)
-        .check(match check {
-            XzCheck::Crc32 => Check::Crc32,
-            XzCheck::Crc64 => Check::Crc64,
-        })
-        .block_size(block)
-        .threads(threads)
-        .encoder()
-        .map_err(settings)
+    Ok(filters)
 }
 
 /// Compresses `bytes` at once; `threads` as in [`Encoder::new`].

@@ -248,6 +248,11 @@ fn what_does_not_fit_is_refused() {
         image(&esp(), &volume(1000, None)),
         Err(FatError::Size(1000))
     ));
+    // Known before anything is written, and no fault of the disk.
+    assert!(matches!(
+        image(&esp(), &volume(16 << 10, None)),
+        Err(FatError::Space { .. })
+    ));
 }
 
 #[test]

@@ -363,6 +363,7 @@ impl Run<'_> {
         match lookup(self.tree, path, Follow::Parents) {
             None => {
                 let id = self.tree.make_directory(path, Metadata::new(0o755, self.time))?;
+                self.wrote(path)?;
                 self.adjust(item, id, true);
             }
             Some(id) if self.tree.inode(id).is_directory() => self.adjust(item, id, false),

@@ -489,12 +489,24 @@ fn plain(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of the longest label of ext4.
+const EXT4_LABEL: usize = 16;
+
 fn partition(given: PartitionTable, table: TableName) -> Result<Partition> {
     use lycia_media::fat::Width;
     plain(&given.name)?;
     let (kind, mbr_kind) = kind(given.r#type.as_deref().unwrap_or("linux"))?;
     if table != TableName::Mbr && given.r#type.as_deref().and_then(byte).is_some() {
         return Err(wrong("a type of one byte is for MBRs").hint("write a name or a GUID"));
+    }
+    if table == TableName::Mbr && !given.attributes.is_empty() {
+        return Err(wrong("`attributes` are of a GPT: an MBR has none").hint("leave them out"));
+    }
+    if table != TableName::Mbr && given.active {
+        return Err(
+            wrong("`active` is of an MBR's record, and this partition has none")
+                .hint("write `attributes = [\"legacy-boot\"]`, or `active` in a [[table.shown]]"),
+        );
     }
     let mut attributes = 0;
     for one in &given.attributes {
@@ -533,6 +545,16 @@ fn partition(given: PartitionTable, table: TableName) -> Result<Partition> {
     }
     let label = given.label.unwrap_or_default();
     plain(&label)?;
+    let (fits, rule) = match file_system {
+        FileSystem::Fat(_) => (
+            lycia_media::fat::is_label(&label),
+            "of FAT has at most 11 characters of ASCII without \"*+,./:;<=>?[\\]|",
+        ),
+        _ => (label.len() <= EXT4_LABEL, "of ext4 has at most 16 bytes"),
+    };
+    if !label.is_empty() && !fits {
+        return Err(wrong(format!("the label `{label}` is none: one {rule}")));
+    }
     if let Some(options) = &given.options {
         plain(options)?;
         if options.is_empty() || options.contains(char::is_whitespace) {
@@ -609,6 +631,15 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     }
     if (file.table.kind == TableName::Hybrid) == shown.is_empty() {
         return Err(wrong("[[table.shown]] is what a hybrid table has, and only that"));
+    }
+    if file.table.active_placeholder && file.table.kind != TableName::Gpt {
+        return Err(wrong("`active-placeholder` is of the protective MBR of a GPT"));
+    }
+    let active = partitions.iter().filter(|one| one.active).count();
+    if active.max(shown.iter().filter(|(.., active)| *active).count()) > 1 {
+        return Err(
+            wrong("two partitions are active: boot code starts one").hint("leave `active` out of one")
+        );
     }
     let boot = file.boot;
     plain(&boot.arguments)?;

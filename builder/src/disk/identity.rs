@@ -24,7 +24,7 @@ impl Identity {
     /// From the packages, the platform and what the definition says of the system.
     pub fn derive(image: &Image, disk: &Disk, lock: &Lock) -> Identity {
         let mut hash = Sha256::new();
-        hash.update(lock.text());
+        hash.update(lock.seed());
         for word in [
             disk.platform.name.as_str(),
             &disk.hostname,

@@ -1,5 +1,7 @@
 //! The parts of a disk, each with its content, as a layout of `lycia_media`.
 
+use std::collections::BTreeSet;
+
 use lycia_boot::grub as images;
 use lycia_media::disk::{self, Content, Layout, Partition, Plan, Raw, Shown, Table};
 use lycia_media::partition::Guid;
@@ -33,6 +35,22 @@ pub enum Place {
     Gap,
 }
 
+/// Copies what the platform wants on the root itself, and says where the copies are.
+///
+/// # Errors
+/// When a file that the platform names is not there, or something else is where it goes.
+pub fn copy_own(disk: &Disk, tree: &mut Tree, time: Timestamp) -> Result<BTreeSet<Vec<u8>>> {
+    let partition = &disk.platform.partitions[disk.platform.root];
+    let mut copied = BTreeSet::new();
+    for one in &partition.files {
+        let content = file(tree, &one.from).context(|| format!("the partition {}", partition.name))?;
+        put(tree, &one.to, content, time)?;
+        let canonical = tree.canonical(one.to.as_bytes(), Follow::All);
+        copied.insert(canonical.explain(Kind::Target, || format!("writing /{} of a partition", one.to))?);
+    }
+    Ok(copied)
+}
+
 /// Divides `tree` into what each partition gets. The root keeps empty directories where others are mounted.
 ///
 /// # Errors
@@ -48,7 +66,10 @@ pub fn divide(disk: &Disk, mut tree: Tree, time: Timestamp) -> Result<Contents> 
     // Before anything moves.
     let mut copies = Vec::new();
     for partition in &platform.partitions {
-        let contents = partition.files.iter().map(|copied| file(&tree, &copied.from));
+        // The root has its own already.
+        let own = partition.mount.as_deref() == Some("");
+        let files = partition.files.iter().filter(|_| !own);
+        let contents = files.map(|copied| file(&tree, &copied.from));
         copies.push(
             contents
                 .collect::<Result<Vec<_>>>()
@@ -74,13 +95,6 @@ pub fn divide(disk: &Disk, mut tree: Tree, time: Timestamp) -> Result<Contents> 
             put(&mut own, &copied.to, content.clone(), time)?;
         }
         trees[index] = Some(own);
-    }
-    for (copied, content) in platform.partitions[platform.root]
-        .files
-        .iter()
-        .zip(&copies[platform.root])
-    {
-        put(&mut tree, &copied.to, content.clone(), time)?;
     }
     trees[platform.root] = Some(tree);
     let core = platform

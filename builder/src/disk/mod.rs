@@ -7,7 +7,7 @@ mod identity;
 mod layout;
 mod system;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -21,17 +21,18 @@ use lycia_tree::{Content, Metadata, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive;
-use crate::build::{Work, Written, mebibytes};
+use crate::blocks::Blocks;
+use crate::build::{Made, Work, Written, mebibytes};
+use crate::definition::Output;
 use crate::definition::platform::{Disk, Form, Loader};
 use crate::definition::typed::Firmware;
-use crate::definition::{Image, Output};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io};
 use crate::grub;
 use crate::hashing::Hashing;
 use crate::manifest::{self, Manifest, hex};
 use crate::progress::Unit;
 use crate::root::{Origin, Root};
-use crate::store::{Aside, Store, write_whole};
+use crate::store::Aside;
 
 use identity::Identity;
 use layout::Place;
@@ -39,11 +40,11 @@ use layout::Place;
 /// How the name of the manifest of a disk ends.
 pub const MANIFEST: &str = ".disk.manifest.json";
 
-/// Builds the disk of `image` in every form that is wanted.
+/// Builds the disk of `image` in every form that is wanted. Nothing has its name yet.
 ///
 /// # Errors
-/// When the root lacks what boots, something does not fit, or the output refuses. No disk has its name then.
-pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
+/// When the root lacks what boots, something does not fit, or the output refuses.
+pub fn build(work: &Work<'_>, made: &mut Made) -> Result<Vec<Written>> {
     let Work {
         image,
         root,
@@ -60,10 +61,11 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
     let identity = Identity::derive(image, disk, lock);
 
     let booting = progress.stage("boot", 1, Unit::Items);
-    let mut tree = system::tree(image, disk, root, &identity, options.jobs)?;
-    let loaders = loaders(image, disk, root, &identity, store)?;
+    let mut tree = system::tree(work, disk, &identity)?;
+    let loaders = loaders(work, disk, &identity, made)?;
     loaders.lay(&mut tree, root)?;
-    let system = system_root(root, tree);
+    let copied = layout::copy_own(disk, &mut tree, root.time)?;
+    let system = system_root(root, tree, &copied, &loaders.hosts());
     let kernel = system.kernel(image.kernel.as_deref()).ok();
     let manifest = Manifest::new(
         lock,
@@ -120,22 +122,27 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
             done += more;
             writing.set(done, plan.size());
         };
+        let mut said = String::new();
         let (sha256, size) = match form {
             Form::Compressed(compression) => {
                 let hashing = Hashing::new(out.file());
-                let (hashing, ()) = archive::compressed(hashing, compression, options.jobs, |encoder| {
-                    let doing = || format!("writing {}", to.display());
-                    let mut buffer = vec![0; 1 << 20];
-                    loop {
-                        let count = io(source.read(&mut buffer), doing)?;
-                        if count == 0 {
-                            return Ok(());
+                let blocks = Blocks::open(store)?;
+                let known = Some(&blocks);
+                let (hashing, ()) =
+                    archive::compressed(hashing, compression, options.jobs, known, |encoder| {
+                        let doing = || format!("writing {}", to.display());
+                        let mut buffer = vec![0; 1 << 20];
+                        loop {
+                            let count = io(source.read(&mut buffer), doing)?;
+                            if count == 0 {
+                                return Ok(());
+                            }
+                            io(std::io::Write::write_all(encoder, &buffer[..count]), doing)?;
+                            report(count as u64);
                         }
-                        io(std::io::Write::write_all(encoder, &buffer[..count]), doing)?;
-                        report(count as u64);
-                    }
-                })
-                .context(|| format!("writing {}", to.display()))?;
+                    })
+                    .context(|| format!("writing {}", to.display()))?;
+                said = format!("{}, ", blocks.finish());
                 let (_, sha256, size) = hashing.finish();
                 (sha256, size)
             }
@@ -150,7 +157,7 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
                 hash(&out)?
             }
         };
-        writing.finish(&format!("{:.1} MiB, {}", mebibytes(size), to.display()));
+        writing.finish(&format!("{:.1} MiB, {said}{}", mebibytes(size), to.display()));
         ready.push((to, out, sha256, size));
     }
     if disk.forms.contains(&Form::Raw) {
@@ -164,45 +171,27 @@ pub fn build(work: &Work<'_>, last: &mut Vec<Aside>) -> Result<Vec<Written>> {
         ready.push((raw_path, raw, sha256, size));
     }
 
-    // The disks come last of all: where one is, everything that belongs to it is.
-    let mut files = Vec::new();
     let mut small = vec![("manifest", format!("{stem}{MANIFEST}"), manifest)];
     if !image.outputs.contains(&Output::Iso) {
         small.push(("lock", format!("{stem}.lock"), lock.text()));
     }
-    for (path, _, sha256, _) in &ready {
+    let mut files = Vec::new();
+    for (path, file, sha256, size) in ready {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         small.push((
             "checksums",
             format!("{name}.sha256"),
             format!("{sha256}  {name}\n"),
         ));
+        files.insert(0, made.medium("disk", file, path, (sha256, size)));
     }
     for (kind, name, text) in small {
-        let path = options.output.join(name);
-        write_whole(&path, text.as_bytes())?;
-        files.push(Written {
-            kind: kind.into(),
-            path,
-            size: text.len() as u64,
-            sha256: hex(&Sha256::digest(text.as_bytes())),
-        });
-    }
-    for (path, file, sha256, size) in ready {
-        last.push(file);
-        files.insert(
-            0,
-            Written {
-                kind: "disk".into(),
-                path,
-                size,
-                sha256,
-            },
-        );
+        files.push(made.beside(kind, options.output.join(name), text.as_bytes())?);
     }
     Ok(files)
 }
 
+/// Whose fault it is that a disk cannot be: the platform's where it says what cannot be, the root's where that does not fit.
 fn failed(error: DiskError, platform: &str) -> Error {
     let kind = match &error {
         DiskError::Write { .. }
@@ -214,6 +203,10 @@ fn failed(error: DiskError, platform: &str) -> Error {
             source: fat::FatError::Write { .. },
             ..
         } => Kind::Host,
+        DiskError::Fat {
+            source: fat::FatError::Label { .. } | fat::FatError::Size(_),
+            ..
+        } => Kind::Input,
         DiskError::Raw { .. } | DiskError::Ext4 { .. } | DiskError::Fat { .. } => Kind::Target,
         _ => Kind::Input,
     };
@@ -244,7 +237,8 @@ fn hash(file: &Aside) -> Result<(String, u64)> {
 }
 
 /// The root as it is on the disk, for the manifest: what is as in `root` is from where that is from.
-fn system_root(root: &Root, tree: Tree) -> Root {
+/// `copied` are paths that the platform wants copies at, `hosts` those of files of this machine.
+fn system_root(root: &Root, tree: Tree, copied: &BTreeSet<Vec<u8>>, hosts: &BTreeSet<Vec<u8>>) -> Root {
     let same = |path: &[u8], node: Option<&Node>| {
         let before = root.tree.find(path, lycia_tree::Follow::Parents).ok().flatten();
         match (before.and_then(|id| root.tree.inode(id).node()), node) {
@@ -256,13 +250,40 @@ fn system_root(root: &Root, tree: Tree) -> Root {
             _ => false,
         }
     };
+    // A copy of what a package or an overlay has is that one's.
+    let place = |content: &Content| (content.bytes().as_ptr(), content.len());
+    let mut sources = HashMap::new();
+    for entry in root.tree.walk() {
+        if let (Some(content), Some(origin @ (Origin::Package(_) | Origin::Overlay(_) | Origin::Trigger(_)))) =
+            (entry.inode.content(), root.origins.get(&entry.path))
+            && content.len() > 0
+        {
+            sources.entry(place(content)).or_insert(origin);
+        }
+    }
     let mut origins = BTreeMap::new();
-    for entry in tree.walk().filter(|entry| !entry.inode.is_directory()) {
-        let origin = root
-            .origins
-            .get(&entry.path)
-            .filter(|_| same(&entry.path, entry.inode.node()));
-        origins.insert(entry.path, origin.cloned().unwrap_or(Origin::Disk));
+    for entry in tree.walk() {
+        let own = root.origins.get(&entry.path);
+        if entry.inode.is_directory() {
+            let there = root.tree.find(&entry.path, lycia_tree::Follow::Parents);
+            let made = there.ok().flatten().is_none().then_some(Origin::Disk);
+            origins.extend(own.cloned().or(made).map(|origin| (entry.path, origin)));
+            continue;
+        }
+        let source = entry
+            .inode
+            .content()
+            .and_then(|content| sources.get(&place(content)));
+        let origin = match own
+            .filter(|_| same(&entry.path, entry.inode.node()))
+            .or(source.copied())
+        {
+            Some(origin) => origin.clone(),
+            None if hosts.contains(&entry.path) => Origin::Host,
+            None if copied.contains(&entry.path) => Origin::Platform,
+            None => Origin::Disk,
+        };
+        origins.insert(entry.path, origin);
     }
     Root {
         tree,
@@ -283,11 +304,18 @@ struct Loaders {
     early: String,
     /// Programs for the EFI system partition, by name.
     efi: Vec<(String, Content)>,
-    /// Modules for `/boot/grub`, by path.
-    modules: Vec<(String, Content)>,
+    /// Modules for `/boot/grub`, by path, and whether they are this machine's.
+    modules: Vec<(String, Content, bool)>,
 }
 
-fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: &Store) -> Result<Loaders> {
+fn loaders(work: &Work<'_>, disk: &Disk, identity: &Identity, made: &mut Made) -> Result<Loaders> {
+    let Work {
+        image,
+        root,
+        store,
+        options,
+        ..
+    } = *work;
     let mut loaders = Loaders::default();
     let platform = &disk.platform;
     if platform.loader != Loader::Grub {
@@ -312,27 +340,25 @@ fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: 
         if !wanted {
             continue;
         }
-        let Some(files) = grub::files(name, &root.tree)? else {
+        let Some(modules) = grub::files(name, &root.tree)? else {
             continue;
         };
-        for (file, content) in &files {
+        made.grub(name, &modules, options.strict)?;
+        for (file, content) in &modules.files {
             if file.ends_with(".mod") || file.ends_with(".lst") {
-                loaders
-                    .modules
-                    .push((format!("boot/grub/{name}/{file}"), content.clone()));
+                let path = format!("boot/grub/{name}/{file}");
+                loaders.modules.push((path, content.clone(), modules.host));
             }
         }
         match table.firmware {
-            Firmware::Bios => loaders.bios = Some((name.clone(), files.into_iter().collect())),
+            Firmware::Bios => loaders.bios = Some((name.clone(), modules.files.into_iter().collect())),
             Firmware::Uefi => {
                 let removable = table
                     .removable_name
                     .clone()
                     .ok_or_else(|| Error::new(Kind::Input, format!("{name} has no removable-name")))?;
-                let built = grub::build_with(table, &loaders.early, &root.tree, scratch.path())?;
-                if let Some(built) = built {
-                    loaders.efi.push((removable, built.image));
-                }
+                let built = grub::build_with(table, &loaders.early, modules, scratch.path())?;
+                loaders.efi.push((removable, built.image));
             }
         }
     }
@@ -349,9 +375,15 @@ fn loaders(image: &Image, disk: &Disk, root: &Root, identity: &Identity, store: 
 }
 
 impl Loaders {
+    /// Where modules of this machine lie.
+    fn hosts(&self) -> BTreeSet<Vec<u8>> {
+        let hosts = self.modules.iter().filter(|(_, _, host)| *host);
+        hosts.map(|(path, ..)| format!("/{path}").into_bytes()).collect()
+    }
+
     /// Puts the modules into the root.
     fn lay(&self, tree: &mut Tree, root: &Root) -> Result<()> {
-        for (path, content) in &self.modules {
+        for (path, content, _) in &self.modules {
             layout::put(tree, path, content.clone(), root.time)?;
         }
         tree.clamp_times(root.time);

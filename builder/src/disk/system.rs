@@ -3,15 +3,14 @@
 use std::fmt::Write as _;
 
 use lycia_boot::{initramfs, kernels, menu};
-use lycia_media::compress::{Branches, Compression as Stream};
 use lycia_tree::{Content, Follow, Metadata, Node, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
 
 use super::identity::Identity;
+use crate::build::Work;
+use crate::definition::Image;
 use crate::definition::platform::{Disk, FileSystem, Loader, Secret};
-use crate::definition::{Compression, Image};
 use crate::error::{Error, Explain as _, Kind, Result};
-use crate::root::Root;
 
 /// Rounds of sha512crypt that every reader takes: its default.
 const ROUNDS: usize = 5000;
@@ -46,12 +45,12 @@ impl Writer<'_> {
     }
 }
 
-/// The root of `image` as it is on its disk, with `/boot` and everything else that other partitions get. `jobs` is how many
-/// threads may work.
+/// The root of `image` as it is on its disk, with `/boot` and everything else that other partitions get.
 ///
 /// # Errors
 /// When it has no kernel, or a path is in the way.
-pub fn tree(image: &Image, disk: &Disk, root: &Root, identity: &Identity, jobs: usize) -> Result<Tree> {
+pub fn tree(work: &Work<'_>, disk: &Disk, identity: &Identity) -> Result<Tree> {
+    let Work { image, root, .. } = *work;
     let mut tree = root.tree.clone();
     let mut writer = Writer {
         tree: &mut tree,
@@ -71,7 +70,7 @@ pub fn tree(image: &Image, disk: &Disk, root: &Root, identity: &Identity, jobs: 
     }
     password(&mut writer, &disk.password, identity)?;
 
-    let versions = initramfs_of_each(image, root, &mut writer, jobs)?;
+    let versions = initramfs_of_each(work, &mut writer)?;
     let arguments = arguments(image, disk);
     let consoles = disk.platform.consoles.as_ref().unwrap_or(&image.boot.consoles);
     let words = Words {
@@ -178,12 +177,14 @@ fn sha512_crypt(password: &str, identity: &Identity) -> Result<String> {
 }
 
 /// Puts an initramfs beside each kernel; their versions, the newest first.
-fn initramfs_of_each(
-    image: &Image,
-    root: &Root,
-    writer: &mut Writer<'_>,
-    jobs: usize,
-) -> Result<Vec<Version>> {
+fn initramfs_of_each(work: &Work<'_>, writer: &mut Writer<'_>) -> Result<Vec<Version>> {
+    let Work {
+        image,
+        root,
+        store,
+        options,
+        ..
+    } = *work;
     let doing = || "making the disk bootable".to_owned();
     let mut found = kernels(writer.tree).explain(Kind::Target, doing)?;
     found.retain(|kernel| {
@@ -205,10 +206,6 @@ fn initramfs_of_each(
     if !table.modules.is_empty() {
         let _ = writeln!(config, "modules = {}", table.modules.join(" "));
     }
-    let stream = match table.compression {
-        Compression::Zstd(level) => Stream::zstd(i32::try_from(level).unwrap_or(12)),
-        Compression::Xz(_) | Compression::Gzip(_) => Stream::xz_for_kernel(Branches::None),
-    };
     let mut versions = Vec::new();
     for kernel in found {
         let available: Vec<String> = table
@@ -231,8 +228,7 @@ fn initramfs_of_each(
         };
         let made = initramfs::tree(root.beside.as_ref().unwrap_or(&root.tree), &recipe)
             .explain(Kind::Target, || "assembling the initramfs".to_owned())?;
-        let archive = initramfs::archive(&made, &stream, u32::try_from(jobs).unwrap_or(1))
-            .explain(Kind::Target, || "assembling the initramfs".to_owned())?;
+        let archive = crate::initramfs::packed(&made, table.compression, store, options.jobs)?;
         writer.put(&menu::initramfs_path(&kernel.version), 0o644, archive)?;
         let image = String::from_utf8_lossy(&kernel.image).into_owned();
         versions.push(Version {

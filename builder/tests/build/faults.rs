@@ -21,7 +21,16 @@ const CHANGES: usize = 40;
 /// Where the points lie follows from this number, or from that in `LYCIA_FAULTS`.
 const SEED: u64 = 20_260;
 /// What gets its name last: when one of them is there, all that belongs to it is.
-const MEDIA: [&str; 3] = ["small-x86_64.iso", "small-x86_64.img", "small-x86_64.qcow2"];
+const MEDIA: [&str; 6] = [
+    "small-x86_64.iso",
+    "small-x86_64.img",
+    "small-x86_64.qcow2",
+    "small-x86_64.netboot.tar",
+    "small-x86_64.tar.zst",
+    "small-x86_64.oci.tar",
+];
+/// How names begin that a killed run leaves and the next one removes.
+const HIDDEN: &str = ".lycia-";
 
 /// Results by name.
 type Results = BTreeMap<String, Vec<u8>>;
@@ -48,6 +57,10 @@ impl Random {
 struct Trial {
     small: Small,
     reference: Results,
+    /// What it was with another overlay: every second point begins with it.
+    older: Results,
+    /// What a point began with.
+    before: Results,
     /// Points so far, and how many of them had an effect.
     points: usize,
     effective: usize,
@@ -56,24 +69,22 @@ struct Trial {
 impl Trial {
     fn new() -> Trial {
         let small = Small::new(200_000);
-        // Everything that a build can write, as small as it may be: the disk has an ext4 and no loader.
-        small.write(
-            "configs/platforms/own.toml",
-            "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n[[partition]]\n\
-             name = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\njournal = false\nmount = \"/\"\nslack = \"1M\"\n",
-        );
-        small.write(
-            "configs/images/small.toml",
-            "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noverlays = [\"extra\"]\n\
-             outputs = [\"iso\", \"disk\", \"netboot\", \"tar\", \"oci\"]\n[initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n\
-             [tar]\nlevel = 3\n[disk]\nplatform = \"own\"\nformats = [\"raw\", \"qcow2\"]\n",
-        );
+        small.define_everything();
+        small.write("overlays/extra/etc/motd", "good evening\n");
+        succeed(small.build().arg("--output").arg(small.path("older")));
+        let older = small.results(&small.path("older"));
+        small.write("overlays/extra/etc/motd", "good day\n");
         succeed(small.build().arg("--output").arg(small.path("first")));
         let reference = small.results(&small.path("first"));
+        for name in MEDIA {
+            assert!(reference[name] != older[name], "{name} is as before");
+        }
         std::fs::create_dir(small.path("watched")).unwrap();
         Trial {
             small,
             reference,
+            older,
+            before: Results::new(),
             points: 0,
             effective: 0,
         }
@@ -124,18 +135,42 @@ impl Trial {
         if self.points.is_multiple_of(3) {
             let _ = std::fs::remove_dir_all(self.small.path("store"));
         }
-        let _ = std::fs::remove_dir_all(self.small.path("output"));
+        let output = self.small.path("output");
+        let _ = std::fs::remove_dir_all(&output);
+        self.before.clear();
+        if self.points.is_multiple_of(2) {
+            std::fs::create_dir(&output).unwrap();
+            for (name, bytes) in &self.older {
+                std::fs::write(output.join(name), bytes).unwrap();
+            }
+            self.before.clone_from(&self.older);
+        }
+    }
+
+    /// What must hold after an error: everything is as it was.
+    fn unchanged(&self, point: &str) {
+        let output = self.small.path("output");
+        let results = if output.exists() {
+            self.small.results(&output)
+        } else {
+            Results::new()
+        };
+        assert!(
+            results == self.before,
+            "{point}: the outputs are not as before: {:?}",
+            results.keys()
+        );
     }
 
     /// What must hold after any end: whole files, and no other; `others` are what the image may be besides.
     fn check(&self, point: &str, others: &[&Results]) {
         let output = self.small.path("output");
         if output.exists() {
-            let results = self.small.results(&output);
-            let all: Vec<&Results> = [&self.reference]
-                .into_iter()
-                .chain(others.iter().copied())
-                .collect();
+            let mut results = self.small.results(&output);
+            results.retain(|name, _| !name.starts_with(HIDDEN));
+            let mut all: Vec<&Results> = vec![&self.reference];
+            all.extend(Some(&self.before).filter(|before| !before.is_empty()));
+            all.extend(others);
             for (name, bytes) in &results {
                 assert!(
                     all.iter().any(|one| one.get(name) == Some(bytes)),
@@ -177,8 +212,12 @@ impl Trial {
         );
     }
 
-    /// How often each call is made by one thread at most, in a build with an empty store.
+    /// How often each call is made by one thread at most, in a build with an empty store over older outputs.
     fn count(&mut self) -> Vec<(String, usize)> {
+        // The second point is one with older outputs.
+        self.points = 1;
+        self.begin();
+        self.points = 0;
         let _ = std::fs::remove_dir_all(self.small.path("store"));
         succeed(&mut self.traced(true, &["-e".to_owned(), format!("trace={CALLS}")]));
         let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -269,11 +308,12 @@ fn failing_calls() -> Tally {
         let message = text(&output.stderr);
         trial.effective += usize::from(text(&read(&trial.small.path("trace"))).contains("(INJECTED)"));
         match output.status.code() {
-            // What only makes later runs quicker may fail.
-            Some(0) => assert!(
-                trial.small.results(&trial.small.path("output")) == trial.reference,
-                "{point}: success without the image"
-            ),
+            // What only makes later runs quicker may fail, and taking an older output away under its other name.
+            Some(0) => {
+                let mut results = trial.small.results(&trial.small.path("output"));
+                results.retain(|name, _| !name.starts_with(HIDDEN));
+                assert!(results == trial.reference, "{point}: success without the image");
+            }
             // A message that could not be written is no message.
             Some(6) if call == "write" && message.is_empty() => {}
             Some(6) => assert!(
@@ -281,6 +321,9 @@ fn failing_calls() -> Tally {
                 "{point}: the message does not say `{said}`: {message}"
             ),
             code => panic!("{point}: exit code {code:?} ({}): {message}", output.status),
+        }
+        if !output.status.success() {
+            trial.unchanged(&point);
         }
         trial.check(&point, &[]);
         trial.recover(&point);
@@ -426,6 +469,9 @@ fn changing_inputs() -> Tally {
                 assert!(!message.trim().is_empty(), "{point}: no message");
             }
             _ => panic!("{point}: {}: {message}", output.status),
+        }
+        if !output.status.success() {
+            trial.unchanged(&point);
         }
         trial.check(&point, &[&second]);
         std::fs::write(&change.path, &before).unwrap();

@@ -92,6 +92,44 @@ fn blocks_that_were_compressed_before_are_the_same_bytes() {
 }
 
 #[test]
+fn compressed_outputs_take_what_is_known_and_are_the_same_bytes() {
+    let small = Small::new(30 << 20);
+    small.define_everything();
+    let path = small.path("configs/images/small.toml");
+    let text = text(&read(&path)).replace(
+        "formats = [\"raw\", \"qcow2\"]",
+        "formats = [\"xz\", \"zst\", \"gz\"]\nlevel = 1",
+    );
+    std::fs::write(path, text).unwrap();
+    // Of each output, how many blocks were known, and how many there are.
+    let known = |said: &str| -> Vec<(u64, u64)> {
+        said.lines()
+            .filter_map(|line| {
+                let (before, after) = line.split_once(" of ")?;
+                let all = after.split_once(" blocks known")?.0;
+                let known = before.rsplit(' ').next()?;
+                Some((known.parse().ok()?, all.parse().ok()?))
+            })
+            .collect()
+    };
+    let cold = known(&build(&small, "cold", &[]));
+    // squashfs, three disks, tarball, layer; what follows from another has nothing to ask for.
+    assert_eq!(cold.len(), 6, "{cold:?}");
+    let warm = known(&build(&small, "warm", &[]));
+    assert!(warm.iter().all(|(known, all)| known == all), "{warm:?}");
+    let results = |folder: &str| small.results(&small.path(folder));
+    assert!(results("cold") == results("warm"));
+
+    std::fs::write(small.path("overlays/extra/etc/motd"), "another day\n").unwrap();
+    let changed = known(&build(&small, "changed", &[]));
+    for (known, all) in &changed {
+        assert!(all - known <= 3 && known > &0, "{changed:?}");
+    }
+    build_with(&small, "empty-store", "fresh", &[]);
+    assert!(results("changed") == results("fresh"));
+}
+
+#[test]
 fn a_pack_that_was_damaged_on_the_disk_is_made_anew() {
     let small = Small::new(0);
     build(&small, "first", &[]);

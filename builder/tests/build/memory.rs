@@ -19,12 +19,31 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
         std::fs::File::create(path).unwrap().set_len(length).unwrap();
     }
     assert!(FILES.iter().sum::<u64>() > MOST);
-    for outputs in ["\"iso\"", "\"tar\"", "\"disk\""] {
-        let disk = if outputs == "\"disk\"" {
-            "[disk]\nplatform = \"plain\"\n"
-        } else {
-            ""
-        };
+    // Contents of which each piece is another, for as many threads as take the most.
+    let mut state = 88_172_645_463_325_252u64;
+    let mut noise = Vec::with_capacity(48 << 20);
+    while noise.len() < 48 << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(format!("{:06x} ", state & 0xff_ffff).as_bytes());
+    }
+    std::fs::write(small.path("overlays/extra/usr/share/large/words"), &noise).unwrap();
+    drop(noise);
+    let disk = "[disk]\nplatform = \"plain\"\n";
+    for (outputs, tables) in [
+        ("\"iso\"", String::new()),
+        ("\"tar\"", "[tar]\ncompression = \"zstd\"\nlevel = 1\n".to_owned()),
+        (
+            "\"tar\"",
+            "[tar]\ncompression = \"zstd\"\nlevel = 22\n".to_owned(),
+        ),
+        ("\"tar\"", "[tar]\ncompression = \"xz\"\nlevel = 1\n".to_owned()),
+        ("\"tar\"", "[tar]\ncompression = \"gzip\"\nlevel = 1\n".to_owned()),
+        ("\"disk\"", disk.to_owned()),
+        ("\"disk\"", format!("{disk}formats = [\"xz\"]\nlevel = 0\n")),
+        ("\"oci\"", "[oci]\ncompression = \"zstd\"\nlevel = 3\n".to_owned()),
+    ] {
         small.write(
             "configs/platforms/plain.toml",
             "summary = \"A root\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n\
@@ -34,12 +53,12 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
             "configs/images/small.toml",
             &format!(
                 "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noverlays = [\"extra\"]\noutputs = [{outputs}]\n\
-                 [initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n[tar]\ncompression = \"zstd\"\nlevel = 1\n{disk}"
+                 [initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n{tables}"
             ),
         );
         let mut command = small.build();
         command
-            .arg("--output")
+            .args(["--jobs", "8", "--output"])
             .arg(small.path("output"))
             .stdout(Stdio::null());
         // It is waited for by `wait4`, which tells its memory, too.
@@ -48,10 +67,10 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
         let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
         // SAFETY: both places are of this function and live as long as the call; the child is ours, and nobody else waits.
         let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
-        assert!(waited > 0 && status == 0, "{outputs}: {status}");
+        assert!(waited > 0 && status == 0, "{outputs} {tables}: {status}");
         // SAFETY: zeros are a value of every field, and the call filled them in.
         let peak = unsafe { usage.assume_init() }.ru_maxrss as u64 * 1024;
-        println!("{outputs}: {} MiB", peak >> 20);
-        assert!(peak < MOST, "{outputs}: {} MiB resident", peak >> 20);
+        println!("{outputs} {tables:?}: {} MiB", peak >> 20);
+        assert!(peak < MOST, "{outputs} {tables}: {} MiB resident", peak >> 20);
     }
 }

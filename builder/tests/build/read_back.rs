@@ -80,10 +80,17 @@ fn the_medium_has_the_files_that_booting_needs() {
     }
     let loopback = text(&read(&medium.join("boot/grub/loopback.cfg")));
     assert!(loopback.contains("findiso=\"${iso_path}\""), "{loopback}");
-    assert_eq!(
-        read(&medium.join("live/packages.lock")),
-        read(&live().file("lock"))
-    );
+    // But for folders of this machine.
+    let lock = text(&read(&live().file("lock")));
+    let lock: Vec<String> = lock
+        .lines()
+        .map(|line| match line.starts_with("location = \"/") {
+            true => "location = \"\"".to_owned(),
+            false => line.to_owned(),
+        })
+        .collect();
+    let carried = text(&read(&medium.join("live/packages.lock")));
+    assert_eq!(carried.lines().collect::<Vec<_>>(), lock);
     succeed(
         tool("sha256sum", "coreutils")
             .args(["--strict", "--check", "filesystem.squashfs.sha256"])

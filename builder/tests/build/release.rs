@@ -370,3 +370,54 @@ printf %s "$(umask) $(pwd)" >> "$out"
         "{said}"
     );
 }
+
+#[test]
+fn grub_of_this_machine_is_said_listed_and_refused_where_that_is_asked_for() {
+    let small = Small::new(0);
+    let output = small.path("output");
+    let built = succeed(small.build().arg("--json").arg("--output").arg(&output));
+    let said: Value = serde_json::from_slice(&built.stdout).unwrap();
+    let warnings: Vec<&str> = said["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|warning| warning.as_str().unwrap())
+        .collect();
+    for platform in ["i386-pc", "x86_64-efi"] {
+        let wanted = format!("GRUB for {platform} is this machine's");
+        assert!(warnings.iter().any(|one| one.contains(&wanted)), "{warnings:?}");
+        // The hash of the list of checksums that sha256sum writes of the files.
+        let script = "cd \"$1\" && find . -maxdepth 1 -follow -type f -printf '%f\\n' | LC_ALL=C sort | xargs sha256sum \
+                      | sha256sum";
+        let folder = format!("/usr/lib/grub/{platform}");
+        let mut sum = tool("sh", "dash");
+        let sum = text(&succeed(sum.args(["-c", script, "sh", &folder])).stdout);
+        let sum = sum.split(' ').next().unwrap();
+        let name = format!("GRUB for {platform}");
+        let of = |file: &str, list: &str| -> Value {
+            let bill = json(&output.join(format!("small-x86_64.{file}")));
+            let all = bill[list].as_array().unwrap();
+            all.iter()
+                .find(|one| one["name"] == name.as_str())
+                .unwrap()
+                .clone()
+        };
+        let spdx = of("spdx.json", "packages");
+        assert_eq!(spdx["checksums"][0]["checksumValue"], sum);
+        let cyclonedx = of("cdx.json", "components");
+        assert_eq!(cyclonedx["hashes"][0]["content"], sum);
+    }
+    let strict = run(small
+        .build()
+        .arg("--strict")
+        .arg("--output")
+        .arg(small.path("strict")));
+    let said = text(&strict.stderr);
+    assert_eq!(
+        strict.status.code(),
+        Some(i32::from(Kind::Target.code())),
+        "{said}"
+    );
+    assert!(said.contains("GRUB for i386-pc"), "{said}");
+    assert_eq!(small.results(&small.path("strict")).len(), 0);
+}

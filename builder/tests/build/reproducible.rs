@@ -63,6 +63,37 @@ fn threads_time_zone_locale_umask_and_folder_do_not_show() {
 }
 
 #[test]
+fn the_folder_of_a_repository_does_not_show() {
+    let small = Small::new(0);
+    small.define_everything();
+    let build = |output: &str| {
+        succeed(small.build().arg("--output").arg(small.path(output)));
+        small.results(&small.path(output))
+    };
+    let first = build("one");
+    let (here, there) = (small.path("repository"), small.path("elsewhere/packages"));
+    std::fs::create_dir(small.path("elsewhere")).unwrap();
+    std::fs::rename(&here, &there).unwrap();
+    let configs = small.path("configs/repositories/local.toml");
+    let text = text(&read(&configs)).replace(&here.display().to_string(), &there.display().to_string());
+    std::fs::write(&configs, text).unwrap();
+    let second = build("two");
+    for (name, bytes) in &first {
+        // The lock beside the outputs says where the packages are on this machine.
+        let local = [".lock", ".SHA256SUMS"]
+            .iter()
+            .any(|ending| name.ends_with(ending));
+        assert!(local || second[name] == *bytes, "{name} differs");
+        let folder = small.path("").display().to_string();
+        let inside = bytes
+            .windows(folder.len())
+            .any(|window| window == folder.as_bytes());
+        assert!(local || !inside, "{name} names a folder of this machine");
+    }
+    assert!(first["small-x86_64.lock"] != second["small-x86_64.lock"]);
+}
+
+#[test]
 fn what_an_image_is_made_of_shows_in_its_bytes() {
     // The comparison above can tell images apart.
     let small = Small::new(0);

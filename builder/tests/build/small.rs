@@ -139,6 +139,21 @@ impl Small {
         self.write("configs/images/small.toml", &text);
     }
 
+    /// Everything that a build can write, as small as it may be: the disk has an ext4 and no loader.
+    pub fn define_everything(&self) {
+        self.write(
+            "configs/platforms/own.toml",
+            "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n[[partition]]\n\
+             name = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\njournal = false\nmount = \"/\"\nslack = \"1M\"\n",
+        );
+        self.write(
+            "configs/images/small.toml",
+            "repositories = [\"local\"]\npackages = [\"kernel\", \"filler\"]\noverlays = [\"extra\"]\n\
+             outputs = [\"iso\", \"disk\", \"netboot\", \"tar\", \"oci\"]\n[initramfs]\nlevel = 3\n[squashfs]\nlevel = 3\n\
+             [tar]\nlevel = 3\n[disk]\nplatform = \"own\"\nformats = [\"raw\", \"qcow2\"]\n",
+        );
+    }
+
     /// As [`Small::define`], of other packages.
     pub fn define_packages(&self, packages: &[&str]) {
         let text = format!(

@@ -15,7 +15,7 @@ use lycia_apk::package::{PackageBuilder, Trust};
 
 use crate::forms::{named, project};
 use crate::judge::{
-    bytes, dump, of_ext4, of_fat, parts, refused, sound_ext4, sound_fat, sound_table, superblock,
+    bytes, dump, of_ext4, of_fat, parts, printed, refused, sound_ext4, sound_fat, sound_table, superblock,
 };
 use crate::program::{names, read, run, succeed, text, tool};
 use crate::small::{Small, new_key};
@@ -198,10 +198,14 @@ fn reference(small: &Small, script: &str, size: u64) -> std::path::PathBuf {
     path
 }
 
-/// sfdisk shows of a disk what it shows of the one that it makes of a script.
+/// sfdisk and sgdisk show of a disk what they show of the one that sfdisk makes of a script.
 pub fn same_table(small: &Small, disk: &Path, script: &str) {
     let size = disk.metadata().unwrap().len();
-    assert_eq!(dump(disk), dump(&reference(small, script, size)));
+    let reference = reference(small, script, size);
+    assert_eq!(dump(disk), dump(&reference));
+    if script.contains("label: gpt") {
+        assert_eq!(printed(disk), printed(&reference));
+    }
 }
 
 /// What the menus of a disk offer, which is found whole: title, kernel, initramfs and words for the kernel.

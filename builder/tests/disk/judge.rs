@@ -56,6 +56,21 @@ pub fn dump(disk: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The table of a GPT as sgdisk prints it, and all that it says of each partition, without names of files and what is random in a
+/// reference.
+pub fn printed(disk: &Path) -> Vec<String> {
+    let numbers = 1..=parts(disk).len();
+    let mut sgdisk = tool("sgdisk", "gdisk");
+    sgdisk.arg("--print");
+    sgdisk.args(numbers.map(|number| format!("--info={number}")));
+    let said = text(&succeed(sgdisk.arg(disk)).stdout);
+    let random = ["Disk /", "Disk identifier", "Partition unique GUID"];
+    said.lines()
+        .filter(|line| !random.iter().any(|start| line.starts_with(start)))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Nothing is wrong with the table.
 pub fn sound_table(disk: &Path) {
     let said = text(&succeed(tool("sgdisk", "gdisk").arg("--verify").arg(disk)).stdout);

@@ -3,7 +3,7 @@
 use crate::devices::same_table;
 use crate::forms::{define, project};
 use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table};
-use crate::program::succeed;
+use crate::program::{read, run, succeed, text};
 
 const ROOT: &str = "[[partition]]\nname = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\nmount = \"/\"\nslack = \"8M\"\n";
 
@@ -107,4 +107,51 @@ fn sectors_of_4096_bytes() {
     sound_ext4(&disk, &root);
     // The disk's size is given: the root has all of it.
     assert!(crate::judge::superblock(&disk, &root).contains("Block count:              15872"));
+}
+
+#[test]
+fn what_a_platform_copies_to_the_root_is_in_the_manifest() {
+    let platform = format!(
+        "[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n{ROOT}\
+         [[partition.file]]\nfrom = \"/etc/motd\"\nto = \"srv/greeting\"\n\
+         [[partition.file]]\nfrom = \"/etc/fstab\"\nto = \"srv/table\"\n"
+    );
+    let (small, disk) = built(&platform, "");
+    assert_eq!(of_ext4(&disk, &parts(&disk)[0], "/srv/greeting"), "good day\n");
+    // Nothing is on it that the manifest does not have.
+    succeed(small.lycia().arg("inspect").arg(&disk));
+    let manifest = read(&small.path("output/small-x86_64.disk.manifest.json"));
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let from = |path: &str| {
+        let files = manifest["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["path"] == path);
+        file.unwrap_or_else(|| panic!("no {path}"))["from"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(from("/srv/greeting"), "overlay extra");
+    assert_eq!(from("/srv/table"), "lycia: assembly");
+    assert_eq!(from("/etc/motd"), "overlay extra");
+}
+
+#[test]
+fn what_does_not_fit_its_partition_is_the_roots_fault() {
+    let small = project("\"disk\"", "");
+    small.write(
+        "configs/platforms/own.toml",
+        &format!(
+            "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n\
+             [[partition]]\nname = \"small\"\nfile-system = \"fat\"\nsize = \"64K\"\n\
+             [[partition.file]]\nfrom = \"usr/share/large\"\nto = \"large\"\n{ROOT}"
+        ),
+    );
+    define(&small, "\"disk\"", "platform = \"own\"\n");
+    let large = small.path("overlays/extra/usr/share/large");
+    std::fs::create_dir_all(large.parent().unwrap()).unwrap();
+    std::fs::write(large, vec![7; 200_000]).unwrap();
+    let ended = run(small.build().arg("--output").arg(small.path("output")));
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(7), "{said}");
+    assert!(said.contains("`small`"), "{said}");
 }

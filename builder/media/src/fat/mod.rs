@@ -77,7 +77,15 @@ pub enum FatError {
         /// What is wrong.
         reason: String,
     },
-    /// The volume could not be made.
+    /// No volume of this size can be what is wanted.
+    #[error("writing a FAT volume of {size} bytes: {reason}")]
+    Space {
+        /// Bytes of the volume.
+        size: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// The output refused.
     #[error("writing a FAT volume of {size} bytes: {reason}")]
     Write {
         /// Bytes of the volume.
@@ -178,7 +186,7 @@ fn refused(volume: &Volume, error: &std::io::Error) -> FatError {
 
 fn lay_out<'t>(tree: &'t Tree, volume: &Volume, sector_size: u32) -> Result<write::Layout<'t>, FatError> {
     if !matches!(sector_size, 512 | 1024 | 2048 | 4096) {
-        return Err(FatError::Write {
+        return Err(FatError::Space {
             size: volume.size,
             reason: format!("sectors have 512 to 4096 bytes, not {sector_size}"),
         });
@@ -191,6 +199,11 @@ fn lay_out<'t>(tree: &'t Tree, volume: &Volume, sector_size: u32) -> Result<writ
         None => None,
     };
     write::Layout::new(tree, volume, sector_size, label)
+}
+
+/// Whether a volume can have a label.
+pub fn is_label(text: &str) -> bool {
+    label(text).is_some()
 }
 
 /// A label as it is stored.

@@ -67,7 +67,7 @@ impl<'t> Layout<'t> {
         sector: u32,
         label: Option<[u8; 11]>,
     ) -> Result<Layout<'t>, FatError> {
-        let failure = |reason: String| FatError::Write {
+        let failure = |reason: String| FatError::Space {
             size: volume.size,
             reason,
         };

@@ -16,7 +16,7 @@ use std::io;
 use lycia_tree::TreeError;
 use thiserror::Error;
 
-pub use read::{Archive, Header, Limits, Member, read_tree};
+pub use read::{Archive, Header, Limits, Member, begins, read_tree};
 pub use write::{Item, Options, Sockets, Writer, Written, write_compressed, write_tree};
 
 /// Bytes of a header, and the unit that contents are padded to.
@@ -51,6 +51,14 @@ pub enum TarError {
         offset: u64,
         /// What is wrong.
         reason: String,
+    },
+    /// The archive has what is not understood.
+    #[error("reading a tar archive at byte {offset}: {what}, which is not supported")]
+    Unsupported {
+        /// Where.
+        offset: u64,
+        /// What.
+        what: String,
     },
     /// More than the caller allowed.
     #[error("reading a tar archive: more than {limit} {what}")]

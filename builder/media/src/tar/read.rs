@@ -153,9 +153,7 @@ impl<R: Read> Archive<R> {
         if block.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
-        let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
-        let own: u64 = block[148..156].iter().map(|&byte| u64::from(byte)).sum();
-        if number(&block[148..156]) != Some(sum - own + 8 * u64::from(b' ')) {
+        if !is_header(&block) {
             return Err(self.malformed("no header begins here, or its checksum is wrong"));
         }
         self.offset += BLOCK as u64;
@@ -281,10 +279,10 @@ impl<R: Read> Archive<R> {
             b'5' => Member::Directory,
             b'6' => Member::Fifo,
             other => {
-                return Err(self.malformed(format!(
-                    "a member of the type `{}`, which is not supported",
-                    other.escape_ascii()
-                )));
+                return Err(TarError::Unsupported {
+                    offset: self.offset,
+                    what: format!("a member of the type `{}`", other.escape_ascii()),
+                });
             }
         };
         let size = match member {
@@ -321,6 +319,20 @@ impl<R: Read> Archive<R> {
             size,
         })
     }
+}
+
+/// Whether the checksum of a header is that of its bytes, with spaces in its own place.
+fn is_header(block: &[u8; BLOCK]) -> bool {
+    let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
+    let own: u64 = block[148..156].iter().map(|&byte| u64::from(byte)).sum();
+    number(&block[148..156]) == Some(sum - own + 8 * u64::from(b' '))
+}
+
+/// Whether `bytes` begin with the header of a member, with a name: archives of the seventh edition of Unix have no other sign.
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk()
+        .is_some_and(|block: &[u8; BLOCK]| block[0] != 0 && is_header(block))
 }
 
 /// A number in octal digits between spaces, or in base 256 behind a byte with its highest bit set. Nothing is 0.

@@ -96,6 +96,29 @@ fn each_wrong_platform_says_what_is_wrong() {
             more("[[partition]]\nname = \"b\"\nfile-system = \"ext4\"\nmount = \"/\""),
             "two partitions",
         ),
+        (more("label = \"seventeen-bytes--\""), "at most 16 bytes"),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"fat\"\nlabel = \"TWELVE-BYTES\""),
+            "at most 11 characters",
+        ),
+        (
+            more("[[partition]]\nname = \"b\"\nfile-system = \"fat\"\nlabel = \"A+B\""),
+            "at most 11 characters",
+        ),
+        (more("active = true"), "legacy-boot"),
+        (
+            swapped("\"gpt\"", "\"mbr\"") + "attributes = [\"grow\"]\n",
+            "an MBR has none",
+        ),
+        (
+            swapped("kind = \"gpt\"", "kind = \"mbr\"\nactive-placeholder = true"),
+            "active-placeholder",
+        ),
+        (
+            swapped("\"gpt\"", "\"mbr\"")
+                + "active = true\n[[partition]]\nname = \"b\"\nsize = \"1M\"\nactive = true\n",
+            "two partitions are active",
+        ),
         (
             more("[[raw]]\nname = \"spl\"\nfile = \"/x\"\noffset = \"a\""),
             "raw `spl`",
