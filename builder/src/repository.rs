@@ -17,6 +17,22 @@ use crate::store::write_whole;
 
 /// The folder of packages for every architecture.
 const NOARCH: &str = "noarch";
+/// Architectures of apk: what lies in a folder of such a name is for that one, if a package does not say otherwise.
+const ARCHITECTURES: &[&str] = &[
+    "aarch64",
+    "armel",
+    "armhf",
+    "armv7",
+    "loongarch64",
+    "mips64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv64",
+    "s390x",
+    "x86",
+    "x86_64",
+];
 /// Bits of the keys that are made.
 const KEY_BITS: usize = 4096;
 
@@ -154,15 +170,27 @@ fn make_index(folder: &Path, indexing: &Indexing) -> Result<Indexed> {
     } else {
         Trust::Required
     };
-    let entries = each(&files, indexing.jobs, |file| {
+    let mut entries = each(&files, indexing.jobs, |file| {
         let bytes = io(std::fs::read(file), || format!("reading {}", file.display()))?;
-        Ok(index::entry(&bytes, &indexing.keys, trust, indexing.hash)
-            .map_err(|error| error.to_string())
-            .and_then(|entry| well_placed(file, &entry).map(|()| entry)))
+        Ok(index::entry(&bytes, &indexing.keys, trust, indexing.hash).map_err(|error| error.to_string()))
     })?;
+    // Where packages for every architecture lie among those for one, as Alpine keeps them, the index says that one, and
+    // clients look for them there.
+    let arch = name_of(folder);
+    let is_arch =
+        ARCHITECTURES.contains(&arch.as_str()) || entries.iter().flatten().any(|entry| entry.arch == arch);
+    for (file, entry) in files.iter().zip(&mut entries) {
+        if let Ok(entry) = entry
+            && is_arch
+            && entry.fits_every_arch()
+            && name_of(&parent(file)) == arch
+        {
+            entry.arch.clone_from(&arch);
+        }
+    }
     let (mut packages, mut problems) = (Vec::new(), Vec::new());
     for (file, entry) in files.iter().zip(entries) {
-        match entry {
+        match entry.and_then(|entry| well_placed(file, &entry).map(|()| entry)) {
             Ok(entry) => packages.push(entry),
             Err(problem) => problems.push(format!("{}: {problem}", name_of(file))),
         }

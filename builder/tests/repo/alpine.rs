@@ -88,6 +88,8 @@ fn base64(bytes: &[u8]) -> String {
 #[derive(Default)]
 struct Spec {
     name: &'static str,
+    /// It says `noarch`, while the index says the architecture of its folder, as Alpine's do.
+    for_every_arch: bool,
     depends: &'static str,
     provides: &'static str,
     replaces: &'static str,
@@ -146,8 +148,10 @@ impl Alpine {
         let data = gzip(&data);
         let mut info = format!(
             "# made by a test\npkgname = {}\npkgver = 1.0-r0\npkgdesc = of a test\nurl = none\nbuilddate = 1700000000\n\
-             size = {size}\narch = x86_64\norigin = {}\nlicense = MIT\n",
-            spec.name, spec.name
+             size = {size}\narch = {}\norigin = {}\nlicense = MIT\n",
+            spec.name,
+            if spec.for_every_arch { "noarch" } else { "x86_64" },
+            spec.name
         );
         for (key, words) in [
             ("depend", spec.depends),
@@ -255,6 +259,7 @@ impl Alpine {
                 },
                 Spec {
                     name: "alpine-keys",
+                    for_every_arch: true,
                     folders: &["etc", "etc/apk", "etc/apk/keys"],
                     files: &[("etc/apk/keys/alpine.rsa.pub", "a key\n")],
                     ..Spec::default()
@@ -268,6 +273,7 @@ impl Alpine {
                 },
                 Spec {
                     name: "libc-utils",
+                    for_every_arch: true,
                     depends: "musl-utils",
                     ..Spec::default()
                 },

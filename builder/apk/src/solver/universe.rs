@@ -333,8 +333,7 @@ impl UniverseBuilder {
                 .providers
                 .push(Provider { package: id, entry });
         }
-        let foreign =
-            !info.arch.is_empty() && info.arch != "noarch" && !universe.architectures.contains(&info.arch);
+        let foreign = !info.fits_every_arch() && !universe.architectures.contains(&info.arch);
         let broken = info.depends.iter().any(dependency::is_broken);
         let provides_unversioned = info.provides.iter().any(|entry| entry.version.is_empty());
         universe.packages.push(Package {
