@@ -126,27 +126,26 @@ fn open(definition: &Repository, arch: &str, store: &Store, client: &Client) -> 
         Location::Http(urls) => Some(Mirrors::new(urls.clone())),
         _ => None,
     };
-    let (location, bytes) = match &mirrors {
+    let trust = if definition.unsigned {
+        Trust::AllowUntrusted
+    } else {
+        Trust::Required
+    };
+    let (bytes, read) = match &mirrors {
         None => {
             let path = repositories::local_path(&layout.index_url).unwrap_or(&layout.index_url);
             let bytes = fetch::local_index(Path::new(path)).map_err(|error| match definition.location {
                 Location::Seed => error.hint("build it with `lycia seed`"),
                 _ => error,
             })?;
-            (layout.index_url.clone(), bytes)
+            let read = Index::read(&bytes, &keys, trust)
+                .explain(Kind::Verification, || format!("reading {}", layout.index_url))?;
+            (bytes, read)
         }
-        Some(mirrors) => {
-            let bytes = client.index(mirrors, &format!("{arch}/{index}"), store)?;
-            (format!("{}/{arch}/{index}", mirrors.current()), bytes)
-        }
+        Some(mirrors) => client.index(mirrors, &format!("{arch}/{index}"), store, |bytes| {
+            Index::read(bytes, &keys, trust).map_err(|error| error.to_string())
+        })?,
     };
-    let trust = if definition.unsigned {
-        Trust::AllowUntrusted
-    } else {
-        Trust::Required
-    };
-    let read =
-        Index::read(&bytes, &keys, trust).explain(Kind::Verification, || format!("reading {location}"))?;
     Ok(OpenRepository {
         definition: definition.clone(),
         // Where the store lies, or which mirror answered, says nothing about what was built.
