@@ -247,6 +247,16 @@ pub fn identity(bytes: &[u8]) -> Result<Digest, PackageError> {
     Ok(identity_of(&container.payload, 32).unwrap_or(Digest(Vec::new())))
 }
 
+/// The identity of a package file in the form that indexes with hashes of `length` bytes have: 20, 32 or 64 of v3, 20 or
+/// 32 of v2. Nothing is verified.
+pub fn identity_of_length(bytes: &[u8], length: usize) -> Result<Digest, PackageError> {
+    if v2::is_v2(bytes) {
+        return v2::identity_of_length(bytes, length, &Limits::default());
+    }
+    let container = Container::open_metadata(bytes, Schema::Package, &Limits::default())?;
+    identity_of(&container.payload, length).ok_or(PackageError::IdentityLength(length))
+}
+
 fn open<'a>(
     bytes: &'a [u8],
     keys: &KeyRing,
