@@ -245,7 +245,7 @@ pub fn unpack(
         let fetching = progress.stage("fetch", to_fetch, Unit::Bytes);
         each(&lacking, jobs.max(FETCHERS), |(one, source)| {
             fetching.message(&one.entry.name);
-            source.fetch(&one.entry, client, &fetching)
+            source.fetch(&one.entry, client, &fetching, Thorough::Identity)
         })?;
         fetching.finish(&format!("{} packages", lacking.len()));
     }
@@ -266,7 +266,7 @@ pub fn unpack(
                 progress.say(&format!("{}: fetched again ({error})", name()));
                 let again = progress.stage("fetch", one.entry.file_size, Unit::Bytes);
                 source
-                    .fetch(&one.entry, client, &again)
+                    .fetch(&one.entry, client, &again, Thorough::Whole)
                     .and_then(|()| source.unpack(one, &packs, &round))
             }
             result => result,
@@ -452,22 +452,46 @@ pub fn file(
     Ok(Some((below, content)))
 }
 
+/// How much of a package is looked at when it comes from a mirror.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Thorough {
+    /// Whether it is the one that the index names; its contents are verified when they are unpacked.
+    Identity,
+    /// All of it: where a mirror gave contents that are not those of the package, the next is asked.
+    Whole,
+}
+
 impl Source<'_> {
     /// Brings it into the store, where it is not there.
-    fn fetch(&self, info: &PackageInfo, client: &Client, bar: &Bar<'_>) -> Result<()> {
+    fn fetch(&self, info: &PackageInfo, client: &Client, bar: &Bar<'_>, thorough: Thorough) -> Result<()> {
         let Source::Remote {
-            mirrors, url, path, ..
+            repository,
+            mirrors,
+            url,
+            path,
         } = self
         else {
             return Ok(());
         };
         let check = |path: &Path| -> Result<(), String> {
             let bytes = Pack::open(path, info.file_size).map_err(|error| error.to_string())?;
-            let identity = package::identity(bytes.bytes()).map_err(|error| error.to_string())?;
-            match &info.hashes {
-                Some(wanted) if identity.0.starts_with(&wanted.0) && !wanted.0.is_empty() => Ok(()),
-                _ => Err("it is another package than the index names".to_owned()),
+            let wanted = info.hashes.as_ref().ok_or("the index has no hash of it")?;
+            let found = package::identity_of_length(bytes.bytes(), wanted.0.len())
+                .map_err(|error| error.to_string())?;
+            if found != *wanted {
+                return Err("it is another package than the index names".to_owned());
             }
+            if thorough == Thorough::Identity {
+                return Ok(());
+            }
+            let expect = Expect {
+                trust: repository.trust(),
+                info: Some(info),
+                ..Expect::default()
+            };
+            package::read(bytes.bytes(), &repository.keys, &expect, &mut Discard)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         let expected = Expected {
             size: info.file_size,
