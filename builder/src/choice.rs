@@ -190,7 +190,12 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
     let root = match select(image, alone) {
         Ok(root) if root.len() == names.len() => root,
         // The solver never goes back on a decision, and may decide otherwise here.
-        _ => kept.iter().map(|id| chosen_of(image, &universe, *id)).collect(),
+        _ => {
+            let changes = solution.changes.iter();
+            changes
+                .filter_map(|change| Some(chosen_of(image, &universe, change.new?, change.tag.clone())))
+                .collect()
+        }
     };
     let mut initramfs = newest(image, &open.initramfs)?;
     for one in &mut initramfs {
@@ -236,7 +241,7 @@ fn select(image: &Image, universe: UniverseBuilder) -> Result<Vec<Chosen>> {
     let chosen = solver::select(&universe, &world(image)?).explain(Kind::Solver, doing)?;
     let chosen = chosen.into_iter();
     Ok(chosen
-        .map(|one| chosen_of(image, &universe, one.package))
+        .map(|one| chosen_of(image, &universe, one.package, one.tag))
         .collect())
 }
 
@@ -284,10 +289,10 @@ fn add_virtuals(image: &Image, universe: &mut UniverseBuilder) -> Result<()> {
     Ok(())
 }
 
-/// A package of a universe as a choice.
-fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
+/// A package of a universe as a choice, installed from the repositories of `tag`.
+fn chosen_of(image: &Image, universe: &Universe, package: PackageId, tag: Option<String>) -> Chosen {
     let entry = universe.info(package);
-    let repository = universe.repositories(package).next();
+    let repository = universe.source(package, tag.as_deref());
     let asked = image.virtuals.iter().find(|one| one.name == entry.name);
     Chosen {
         entry: match (repository, asked) {
@@ -295,6 +300,7 @@ fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
             _ => entry.clone(),
         },
         repository,
+        tag,
     }
 }
 
@@ -312,6 +318,7 @@ fn newest(image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>>
                     best = Some(Chosen {
                         entry: entry.clone(),
                         repository: Some(number),
+                        tag: None,
                     });
                 }
             }

@@ -210,6 +210,7 @@ impl Lock {
             return Ok(Found::Indexed(Chosen {
                 entry: one.info(),
                 repository: None,
+                tag: None,
             }));
         }
         let mut numbered = repositories.iter().enumerate();
@@ -229,12 +230,15 @@ impl Lock {
             return Ok(Found::Indexed(Chosen {
                 entry: entry.clone(),
                 repository: Some(number),
+                // A package is locked to a repository of the tag that it counts as installed from.
+                tag: repository.definition.tag.clone(),
             }));
         }
         if let Some(entry) = repository.stored(&locked.name, &locked.identity, store) {
             return Ok(Found::Stored(Chosen {
                 entry,
                 repository: Some(number),
+                tag: repository.definition.tag.clone(),
             }));
         }
         Err(match candidates.next() {

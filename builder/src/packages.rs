@@ -203,6 +203,8 @@ pub struct Chosen {
     pub entry: PackageInfo,
     /// Number of its repository; none of a virtual package.
     pub repository: Option<usize>,
+    /// The repository tag from which it counts as installed.
+    pub tag: Option<String>,
 }
 
 /// Fetches, verifies and unpacks `chosen`; the result has their order. `jobs` work at once.
@@ -518,6 +520,7 @@ impl Source<'_> {
                     info: one.entry.clone(),
                     ..Package::default()
                 },
+                tag: one.tag.clone(),
                 ..Unpacked::default()
             }),
             // Whoever owns the folder may write to the file while it is read: what is read is a copy.
@@ -622,7 +625,7 @@ fn unpack_one(
         package: verified.package,
         format: verified.format,
         contents,
-        tag: repository.definition.tag.clone(),
+        tag: one.tag.clone(),
     })
 }
 

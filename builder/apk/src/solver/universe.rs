@@ -370,6 +370,19 @@ impl Universe {
         (0..MAX_REPOSITORIES).filter(move |number| mask >> number & 1 != 0)
     }
 
+    /// The repository to fetch a package from that counts as installed from `tag`: the lowest-numbered with that tag,
+    /// else the lowest-numbered of all. `None` for a package file or a virtual package.
+    pub fn source(&self, package: PackageId, tag: Option<&str>) -> Option<usize> {
+        let tag = tag.unwrap_or_default();
+        let tagged = self.tags.iter().find(|known| known.name == tag);
+        let tagged = tagged.map_or(0, |known| known.repositories);
+        let mut all = self.repositories(package);
+        let mut fitting = self
+            .repositories(package)
+            .filter(|number| tagged >> number & 1 != 0);
+        fitting.next().or_else(|| all.next())
+    }
+
     /// Whether a package is installed.
     pub fn is_installed(&self, package: PackageId) -> bool {
         self.packages[package.index()].installed.is_some()
