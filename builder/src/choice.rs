@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lycia_apk::dependency;
-use lycia_apk::metadata::Dependency;
+use lycia_apk::metadata::{Dependency, PackageInfo};
 use lycia_apk::solver::{self, Command, PackageId, Request, Universe, UniverseBuilder};
 use lycia_apk::version;
 
 use crate::definition::{Image, Project, Repository};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::fetch::Client;
-use crate::lock::{Lock, LockedPackage, identity};
+use crate::lock::{Lock, LockedPackage, identity, same_identity};
 use crate::offer;
 use crate::packages::{Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
@@ -136,8 +136,7 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
         // What a repository no longer has cannot be kept.
         let entry = repository.and_then(|one| {
             let mut entries = one.packages.iter();
-            entries
-                .find(|entry| entry.name == locked.name && identity(entry.hashes.as_ref()) == locked.identity)
+            entries.find(|entry| is_locked(entry, locked))
         });
         if let (Some(entry), Some(repository)) = (entry, repository) {
             builder
@@ -223,12 +222,14 @@ fn keep(one: &mut Chosen, locked: &[LockedPackage], repositories: &[OpenReposito
         return;
     };
     let mut entries = repository.packages.iter();
-    let same =
-        entries.find(|entry| entry.name == locked.name && identity(entry.hashes.as_ref()) == locked.identity);
-    if let Some(entry) = same {
+    if let Some(entry) = entries.find(|entry| is_locked(entry, locked)) {
         one.entry = entry.clone();
         one.repository = Some(number);
     }
+}
+
+fn is_locked(entry: &PackageInfo, locked: &LockedPackage) -> bool {
+    entry.name == locked.name && same_identity(&identity(entry.hashes.as_ref()), &locked.identity)
 }
 
 fn choosing(image: &Image) -> String {

@@ -18,6 +18,7 @@ use crate::definition::typed::LayoutName;
 use crate::definition::{Location, Repository};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::{self, Client, Expected, Mirrors};
+use crate::lock::same_identity;
 use crate::packs::{self, FileSum, Found, PackSink};
 use crate::progress::{Bar, Progress, Unit};
 use crate::store::{Aside, Store};
@@ -65,16 +66,37 @@ impl OpenRepository {
         open(definition, arch, store, client).context(|| format!("repository {}", definition.name))
     }
 
-    /// A package that the store has from an earlier build, by its name and identity, verified like any other.
+    /// A package that the store has from an earlier build, by its name and identity, verified like any other. It lies there
+    /// under the form of its identity that the index had then.
     pub fn stored(&self, name: &str, identity: &str, store: &Store) -> Option<PackageInfo> {
         self.mirrors.as_ref()?;
-        let plain = !identity.is_empty() && identity.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let path = store.root().join("packages").join(format!("{identity}.apk"));
-        let length = path.metadata().ok().filter(|_| plain)?.len();
-        let pack = Pack::open(&path, length).ok()?;
+        if identity.is_empty() || !identity.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let folder = store.root().join("packages");
+        let exact = folder.join(format!("{identity}.apk"));
+        if exact.is_file() {
+            return self.stored_at(&exact, name, identity);
+        }
+        let mut others = std::fs::read_dir(&folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        others.find_map(|path| {
+            let stem = path.file_name()?.to_str()?.strip_suffix(".apk")?;
+            same_identity(stem, identity)
+                .then(|| self.stored_at(&path, name, stem))
+                .flatten()
+        })
+    }
+
+    fn stored_at(&self, path: &Path, name: &str, identity: &str) -> Option<PackageInfo> {
+        let length = path.metadata().ok()?.len();
+        let pack = Pack::open(path, length).ok()?;
         let form = match identity.len() {
             40 => IndexHash::Sha256_160,
             64 => IndexHash::Sha256,
+            128 => IndexHash::Sha512,
             _ => return None,
         };
         let entry = index::entry(pack.bytes(), &self.keys, self.trust(), form).ok()?;
