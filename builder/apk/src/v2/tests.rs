@@ -472,6 +472,10 @@ fn an_index_reads() {
     assert_eq!(names, ["wren"]);
     assert_eq!(read.packages[0].depends.len(), 2);
     assert_eq!(read.packages[0].hashes.as_ref().unwrap().0.len(), 20);
+    // Of a recipe that was not committed, as in a package.
+    let text = format!("{RECORD}c:{}-dirty\n", "ab".repeat(20));
+    let read = Index::read(&index(&text), &keys(), Trust::Required).unwrap();
+    assert_eq!(read.packages[0].repo_commit, [0xab; 20]);
 }
 
 #[test]
