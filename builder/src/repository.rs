@@ -116,7 +116,7 @@ pub struct Indexing {
     pub hash: IndexHash,
     /// Free text.
     pub description: String,
-    /// Link the index as `APKINDEX.tar.gz`, too, as Chimera does.
+    /// Link the index as `APKINDEX.tar.gz`, too, as Chimera does. One that is linked so already stays linked.
     pub link: bool,
     /// Threads.
     pub jobs: usize,
@@ -221,22 +221,29 @@ fn make_index(folder: &Path, indexing: &Indexing) -> Result<Indexed> {
         .write(&options, &indexing.sign)
         .explain(Kind::Input, || "writing the index".to_owned())?;
     let path = folder.join(INDEX);
+    let linked = indexing.link || same_file(&path, &folder.join(INDEX_V2));
     write_whole(&path, &bytes)?;
-    if indexing.link {
-        // One file under both names: they cannot differ.
-        let link = folder.join(INDEX_V2);
-        let doing = || format!("linking {}", link.display());
-        let name = tempfile::Builder::new()
-            .prefix(crate::store::TEMPORARY)
-            .make_in(folder, |to| std::fs::hard_link(&path, to));
-        let name = io(name, doing)?.into_temp_path();
-        io(name.persist(&link).map_err(|error| error.error), doing)?;
+    if linked {
+        link(&path, &folder.join(INDEX_V2))?;
     }
     Ok(Indexed {
         path,
         packages: count,
         size,
     })
+}
+
+/// Gives a file a second name, in place of what has it: one file under both names, so that they cannot differ.
+fn link(path: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("linking {}", to.display());
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = tempfile::Builder::new()
+        .prefix(crate::store::TEMPORARY)
+        .make_in(folder.unwrap_or(Path::new(".")), |name| {
+            std::fs::hard_link(path, name)
+        });
+    let name = io(name, doing)?.into_temp_path();
+    io(name.persist(to).map_err(|error| error.error), doing)
 }
 
 /// Whether clients would look for a package where it lies.
@@ -285,7 +292,17 @@ pub fn sign(path: &Path, keys: &[SigningKey], replace: bool) -> Result<&'static 
     let mut signed = Vec::with_capacity(bytes.len() + 1024);
     package::add_signatures(&bytes, schema, replace, keys, &mut signed)
         .explain(Kind::Input, || format!("signing {}", path.display()))?;
+    // An index that has both names keeps them, and is not left as it was under the other.
+    let other = match name_of(path).as_str() {
+        INDEX => Some(path.with_file_name(INDEX_V2)),
+        INDEX_V2 => Some(path.with_file_name(INDEX)),
+        _ => None,
+    };
+    let other = other.filter(|other| same_file(path, other));
     write_whole(path, &signed)?;
+    if let Some(other) = other {
+        link(path, &other)?;
+    }
     Ok(kind)
 }
 
