@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lycia_apk::dependency;
-use lycia_apk::metadata::Dependency;
+use lycia_apk::metadata::{Dependency, PackageInfo};
 use lycia_apk::solver::{self, Command, PackageId, Request, Universe, UniverseBuilder};
 use lycia_apk::version;
 
 use crate::definition::{Image, Project, Repository};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::fetch::Client;
-use crate::lock::{Lock, LockedPackage, identity};
+use crate::lock::{Lock, LockedPackage, identity, same_identity};
 use crate::offer;
 use crate::packages::{Chosen, OpenRepository, VIRTUAL};
 use crate::store::Store;
@@ -136,8 +136,7 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
         // What a repository no longer has cannot be kept.
         let entry = repository.and_then(|one| {
             let mut entries = one.packages.iter();
-            entries
-                .find(|entry| entry.name == locked.name && identity(entry.hashes.as_ref()) == locked.identity)
+            entries.find(|entry| is_locked(entry, locked))
         });
         if let (Some(entry), Some(repository)) = (entry, repository) {
             builder
@@ -190,7 +189,12 @@ pub fn solve_keeping(image: &Image, open: &Open, lock: &Lock, upgrade: &[String]
     let root = match select(image, alone) {
         Ok(root) if root.len() == names.len() => root,
         // The solver never goes back on a decision, and may decide otherwise here.
-        _ => kept.iter().map(|id| chosen_of(image, &universe, *id)).collect(),
+        _ => {
+            let changes = solution.changes.iter();
+            changes
+                .filter_map(|change| Some(chosen_of(image, &universe, change.new?, change.tag.clone())))
+                .collect()
+        }
     };
     let mut initramfs = newest(image, &open.initramfs)?;
     for one in &mut initramfs {
@@ -218,12 +222,14 @@ fn keep(one: &mut Chosen, locked: &[LockedPackage], repositories: &[OpenReposito
         return;
     };
     let mut entries = repository.packages.iter();
-    let same =
-        entries.find(|entry| entry.name == locked.name && identity(entry.hashes.as_ref()) == locked.identity);
-    if let Some(entry) = same {
+    if let Some(entry) = entries.find(|entry| is_locked(entry, locked)) {
         one.entry = entry.clone();
         one.repository = Some(number);
     }
+}
+
+fn is_locked(entry: &PackageInfo, locked: &LockedPackage) -> bool {
+    entry.name == locked.name && same_identity(&identity(entry.hashes.as_ref()), &locked.identity)
 }
 
 fn choosing(image: &Image) -> String {
@@ -236,7 +242,7 @@ fn select(image: &Image, universe: UniverseBuilder) -> Result<Vec<Chosen>> {
     let chosen = solver::select(&universe, &world(image)?).explain(Kind::Solver, doing)?;
     let chosen = chosen.into_iter();
     Ok(chosen
-        .map(|one| chosen_of(image, &universe, one.package))
+        .map(|one| chosen_of(image, &universe, one.package, one.tag))
         .collect())
 }
 
@@ -284,10 +290,10 @@ fn add_virtuals(image: &Image, universe: &mut UniverseBuilder) -> Result<()> {
     Ok(())
 }
 
-/// A package of a universe as a choice.
-fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
+/// A package of a universe as a choice, installed from the repositories of `tag`.
+fn chosen_of(image: &Image, universe: &Universe, package: PackageId, tag: Option<String>) -> Chosen {
     let entry = universe.info(package);
-    let repository = universe.repositories(package).next();
+    let repository = universe.source(package, tag.as_deref());
     let asked = image.virtuals.iter().find(|one| one.name == entry.name);
     Chosen {
         entry: match (repository, asked) {
@@ -295,6 +301,7 @@ fn chosen_of(image: &Image, universe: &Universe, package: PackageId) -> Chosen {
             _ => entry.clone(),
         },
         repository,
+        tag,
     }
 }
 
@@ -312,6 +319,7 @@ fn newest(image: &Image, repositories: &[OpenRepository]) -> Result<Vec<Chosen>>
                     best = Some(Chosen {
                         entry: entry.clone(),
                         repository: Some(number),
+                        tag: None,
                     });
                 }
             }

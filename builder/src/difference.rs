@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::choice::is_virtual;
 use crate::commands::inspect;
 use crate::error::{Error, Kind, Result, io};
-use crate::lock::{Lock, LockedPackage};
+use crate::lock::{Lock, LockedPackage, same_identity};
 
 /// Something that can be compared with another of its kind.
 pub enum Subject {
@@ -233,7 +233,10 @@ impl Difference {
                 }),
         );
         // What the root has and the medium offers is one file.
-        let shared = |lock: &Lock, identity: &str| lock.package.iter().any(|one| one.identity == identity);
+        let shared = |lock: &Lock, identity: &str| {
+            let mut packages = lock.package.iter();
+            packages.any(|one| same_identity(&one.identity, identity))
+        };
         let size = |lock: &Lock| {
             let offered = lock.offered.iter().filter(|one| !shared(lock, &one.identity));
             let every = lock.package.iter().chain(&lock.initramfs).chain(offered);
@@ -357,7 +360,7 @@ fn changes(old: &[LockedPackage], new: &[LockedPackage]) -> Vec<Change> {
     };
     let mut changed = Vec::new();
     for (name, [mut old, mut new]) in sides {
-        old.retain(|one| match new.iter().position(|other| other == one) {
+        old.retain(|one| match new.iter().position(|other| other.is(one)) {
             Some(at) => {
                 new.remove(at);
                 false
@@ -373,7 +376,7 @@ fn changes(old: &[LockedPackage], new: &[LockedPackage]) -> Vec<Change> {
                     std::cmp::Ordering::Greater => What::Upgraded,
                     std::cmp::Ordering::Less => What::Downgraded,
                     std::cmp::Ordering::Equal
-                        if old.identity != new.identity && !is_virtual(&new.repository) =>
+                        if !same_identity(&old.identity, &new.identity) && !is_virtual(&new.repository) =>
                     {
                         What::Rebuilt
                     }

@@ -36,6 +36,12 @@ pub const INDEX_MAX: u64 = 256 << 20;
 pub const INDEXES: &str = "indexes";
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 10;
+/// What to do about a package that is not what the index says.
+const WRONG_PACKAGE: &str = "the mirror is out of step with its index or damaged: name another in `mirrors`, or wait until \
+     it is in step";
+/// What to do about an index that is none, or of somebody else.
+const WRONG_INDEX: &str = "is the key of its maker among the `keys` of the repository? Where it is, the mirror is damaged: name another in \
+     `mirrors`";
 /// Longest wait that a server may ask for with `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -260,19 +266,40 @@ impl Client {
         Err(failure(ureq::Error::TooManyRedirects))
     }
 
-    /// The bytes of an index, the file `path` of `mirrors`. It is kept in the store; a server that says that nothing
+    /// The bytes of an index, the file `path` of `mirrors`, and what `read` makes of them, which verifies them. A mirror
+    /// whose index cannot be read so is passed over. What can is kept in the store; a server that says that nothing
     /// changed is believed, since the signature is checked each time. Offline, what is in the store is taken.
     ///
     /// # Errors
-    /// When no mirror gives it, or it is offline and not in the store.
-    pub fn index(&self, mirrors: &Mirrors, path: &str, store: &Store) -> Result<Vec<u8>> {
+    /// When no mirror gives one that can be read, or it is offline and not in the store.
+    pub fn index<T>(
+        &self,
+        mirrors: &Mirrors,
+        path: &str,
+        store: &Store,
+        read: impl Fn(&[u8]) -> std::result::Result<T, String>,
+    ) -> Result<(Vec<u8>, T)> {
         let folder = store.folder(INDEXES)?;
         if self.offline {
+            let mut wrong = None;
             for (_, base) in mirrors.in_order() {
-                let kept = folder.join(partial::name_of_url(&format!("{base}/{path}")));
-                if kept.is_file() {
-                    return local_index(&kept);
+                let url = format!("{base}/{path}");
+                let kept = folder.join(partial::name_of_url(&url));
+                if !kept.is_file() {
+                    continue;
                 }
+                let bytes = local_index(&kept)?;
+                match read(&bytes) {
+                    Ok(index) => return Ok((bytes, index)),
+                    Err(problem) => {
+                        let error = Error::new(Kind::Verification, problem)
+                            .context(format!("reading what the store has of {url}"));
+                        wrong.get_or_insert(error.hint(WRONG_INDEX));
+                    }
+                }
+            }
+            if let Some(error) = wrong {
+                return Err(error);
             }
             return Err(Error::new(
                 Kind::Host,
@@ -280,14 +307,23 @@ impl Client {
             )
             .hint("run once without --offline"));
         }
-        self.first(mirrors, path, |url| {
+        self.first(mirrors, path, WRONG_INDEX, |url| {
             let kept = folder.join(partial::name_of_url(url));
-            self.one_index(url, &kept).map_err(|failure| (failure, false))
+            self.one_index(url, &kept, &read)
+                .map_err(|failure| (failure, false))
         })
     }
 
-    fn one_index(&self, url: &str, kept: &Path) -> Result<Vec<u8>, Failure> {
-        let (have, validator) = partial::read_kept(kept, INDEX_MAX).unzip();
+    fn one_index<T>(
+        &self,
+        url: &str,
+        kept: &Path,
+        read: &impl Fn(&[u8]) -> std::result::Result<T, String>,
+    ) -> Result<(Vec<u8>, T), Failure> {
+        // What cannot be read is of no use, even where the server still has it.
+        let known = partial::read_kept(kept, INDEX_MAX)
+            .and_then(|(bytes, validator)| Some(((read(&bytes).ok()?, bytes), validator)));
+        let (have, validator) = known.unzip();
         let mut fields = Vec::new();
         if let Some(validator) = &validator {
             let name = if validator.starts_with('"') || validator.starts_with("W/") {
@@ -299,9 +335,9 @@ impl Client {
         }
         let mut response = self.get(url, &fields)?;
         if response.status() == StatusCode::NOT_MODIFIED
-            && let Some(have) = have
+            && let Some((index, bytes)) = have
         {
-            return Ok(have);
+            return Ok((bytes, index));
         }
         if response.status() != StatusCode::OK {
             return Err(refusal(&response));
@@ -328,8 +364,9 @@ impl Client {
                 Duration::ZERO,
             ));
         }
+        let index = read(&bytes).map_err(Failure::Wrong)?;
         partial::keep(kept, &bytes, validator_of(&response, true).as_deref())?;
-        Ok(bytes)
+        Ok((bytes, index))
     }
 
     fn paced<R: std::io::Read>(&self, body: R) -> Paced<R> {
@@ -365,12 +402,12 @@ impl Client {
         };
         let began = partial.length()?.min(expected.size);
         bar.advance(began);
-        self.first(mirrors, path, |url| {
+        self.first(mirrors, path, WRONG_PACKAGE, |url| {
             let before = partial.length().unwrap_or(0);
             let result = self.transfer(url, &mut partial, expected, bar);
             let gained = partial.length().unwrap_or(0).saturating_sub(before);
             // Progress is worth more patience, but not for ever: so much must come each time.
-            let progress = gained >= (expected.size / 16).max(1 << 16);
+            let progress = gained >= (expected.size / 16).max(1);
             result.map_err(|failure| (failure, progress))
         })?;
         partial.finish()
@@ -417,8 +454,11 @@ impl Client {
         let validator = partial.validator().filter(|_| have > 0);
         let range = format!("bytes={have}-");
         let mut fields = Vec::new();
-        if let Some(validator) = &validator {
+        // Without a validator the check of the whole tells whether the parts are of one file.
+        if have > 0 {
             fields.push((header::RANGE, range.as_str()));
+        }
+        if let Some(validator) = &validator {
             fields.push((header::IF_RANGE, validator.as_str()));
         }
         let mut response = self.get(url, &fields)?;
@@ -494,11 +534,13 @@ impl Client {
         }
     }
 
-    /// What the first mirror that can gives. `ask` says with a failure whether it came further nevertheless.
+    /// What the first mirror that can gives. `ask` says with a failure whether it came further nevertheless, `wrong` what to
+    /// do where what a mirror has is wrong.
     fn first<T>(
         &self,
         mirrors: &Mirrors,
         path: &str,
+        wrong: &'static str,
         mut ask: impl FnMut(&str) -> Result<T, (Failure, bool)>,
     ) -> Result<T> {
         let mut story: Vec<(String, Failure)> = Vec::new();
@@ -531,7 +573,7 @@ impl Client {
                 round += 1;
             }
             if hopeless.iter().all(|hopeless| *hopeless) || round >= self.patience.rounds {
-                return Err(given_up(path, &story));
+                return Err(given_up(path, wrong, &story));
             }
             if !progress {
                 let usual = self.patience.first_wait * 2u32.pow((round - 1).min(6));
@@ -542,7 +584,7 @@ impl Client {
 }
 
 /// The error of a file that no mirror gave.
-fn given_up(path: &str, story: &[(String, Failure)]) -> Error {
+fn given_up(path: &str, wrong: &'static str, story: &[(String, Failure)]) -> Error {
     let lines: Vec<String> = story
         .iter()
         .map(|(url, failure)| {
@@ -556,11 +598,7 @@ fn given_up(path: &str, story: &[(String, Failure)]) -> Error {
         .collect();
     let any = |wanted: fn(&Failure) -> bool| story.iter().any(|(_, failure)| wanted(failure));
     let (kind, hint) = if any(|failure| matches!(failure, Failure::Wrong(_))) {
-        (
-            Kind::Verification,
-            "the mirror is out of step with its index or damaged: name another in `mirrors`, or wait until it \
-             is in step",
-        )
+        (Kind::Verification, wrong)
     } else if story
         .iter()
         .all(|(_, failure)| matches!(failure, Failure::Missing))

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lycia_apk::metadata::{Digest, PackageInfo};
+use lycia_apk::version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -67,6 +68,15 @@ pub struct LockedPackage {
     pub repository: String,
     /// Bytes of the package file.
     pub size: u64,
+}
+
+impl LockedPackage {
+    /// Whether both are the same package of the same repository, in whichever form its hash is written.
+    pub fn is(&self, other: &LockedPackage) -> bool {
+        same_identity(&self.identity, &other.identity)
+            && (&self.name, &self.version, &self.repository, self.size)
+                == (&other.name, &other.version, &other.repository, other.size)
+    }
 }
 
 impl Lock {
@@ -240,6 +250,7 @@ impl Lock {
             return Ok(Found::Indexed(Chosen {
                 entry: one.info(),
                 repository: None,
+                tag: None,
             }));
         }
         let mut numbered = repositories.iter().enumerate();
@@ -254,20 +265,23 @@ impl Lock {
             .packages
             .iter()
             .filter(|entry| entry.name == locked.name);
-        let same = |entry: &&PackageInfo| identity(entry.hashes.as_ref()) == locked.identity;
+        let same = |entry: &&PackageInfo| same_identity(&identity(entry.hashes.as_ref()), &locked.identity);
         if let Some(entry) = candidates.clone().find(same) {
             return Ok(Found::Indexed(Chosen {
                 entry: entry.clone(),
                 repository: Some(number),
+                // A package is locked to a repository of the tag that it counts as installed from.
+                tag: repository.definition.tag.clone(),
             }));
         }
         if let Some(entry) = repository.stored(&locked.name, &locked.identity, store) {
             return Ok(Found::Stored(Chosen {
                 entry,
                 repository: Some(number),
+                tag: repository.definition.tag.clone(),
             }));
         }
-        Err(match candidates.next() {
+        Err(match newest(&mut candidates) {
             None => format!("{}: {} no longer has it", locked.name, locked.repository),
             Some(entry) => format!(
                 "{}: locked is {} ({}), {} has {} ({})",
@@ -282,6 +296,11 @@ impl Lock {
     }
 }
 
+/// What an upgrade would take.
+fn newest<'e>(entries: impl Iterator<Item = &'e PackageInfo>) -> Option<&'e PackageInfo> {
+    entries.max_by(|a, b| version::compare(&a.version, &b.version))
+}
+
 /// Where a locked package was found.
 enum Found {
     Indexed(Chosen),
@@ -292,8 +311,9 @@ enum Found {
 fn offered_otherwise(locked: &[LockedPackage], now: &[LockedPackage]) -> Vec<String> {
     let shown = |one: &LockedPackage| format!("{} ({})", one.version, short(&one.identity));
     let mut said = Vec::new();
-    let mut come: Vec<&LockedPackage> = now.iter().filter(|one| !locked.contains(one)).collect();
-    for gone in locked.iter().filter(|one| !now.contains(one)) {
+    let lacks = |these: &[LockedPackage], one: &LockedPackage| !these.iter().any(|other| other.is(one));
+    let mut come: Vec<&LockedPackage> = now.iter().filter(|one| lacks(locked, one)).collect();
+    for gone in locked.iter().filter(|one| lacks(now, one)) {
         match come.iter().position(|one| one.name == gone.name) {
             Some(at) => {
                 let instead = come.remove(at);
@@ -344,6 +364,46 @@ pub fn identity(digest: Option<&Digest>) -> String {
     digest.map(Digest::to_string).unwrap_or_default()
 }
 
+/// Whether two identities are of one package: an index has the SHA-256 of a v3 package whole (64 digits) or cut (40).
+pub fn same_identity(a: &str, b: &str) -> bool {
+    let cut = |cut: &str, whole: &str| (cut.len(), whole.len()) == (40, 64) && whole.starts_with(cut);
+    a == b || cut(a, b) || cut(b, a)
+}
+
 fn short(identity: &str) -> &str {
     identity.get(..12).unwrap_or(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_the_same_cut_or_whole() {
+        let whole = "0123456789abcdef".repeat(4);
+        let other = format!("{}0", &whole[..63]);
+        for (a, b, same) in [
+            (&*whole, &*whole, true),
+            (&whole, &whole[..40], true),
+            (&whole[..40], &other, true),
+            (&whole, &other, false),
+            (&whole, &whole[..39], false),
+            (&whole, "", false),
+            ("", "", true),
+        ] {
+            assert_eq!(same_identity(a, b), same, "{a} {b}");
+            assert_eq!(same_identity(b, a), same, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn what_an_upgrade_takes_is_the_greatest_version() {
+        let entry = |version: &str| PackageInfo {
+            version: version.into(),
+            ..PackageInfo::default()
+        };
+        let entries = ["1.9-r0", "1.10-r0", "1.2-r7"].map(entry);
+        assert_eq!(newest(entries.iter()).unwrap().version, "1.10-r0");
+        assert!(newest([].iter()).is_none());
+    }
 }

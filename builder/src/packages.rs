@@ -18,6 +18,7 @@ use crate::definition::typed::LayoutName;
 use crate::definition::{Location, Repository};
 use crate::error::{Context as _, Error, Explain as _, Kind, Result, io, writing};
 use crate::fetch::{self, Client, Expected, Mirrors};
+use crate::lock::same_identity;
 use crate::packs::{self, FileSum, Found, PackSink};
 use crate::progress::{Bar, Progress, Unit};
 use crate::store::{Aside, Store};
@@ -65,16 +66,37 @@ impl OpenRepository {
         open(definition, arch, store, client).context(|| format!("repository {}", definition.name))
     }
 
-    /// A package that the store has from an earlier build, by its name and identity, verified like any other.
+    /// A package that the store has from an earlier build, by its name and identity, verified like any other. It lies there
+    /// under the form of its identity that the index had then.
     pub fn stored(&self, name: &str, identity: &str, store: &Store) -> Option<PackageInfo> {
         self.mirrors.as_ref()?;
-        let plain = !identity.is_empty() && identity.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let path = store.root().join("packages").join(format!("{identity}.apk"));
-        let length = path.metadata().ok().filter(|_| plain)?.len();
-        let pack = Pack::open(&path, length).ok()?;
+        if identity.is_empty() || !identity.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let folder = store.root().join("packages");
+        let exact = folder.join(format!("{identity}.apk"));
+        if exact.is_file() {
+            return self.stored_at(&exact, name, identity);
+        }
+        let mut others = std::fs::read_dir(&folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        others.find_map(|path| {
+            let stem = path.file_name()?.to_str()?.strip_suffix(".apk")?;
+            same_identity(stem, identity)
+                .then(|| self.stored_at(&path, name, stem))
+                .flatten()
+        })
+    }
+
+    fn stored_at(&self, path: &Path, name: &str, identity: &str) -> Option<PackageInfo> {
+        let length = path.metadata().ok()?.len();
+        let pack = Pack::open(path, length).ok()?;
         let form = match identity.len() {
             40 => IndexHash::Sha256_160,
             64 => IndexHash::Sha256,
+            128 => IndexHash::Sha512,
             _ => return None,
         };
         let entry = index::entry(pack.bytes(), &self.keys, self.trust(), form).ok()?;
@@ -126,27 +148,26 @@ fn open(definition: &Repository, arch: &str, store: &Store, client: &Client) -> 
         Location::Http(urls) => Some(Mirrors::new(urls.clone())),
         _ => None,
     };
-    let (location, bytes) = match &mirrors {
+    let trust = if definition.unsigned {
+        Trust::AllowUntrusted
+    } else {
+        Trust::Required
+    };
+    let (bytes, read) = match &mirrors {
         None => {
             let path = repositories::local_path(&layout.index_url).unwrap_or(&layout.index_url);
             let bytes = fetch::local_index(Path::new(path)).map_err(|error| match definition.location {
                 Location::Seed => error.hint("build it with `lycia seed`"),
                 _ => error,
             })?;
-            (layout.index_url.clone(), bytes)
+            let read = Index::read(&bytes, &keys, trust)
+                .explain(Kind::Verification, || format!("reading {}", layout.index_url))?;
+            (bytes, read)
         }
-        Some(mirrors) => {
-            let bytes = client.index(mirrors, &format!("{arch}/{index}"), store)?;
-            (format!("{}/{arch}/{index}", mirrors.current()), bytes)
-        }
+        Some(mirrors) => client.index(mirrors, &format!("{arch}/{index}"), store, |bytes| {
+            Index::read(bytes, &keys, trust).map_err(|error| error.to_string())
+        })?,
     };
-    let trust = if definition.unsigned {
-        Trust::AllowUntrusted
-    } else {
-        Trust::Required
-    };
-    let read =
-        Index::read(&bytes, &keys, trust).explain(Kind::Verification, || format!("reading {location}"))?;
     Ok(OpenRepository {
         definition: definition.clone(),
         // Where the store lies, or which mirror answered, says nothing about what was built.
@@ -204,6 +225,8 @@ pub struct Chosen {
     pub entry: PackageInfo,
     /// Number of its repository; none of a virtual package.
     pub repository: Option<usize>,
+    /// The repository tag from which it counts as installed.
+    pub tag: Option<String>,
 }
 
 /// Fetches, verifies and unpacks `chosen`; the result has their order. `jobs` work at once.
@@ -246,7 +269,7 @@ pub fn unpack(
         let fetching = progress.stage("fetch", to_fetch, Unit::Bytes);
         each(&lacking, jobs.max(FETCHERS), |(one, source)| {
             fetching.message(&one.entry.name);
-            source.fetch(&one.entry, client, &fetching)
+            source.fetch(&one.entry, client, &fetching, Thorough::Identity)
         })?;
         fetching.finish(&format!("{} packages", lacking.len()));
     }
@@ -267,7 +290,7 @@ pub fn unpack(
                 progress.say(&format!("{}: fetched again ({error})", name()));
                 let again = progress.stage("fetch", one.entry.file_size, Unit::Bytes);
                 source
-                    .fetch(&one.entry, client, &again)
+                    .fetch(&one.entry, client, &again, Thorough::Whole)
                     .and_then(|()| source.unpack(one, &packs, &round))
             }
             result => result,
@@ -453,22 +476,46 @@ pub fn file(
     Ok(Some((below, content)))
 }
 
+/// How much of a package is looked at when it comes from a mirror.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Thorough {
+    /// Whether it is the one that the index names; its contents are verified when they are unpacked.
+    Identity,
+    /// All of it: where a mirror gave contents that are not those of the package, the next is asked.
+    Whole,
+}
+
 impl Source<'_> {
     /// Brings it into the store, where it is not there.
-    fn fetch(&self, info: &PackageInfo, client: &Client, bar: &Bar<'_>) -> Result<()> {
+    fn fetch(&self, info: &PackageInfo, client: &Client, bar: &Bar<'_>, thorough: Thorough) -> Result<()> {
         let Source::Remote {
-            mirrors, url, path, ..
+            repository,
+            mirrors,
+            url,
+            path,
         } = self
         else {
             return Ok(());
         };
         let check = |path: &Path| -> Result<(), String> {
             let bytes = Pack::open(path, info.file_size).map_err(|error| error.to_string())?;
-            let identity = package::identity(bytes.bytes()).map_err(|error| error.to_string())?;
-            match &info.hashes {
-                Some(wanted) if identity.0.starts_with(&wanted.0) && !wanted.0.is_empty() => Ok(()),
-                _ => Err("it is another package than the index names".to_owned()),
+            let wanted = info.hashes.as_ref().ok_or("the index has no hash of it")?;
+            let found = package::identity_of_length(bytes.bytes(), wanted.0.len())
+                .map_err(|error| error.to_string())?;
+            if found != *wanted {
+                return Err("it is another package than the index names".to_owned());
             }
+            if thorough == Thorough::Identity {
+                return Ok(());
+            }
+            let expect = Expect {
+                trust: repository.trust(),
+                info: Some(info),
+                ..Expect::default()
+            };
+            package::read(bytes.bytes(), &repository.keys, &expect, &mut Discard)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         let expected = Expected {
             size: info.file_size,
@@ -495,6 +542,7 @@ impl Source<'_> {
                     info: one.entry.clone(),
                     ..Package::default()
                 },
+                tag: one.tag.clone(),
                 ..Unpacked::default()
             }),
             // Whoever owns the folder may write to the file while it is read: what is read is a copy.
@@ -599,7 +647,7 @@ fn unpack_one(
         package: verified.package,
         format: verified.format,
         contents,
-        tag: repository.definition.tag.clone(),
+        tag: one.tag.clone(),
     })
 }
 

@@ -17,6 +17,22 @@ use crate::store::write_whole;
 
 /// The folder of packages for every architecture.
 const NOARCH: &str = "noarch";
+/// Architectures of apk: what lies in a folder of such a name is for that one, if a package does not say otherwise.
+const ARCHITECTURES: &[&str] = &[
+    "aarch64",
+    "armel",
+    "armhf",
+    "armv7",
+    "loongarch64",
+    "mips64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv64",
+    "s390x",
+    "x86",
+    "x86_64",
+];
 /// Bits of the keys that are made.
 const KEY_BITS: usize = 4096;
 
@@ -100,7 +116,7 @@ pub struct Indexing {
     pub hash: IndexHash,
     /// Free text.
     pub description: String,
-    /// Link the index as `APKINDEX.tar.gz`, too, as Chimera does.
+    /// Link the index as `APKINDEX.tar.gz`, too, as Chimera does. One that is linked so already stays linked.
     pub link: bool,
     /// Threads.
     pub jobs: usize,
@@ -154,15 +170,27 @@ fn make_index(folder: &Path, indexing: &Indexing) -> Result<Indexed> {
     } else {
         Trust::Required
     };
-    let entries = each(&files, indexing.jobs, |file| {
+    let mut entries = each(&files, indexing.jobs, |file| {
         let bytes = io(std::fs::read(file), || format!("reading {}", file.display()))?;
-        Ok(index::entry(&bytes, &indexing.keys, trust, indexing.hash)
-            .map_err(|error| error.to_string())
-            .and_then(|entry| well_placed(file, &entry).map(|()| entry)))
+        Ok(index::entry(&bytes, &indexing.keys, trust, indexing.hash).map_err(|error| error.to_string()))
     })?;
+    // Where packages for every architecture lie among those for one, as Alpine keeps them, the index says that one, and
+    // clients look for them there.
+    let arch = name_of(folder);
+    let is_arch =
+        ARCHITECTURES.contains(&arch.as_str()) || entries.iter().flatten().any(|entry| entry.arch == arch);
+    for (file, entry) in files.iter().zip(&mut entries) {
+        if let Ok(entry) = entry
+            && is_arch
+            && entry.fits_every_arch()
+            && name_of(&parent(file)) == arch
+        {
+            entry.arch.clone_from(&arch);
+        }
+    }
     let (mut packages, mut problems) = (Vec::new(), Vec::new());
     for (file, entry) in files.iter().zip(entries) {
-        match entry {
+        match entry.and_then(|entry| well_placed(file, &entry).map(|()| entry)) {
             Ok(entry) => packages.push(entry),
             Err(problem) => problems.push(format!("{}: {problem}", name_of(file))),
         }
@@ -193,22 +221,29 @@ fn make_index(folder: &Path, indexing: &Indexing) -> Result<Indexed> {
         .write(&options, &indexing.sign)
         .explain(Kind::Input, || "writing the index".to_owned())?;
     let path = folder.join(INDEX);
+    let linked = indexing.link || same_file(&path, &folder.join(INDEX_V2));
     write_whole(&path, &bytes)?;
-    if indexing.link {
-        // One file under both names: they cannot differ.
-        let link = folder.join(INDEX_V2);
-        let doing = || format!("linking {}", link.display());
-        let name = tempfile::Builder::new()
-            .prefix(crate::store::TEMPORARY)
-            .make_in(folder, |to| std::fs::hard_link(&path, to));
-        let name = io(name, doing)?.into_temp_path();
-        io(name.persist(&link).map_err(|error| error.error), doing)?;
+    if linked {
+        link(&path, &folder.join(INDEX_V2))?;
     }
     Ok(Indexed {
         path,
         packages: count,
         size,
     })
+}
+
+/// Gives a file a second name, in place of what has it: one file under both names, so that they cannot differ.
+fn link(path: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("linking {}", to.display());
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = tempfile::Builder::new()
+        .prefix(crate::store::TEMPORARY)
+        .make_in(folder.unwrap_or(Path::new(".")), |name| {
+            std::fs::hard_link(path, name)
+        });
+    let name = io(name, doing)?.into_temp_path();
+    io(name.persist(to).map_err(|error| error.error), doing)
 }
 
 /// Whether clients would look for a package where it lies.
@@ -257,7 +292,17 @@ pub fn sign(path: &Path, keys: &[SigningKey], replace: bool) -> Result<&'static 
     let mut signed = Vec::with_capacity(bytes.len() + 1024);
     package::add_signatures(&bytes, schema, replace, keys, &mut signed)
         .explain(Kind::Input, || format!("signing {}", path.display()))?;
+    // An index that has both names keeps them, and is not left as it was under the other.
+    let other = match name_of(path).as_str() {
+        INDEX => Some(path.with_file_name(INDEX_V2)),
+        INDEX_V2 => Some(path.with_file_name(INDEX)),
+        _ => None,
+    };
+    let other = other.filter(|other| same_file(path, other));
     write_whole(path, &signed)?;
+    if let Some(other) = other {
+        link(path, &other)?;
+    }
     Ok(kind)
 }
 

@@ -327,7 +327,7 @@ impl Repositories {
             out.push(match (change.operation, change.old, change.new) {
                 (Operation::Keep | Operation::Repin, _, Some(new)) => Change::Keep(name(new)),
                 (_, _, Some(new)) => {
-                    let repository = universe.repositories(new).next();
+                    let repository = universe.source(new, change.tag.as_deref());
                     Change::Put(Box::new(self.chosen(universe.info(new), repository)?))
                 }
                 (_, Some(old), None) => Change::Remove(name(old)),

@@ -37,8 +37,8 @@ use crate::adb::container::{BlockKind, Container, ContainerWriter};
 use crate::adb::{AdbError, Compression, Damage, Schema, decode, encode};
 use crate::keys::{KeyRing, SigningKey};
 use crate::limits::Limits;
-use crate::metadata::PackageInfo;
-use crate::package::{self, Expect, PackageError, Trust};
+use crate::metadata::{Digest, PackageInfo};
+use crate::package::{self, Expect, Format, PackageError, Trust};
 use crate::v2;
 
 /// Where packages lie below an index, unless the index says otherwise.
@@ -63,6 +63,8 @@ pub enum IndexHash {
     Sha256,
     /// SHA-256 cut to 20 bytes, as Chimera's indexes have it.
     Sha256_160,
+    /// SHA-512, 64 bytes.
+    Sha512,
 }
 
 impl IndexHash {
@@ -70,6 +72,7 @@ impl IndexHash {
         match self {
             IndexHash::Sha256 => 32,
             IndexHash::Sha256_160 => 20,
+            IndexHash::Sha512 => 64,
         }
     }
 }
@@ -151,7 +154,8 @@ impl Index {
     }
 }
 
-/// The index entry of a package file. Signature and metadata are verified, contents are not read.
+/// The index entry of a package file. Signature and metadata are verified, contents are not read. A v2 package has its
+/// SHA-1 where 20 bytes are asked for, and none of 64.
 pub fn entry(
     bytes: &[u8],
     keys: &KeyRing,
@@ -167,8 +171,11 @@ pub fn entry(
         },
     )?;
     let mut info = verified.package.info;
-    let mut identity = verified.identity;
-    identity.0.truncate(hash.length());
+    let length = hash.length();
+    let identity = match verified.format {
+        Format::V3 if length <= verified.identity.0.len() => Digest(verified.identity.0[..length].to_vec()),
+        _ => package::identity_of_length(bytes, length)?,
+    };
     info.hashes = Some(identity);
     info.file_size = bytes.len() as u64;
     Ok(info)

@@ -117,6 +117,13 @@ pub struct PackageInfo {
     pub tags: Vec<String>,
 }
 
+impl PackageInfo {
+    /// Whether it is for every architecture: `noarch`, or none named.
+    pub fn fits_every_arch(&self) -> bool {
+        matches!(self.arch.as_str(), "" | "noarch")
+    }
+}
+
 /// Owner and permissions of an entry.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Acl {

@@ -81,8 +81,9 @@ pub fn tree(root: &Tree, recipe: &Recipe<'_>) -> Result<Tree, BootError> {
     let wanted = modules.closure(&recipe.modules)?;
     let folder = format!("usr/lib/modules/{}", recipe.kernel);
     for path in &wanted {
+        let from = [modules.folder().as_bytes(), b"/", path].concat();
         let path = [folder.as_bytes(), b"/", path].concat();
-        copy_as(&mut tree, root, &path, &path, Metadata::new(0o644, time))?;
+        copy_as(&mut tree, root, &from, &path, Metadata::new(0o644, time))?;
     }
     for (name, text) in modules.subset(&wanted) {
         let path = format!("{folder}/{name}");

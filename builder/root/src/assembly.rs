@@ -111,12 +111,12 @@ pub fn install(
         return Err(AssemblyError::Scripts(warnings));
     }
     let database = installed.database;
-    let package = |name: &str| database.packages.iter().find(|package| package.info.name == name);
+    // Globs without a script call for nothing.
     let listeners: Vec<Listener> = installed
         .triggers
         .iter()
-        .filter_map(|call| package(&call.package))
-        .map(|package| Listener {
+        .filter_map(|call| call.script(&database))
+        .map(|(package, _)| Listener {
             package: package.info.name.clone(),
             globs: package.triggers.clone(),
         })

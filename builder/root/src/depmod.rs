@@ -21,7 +21,9 @@ use index::Index;
 use module::Module;
 use priority::Priority;
 
-const FOLDER: &str = "usr/lib/modules";
+/// Where kernels have their modules: on a root with `usr` merged, and on one without, as Alpine's are.
+const MERGED: &str = "usr/lib/modules";
+const PLAIN: &str = "lib/modules";
 /// Longest chain of soft dependencies followed.
 const SOFT_MAX: usize = 64;
 /// Most modules of one kernel, as in kmod.
@@ -29,12 +31,22 @@ const COUNT_MAX: usize = 65_534;
 /// Largest list file that is read, in bytes.
 const LIST_MAX: u64 = 64 << 20;
 
+/// The folder of all kernels: what kmod finds at `/lib/modules`, named below `usr` where that is the same.
+fn base(tree: &Tree) -> Result<&'static str, RootError> {
+    let plain = tree.find(PLAIN.as_bytes(), Follow::All)?;
+    let merged = tree.find(MERGED.as_bytes(), Follow::All)?;
+    Ok(match plain {
+        Some(_) if plain != merged => PLAIN,
+        _ => MERGED,
+    })
+}
+
 /// Versions of kernels that have modules in the root, sorted.
 ///
 /// # Errors
 /// When the path of modules is broken.
 pub fn kernels(tree: &Tree) -> Result<Vec<String>, RootError> {
-    let Some(id) = tree.find(FOLDER.as_bytes(), Follow::All)? else {
+    let Some(id) = tree.find(base(tree)?.as_bytes(), Follow::All)? else {
         return Ok(Vec::new());
     };
     let mut versions = Vec::new();
@@ -49,7 +61,8 @@ pub fn kernels(tree: &Tree) -> Result<Vec<String>, RootError> {
 /// The modules of one kernel.
 #[derive(Clone, Debug)]
 pub struct Modules {
-    version: String,
+    /// Of this kernel, below the root.
+    folder: String,
     /// In the order of `modules.order`, then by path.
     modules: Vec<Module>,
     by_name: HashMap<String, usize>,
@@ -71,7 +84,7 @@ impl Modules {
     /// # Errors
     /// When the root has no such kernel, a module cannot be read, or modules need each other in a circle.
     pub fn load(tree: &Tree, version: &str) -> Result<Modules, RootError> {
-        let folder = format!("{FOLDER}/{version}");
+        let folder = format!("{}/{version}", base(tree)?);
         let Some(id) = tree.find(folder.as_bytes(), Follow::All)? else {
             let near = kernels(tree)?.pop();
             return Err(RootError::Unknown {
@@ -200,7 +213,7 @@ impl Modules {
             ),
         })?;
         Ok(Modules {
-            version: version.to_owned(),
+            folder,
             modules,
             by_name,
             needs,
@@ -209,6 +222,11 @@ impl Modules {
             builtin,
             builtin_aliases,
         })
+    }
+
+    /// The folder of this kernel, below the root.
+    pub fn folder(&self) -> &str {
+        &self.folder
     }
 
     /// All modules that a module needs, those that are needed by others last, so that loading goes from
@@ -384,7 +402,7 @@ impl Modules {
         entries: impl Iterator<Item = (std::borrow::Cow<'k, str>, &'k str, usize)>,
     ) -> Result<Vec<u8>, RootError> {
         let wrong = |what: String| RootError::File {
-            file: format!("{FOLDER}/{}/{file}", self.version),
+            file: format!("{}/{file}", self.folder),
             what,
         };
         let mut index = Index::new();
@@ -567,7 +585,7 @@ pub fn run(tree: &mut Tree, version: &str, time: Timestamp) -> Result<Vec<Vec<u8
     .into();
     files.extend(modules.indexes()?);
     for (name, bytes) in files {
-        let path = format!("{FOLDER}/{}/{name}", modules.version);
+        let path = format!("{}/{name}", modules.folder);
         replace(tree, path.as_bytes(), 0o644, bytes, time, &mut written)?;
     }
     Ok(written)

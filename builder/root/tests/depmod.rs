@@ -326,6 +326,39 @@ fn gzip_is_read() {
     assert!(alias.ends_with(b"\nalias x-y a\n"));
 }
 
+/// Alpine's `lib` is a folder of its own, where kmod looks whatever lies below `usr`.
+#[test]
+fn a_root_that_is_not_merged_is_indexed() {
+    let mut tree = Tree::new(Metadata::new(0o755, TIME));
+    let module = build(&spec(&["alias=x-y"], &["a"], &[]));
+    let path = format!("lib/modules/{VERSION}/kernel/a.ko");
+    tree.write(path.as_bytes(), Metadata::new(0o644, TIME), module.into())
+        .unwrap();
+    tree.make_directories(b"usr/lib/modules", Metadata::new(0o755, TIME))
+        .unwrap();
+    assert_eq!(depmod::kernels(&tree).unwrap(), [VERSION]);
+    let listener = lycia_root::Listener {
+        package: "kmod".to_owned(),
+        globs: vec!["/lib/modules/*".to_owned()],
+    };
+    let options = lycia_root::Options {
+        time: TIME,
+        strict: true,
+    };
+    let report = lycia_root::run_triggers(&mut tree, &[listener], &options).unwrap();
+    assert_eq!(report.ran, ["depmod"]);
+    let read = |name: &str| {
+        let path = format!("lib/modules/{VERSION}/{name}");
+        String::from_utf8(tree.read(path.as_bytes()).unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(read("modules.dep"), "kernel/a.ko:\n");
+    assert!(read("modules.alias").ends_with("\nalias x-y a\n"));
+    assert!(
+        tree.read(format!("lib/modules/{VERSION}/modules.dep.bin").as_bytes())
+            .is_ok()
+    );
+}
+
 #[test]
 fn what_would_break_lines_is_refused() {
     for (path, module, part) in [

@@ -20,14 +20,18 @@ pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| choice::lock_path(&project, &image.name, &image.arch));
+    // A lock that cannot be read says what somebody wanted all the same.
     let old = match path.is_file() {
-        true => Some(Lock::read(&path)),
+        true => Some(Lock::read(&path).map_err(|error| {
+            error.hint(format!(
+                "bring it back as it was, or remove it, and `lycia lock {}` makes it anew",
+                image.name
+            ))
+        })?),
         false => None,
     };
     let chosen = match (&old, &args.upgrade) {
-        (Some(Ok(old)), Some(names)) if !names.is_empty() => {
-            choice::solve_keeping(&image, &open, old, names)?
-        }
+        (Some(old), Some(names)) if !names.is_empty() => choice::solve_keeping(&image, &open, old, names)?,
         (_, Some(names)) if !names.is_empty() => {
             return Err(Error::new(
                 Kind::Input,
@@ -35,23 +39,21 @@ pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
             )
             .hint(format!("make it with `lycia lock {}`", image.name)));
         }
-        (Some(Ok(old)), None) if old.image == image.name && old.arch == image.arch => {
+        (Some(old), None) if old.image == image.name && old.arch == image.arch => {
             choice::solve_keeping(&image, &open, old, &[])?
         }
-        // Nothing to keep, or nothing that is to be kept; a lock that cannot be read is made anew.
+        // Nothing to keep, or nothing that is to be kept.
         _ => choice::solve(&image, &open)?,
     };
     let mut new = Lock::new(&image, &open, &chosen, choice::epoch(&chosen.root)?);
-    if let Some(Ok(old)) = &old
+    if let Some(old) = &old
         && std::env::var_os("SOURCE_DATE_EPOCH").is_none()
-        && old.package == new.package
+        && old.package.len() == new.package.len()
+        && old.package.iter().zip(&new.package).all(|(old, new)| old.is(new))
     {
         new.epoch = old.epoch;
     }
-    let difference = match &old {
-        Some(Ok(old)) => Some(Difference::new(old, &new)),
-        _ => None,
-    };
+    let difference = old.as_ref().map(|old| Difference::new(old, &new));
     if args.check {
         return match difference {
             Some(difference) if difference.is_empty() => {

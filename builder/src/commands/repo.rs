@@ -53,7 +53,8 @@ fn index(context: &Context, args: &RepoIndexArgs) -> Result<()> {
     for key in &sign {
         let doing = || format!("reading the key {}", key.name());
         let public = key.public_pem().explain(Kind::Input, doing)?;
-        keys.add_pem(key.name(), public.as_bytes())
+        // v2 signatures name the file of the public half.
+        keys.add_pem(&format!("{}.pub", key.name()), public.as_bytes())
             .explain(Kind::Input, doing)?;
     }
     let written = repository::make_indexes(

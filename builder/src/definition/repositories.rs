@@ -78,13 +78,8 @@ fn location(text: &str) -> Result<Location> {
     if text.starts_with("https://") || text.starts_with("http://") {
         return Ok(Location::Http(vec![text.to_owned()]));
     }
-    let local = text
-        .strip_prefix("file://localhost/")
-        .map(|rest| format!("/{rest}"))
-        .or_else(|| text.strip_prefix("file://").map(str::to_owned))
-        .unwrap_or_else(|| text.to_owned());
-    if local.starts_with('/') {
-        return Ok(Location::Directory(PathBuf::from(local)));
+    if let Some(path) = lycia_apk::repositories::local_path(text).filter(|path| path.starts_with('/')) {
+        return Ok(Location::Directory(PathBuf::from(path)));
     }
     Err(Error::new(Kind::Input, format!("`{text}` is no location"))
         .hint("a location is seed:, an absolute path, or a URL of https, http or file"))
@@ -211,4 +206,32 @@ fn key_files(configs: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_what_they_look_like() {
+        let folder = || Some(Location::Directory(PathBuf::from("/srv/repository")));
+        for (text, expected) in [
+            ("seed:", Some(Location::Seed)),
+            ("/srv/repository", folder()),
+            ("file:/srv/repository", folder()),
+            ("file:///srv/repository", folder()),
+            ("file://localhost/srv/repository", folder()),
+            (
+                "https://h/r",
+                Some(Location::Http(vec!["https://h/r".to_owned()])),
+            ),
+            ("file://other/srv/repository", None),
+            ("file:srv/repository", None),
+            ("srv/repository", None),
+            ("ftp://h/r", None),
+            ("", None),
+        ] {
+            assert_eq!(location(text).ok(), expected, "{text}");
+        }
+    }
 }

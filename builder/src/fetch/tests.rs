@@ -142,6 +142,11 @@ fn client() -> Client {
     Client::new(Proxies::default(), patience, false).unwrap()
 }
 
+/// Takes whatever comes for an index.
+fn any(_: &[u8]) -> std::result::Result<(), String> {
+    Ok(())
+}
+
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -213,6 +218,64 @@ fn a_connection_that_ends_early_is_carried_on_with() {
     assert_eq!(field(&requests[2], "accept-encoding"), Some("identity"));
     // The second answer was of the whole file, so that nothing was left.
     assert_eq!(field(&requests[2], "range"), None);
+}
+
+/// Sends `most` bytes from where it is asked to begin, and knows nothing of validators.
+fn in_pieces(lines: &[String], body: &[u8], most: usize, stream: &mut TcpStream) {
+    let range = field(lines, "range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    let first: usize = range.map_or(0, |first| first.parse().unwrap());
+    let status = match range {
+        Some(_) => format!(
+            "206 Partial Content\r\nContent-Range: bytes {first}-{}/{}",
+            body.len() - 1,
+            body.len()
+        ),
+        None => "200 OK".to_owned(),
+    };
+    let rest = &body[first..];
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", rest.len());
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(&rest[..rest.len().min(most)]);
+}
+
+#[test]
+fn a_server_without_validators_is_asked_for_the_rest_all_the_same() {
+    let server = Server::new(|lines, _, stream| in_pieces(lines, &body(), 500_000, stream));
+    let place = Place::new();
+    place.fetch(&client(), &[&server.url], &body()).unwrap();
+    assert_eq!(std::fs::read(place.file()).unwrap(), body());
+    let ranges: Vec<Option<String>> = server
+        .requests()
+        .iter()
+        .map(|lines| field(lines, "range").map(str::to_owned))
+        .collect();
+    let from = |first: &str| Some(format!("bytes={first}-"));
+    assert_eq!(ranges, [None, from("500000"), from("1000000")]);
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|lines| field(lines, "if-range").is_none())
+    );
+    // A part of another file is found out by what comes of it.
+    let place = Place::new();
+    std::fs::write(place.folder.path().join("file.part"), b"of an older file").unwrap();
+    let server = Server::new(|lines, _, stream| in_pieces(lines, &body(), usize::MAX, stream));
+    place.fetch(&client(), &[&server.url], &body()).unwrap();
+    assert_eq!(std::fs::read(place.file()).unwrap(), body());
+}
+
+#[test]
+fn a_small_file_gets_as_much_patience_as_it_gets_further() {
+    let small = &body()[..4000];
+    let server = {
+        let small = small.to_vec();
+        Server::new(move |lines, _, stream| in_pieces(lines, &small, 400, stream))
+    };
+    let place = Place::new();
+    place.fetch(&client(), &[&server.url], small).unwrap();
+    assert_eq!(std::fs::read(place.file()).unwrap(), small);
+    assert_eq!(server.requests().len(), 10);
 }
 
 #[test]
@@ -515,7 +578,9 @@ fn an_index_is_kept_asked_after_and_taken_offline() {
     let store = Store::open(Some(folder.path())).unwrap();
     let mirrors = Mirrors::new(vec![server.url.clone()]);
     for _ in 0..2 {
-        let bytes = client().index(&mirrors, "x86_64/Packages.adb", &store).unwrap();
+        let (bytes, ()) = client()
+            .index(&mirrors, "x86_64/Packages.adb", &store, any)
+            .unwrap();
         assert_eq!(bytes, b"an index");
     }
     let asked: Vec<Option<String>> = server
@@ -527,11 +592,14 @@ fn an_index_is_kept_asked_after_and_taken_offline() {
 
     let offline = Client::new(Proxies::default(), Patience::default(), true).unwrap();
     assert_eq!(
-        offline.index(&mirrors, "x86_64/Packages.adb", &store).unwrap(),
+        offline
+            .index(&mirrors, "x86_64/Packages.adb", &store, any)
+            .unwrap()
+            .0,
         b"an index"
     );
     let error = offline
-        .index(&mirrors, "riscv64/Packages.adb", &store)
+        .index(&mirrors, "riscv64/Packages.adb", &store, any)
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Host);
     assert!(error.to_string().contains("--offline"), "{error}");
@@ -543,6 +611,58 @@ fn an_index_is_kept_asked_after_and_taken_offline() {
 }
 
 #[test]
+fn an_index_that_is_wrong_is_passed_over_and_never_kept() {
+    let wrong = Server::new(|lines, _, stream| match field(lines, "if-none-match") {
+        Some(_) => say(stream, "304 Not Modified", "", b""),
+        None => say(stream, "200 OK", "ETag: \"bad\"\r\n", b"garbage"),
+    });
+    let sound = Server::new(|_, _, stream| say(stream, "200 OK", "ETag: \"good\"\r\n", b"an index"));
+    let read = |bytes: &[u8]| match bytes {
+        b"an index" => Ok(7),
+        _ => Err("it is no index".to_owned()),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path())).unwrap();
+    let path = "x86_64/Packages.adb";
+    let mirrors = || Mirrors::new(vec![wrong.url.clone(), sound.url.clone()]);
+    let kept = |server: &Server| {
+        let url = format!("{}/{path}", server.url);
+        store.root().join(INDEXES).join(partial::name_of_url(&url))
+    };
+    for _ in 0..2 {
+        let both = mirrors();
+        let (bytes, number) = client().index(&both, path, &store, read).unwrap();
+        assert_eq!((&*bytes, number), (&b"an index"[..], 7));
+        assert_eq!(both.current(), sound.url);
+        assert!(!kept(&wrong).exists());
+    }
+    // One alone is an error, which says what to do.
+    let alone = Mirrors::new(vec![wrong.url.clone()]);
+    let error = client().index(&alone, path, &store, read).unwrap_err();
+    assert_eq!(error.kind(), Kind::Verification);
+    let said = error.to_string();
+    assert!(
+        said.contains("it is no index") && said.contains("`keys`"),
+        "{said}"
+    );
+    // What an earlier version kept is not believed either, even where the server still has it.
+    partial::keep(&kept(&wrong), b"garbage", Some("\"bad\"")).unwrap();
+    let (_, number) = client().index(&mirrors(), path, &store, read).unwrap();
+    assert_eq!(number, 7);
+    let offline = Client::new(Proxies::default(), Patience::default(), true).unwrap();
+    assert_eq!(offline.index(&mirrors(), path, &store, read).unwrap().1, 7);
+    let error = offline.index(&alone, path, &store, read).unwrap_err();
+    assert_eq!(error.kind(), Kind::Verification);
+    assert!(error.to_string().contains("it is no index"), "{error}");
+    assert!(
+        wrong
+            .requests()
+            .iter()
+            .all(|lines| field(lines, "if-none-match").is_none())
+    );
+}
+
+#[test]
 fn an_index_that_ends_early_or_has_no_end_is_refused() {
     let store_folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(store_folder.path())).unwrap();
@@ -550,7 +670,7 @@ fn an_index_that_ends_early_or_has_no_end_is_refused() {
         let server = Server::new(answer);
         let mirrors = Mirrors::new(vec![server.url.clone()]);
         client()
-            .index(&mirrors, "x86_64/Packages.adb", &store)
+            .index(&mirrors, "x86_64/Packages.adb", &store, any)
             .unwrap_err()
             .to_string()
     };
@@ -594,7 +714,9 @@ fn a_byte_now_and_then_is_not_waited_for_without_end() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path())).unwrap();
     let mirrors = Mirrors::new(vec![server.url.clone()]);
-    let error = client.index(&mirrors, "x86_64/Packages.adb", &store).unwrap_err();
+    let error = client
+        .index(&mirrors, "x86_64/Packages.adb", &store, any)
+        .unwrap_err();
     assert!(error.to_string().contains("are the least"), "{error}");
 }
 
@@ -607,7 +729,12 @@ fn a_validator_is_believed_of_its_own_bytes_only() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path())).unwrap();
     let mirrors = Mirrors::new(vec![server.url.clone()]);
-    let index = || client().index(&mirrors, "x86_64/Packages.adb", &store).unwrap();
+    let index = || {
+        client()
+            .index(&mirrors, "x86_64/Packages.adb", &store, any)
+            .unwrap()
+            .0
+    };
     assert_eq!(index(), b"the second index");
     // A run that got the first index wrote it last, and its validator before this one's.
     let kept = store.root().join(INDEXES);

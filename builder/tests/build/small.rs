@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lycia_apk::dependency;
-use lycia_apk::index::{self, Index, IndexHash};
+use lycia_apk::index::{self, Index, IndexHash, WriteOptions};
 use lycia_apk::keys::{KeyRing, SigningKey};
 use lycia_apk::metadata::{Acl, PackageInfo};
 use lycia_apk::package::{PackageBuilder, Trust};
@@ -219,13 +219,23 @@ impl Small {
 
     /// As [`Small::index`], signed by `keys`.
     pub fn index_signed(&self, keys: &[SigningKey]) {
+        self.index_with(keys, IndexHash::Sha256);
+    }
+
+    /// As [`Small::index`], with hashes of another form.
+    #[allow(dead_code, reason = "not every test that has this module asks for one")]
+    pub fn index_hashed(&self, hash: IndexHash) {
+        self.index_with(std::slice::from_ref(&self.key), hash);
+    }
+
+    fn index_with(&self, keys: &[SigningKey], hash: IndexHash) {
         let folder = self.path("repository/x86_64");
         let mut packages: Vec<PackageInfo> = crate::program::names(&folder)
             .iter()
             .filter(|name| name.ends_with(".apk"))
             .map(|name| {
                 let bytes = read(&folder.join(name));
-                index::entry(&bytes, &KeyRing::new(), Trust::AllowUntrusted, IndexHash::Sha256).unwrap()
+                index::entry(&bytes, &KeyRing::new(), Trust::AllowUntrusted, hash).unwrap()
             })
             .collect();
         packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
@@ -233,7 +243,11 @@ impl Small {
             packages,
             ..Index::default()
         };
-        let bytes = index.write(&Default::default(), keys).unwrap();
+        let options = WriteOptions {
+            hash,
+            ..WriteOptions::default()
+        };
+        let bytes = index.write(&options, keys).unwrap();
         std::fs::write(folder.join("Packages.adb"), bytes).unwrap();
     }
 

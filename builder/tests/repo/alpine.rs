@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lycia::error::Kind;
+use lycia_apk::index::Index;
+use lycia_apk::keys::KeyRing;
+use lycia_apk::package::Trust;
 
 use crate::http::Served;
 use crate::program::{LYCIA, checkout, open_folder, read, run, sha256, succeed, text, tool};
@@ -88,6 +91,8 @@ fn base64(bytes: &[u8]) -> String {
 #[derive(Default)]
 struct Spec {
     name: &'static str,
+    /// It says `noarch`, while the index says the architecture of its folder, as Alpine's do.
+    for_every_arch: bool,
     depends: &'static str,
     provides: &'static str,
     replaces: &'static str,
@@ -146,8 +151,10 @@ impl Alpine {
         let data = gzip(&data);
         let mut info = format!(
             "# made by a test\npkgname = {}\npkgver = 1.0-r0\npkgdesc = of a test\nurl = none\nbuilddate = 1700000000\n\
-             size = {size}\narch = x86_64\norigin = {}\nlicense = MIT\n",
-            spec.name, spec.name
+             size = {size}\narch = {}\norigin = {}\nlicense = MIT\n",
+            spec.name,
+            if spec.for_every_arch { "noarch" } else { "x86_64" },
+            spec.name
         );
         for (key, words) in [
             ("depend", spec.depends),
@@ -255,6 +262,7 @@ impl Alpine {
                 },
                 Spec {
                     name: "alpine-keys",
+                    for_every_arch: true,
                     folders: &["etc", "etc/apk", "etc/apk/keys"],
                     files: &[("etc/apk/keys/alpine.rsa.pub", "a key\n")],
                     ..Spec::default()
@@ -268,6 +276,7 @@ impl Alpine {
                 },
                 Spec {
                     name: "libc-utils",
+                    for_every_arch: true,
                     depends: "musl-utils",
                     ..Spec::default()
                 },
@@ -509,6 +518,64 @@ fn a_repository_of_the_second_version_makes_tarballs_and_containers() {
             text(&ended.stderr)
         );
     }
+}
+
+#[test]
+fn packages_for_every_architecture_are_indexed_where_alpine_keeps_them() {
+    let alpine = Alpine::new();
+    let root = alpine.path("www/alpine/latest-stable/main");
+    let folder = root.join("x86_64");
+    let repo = |verb: &str, root: &Path| {
+        let mut command = Command::new(LYCIA);
+        command
+            .args(["--quiet", "repo", verb])
+            .arg(root)
+            .arg("--key")
+            .arg(alpine.path(KEY));
+        command
+    };
+    succeed(&mut repo("index", &root));
+    let bytes = read(&folder.join("Packages.adb"));
+    let index = Index::read(&bytes, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+    assert_eq!(index.packages.len(), 11);
+    assert!(index.packages.iter().all(|entry| entry.arch == "x86_64"));
+    // The key that signs the index is trusted for packages by the name that they name it by.
+    std::fs::copy(
+        alpine.path("private.pem"),
+        alpine.path(KEY.strip_suffix(".pub").unwrap()),
+    )
+    .unwrap();
+    let mut own = Command::new(LYCIA);
+    own.args(["--quiet", "repo", "index"]).arg(&root).arg("--sign");
+    succeed(own.arg(alpine.path(KEY.strip_suffix(".pub").unwrap())));
+    succeed(&mut repo("verify", &root));
+    // The same under a name that is none of an architecture.
+    let other = alpine.path("some");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(
+        folder.join("alpine-keys-1.0-r0.apk"),
+        other.join("alpine-keys-1.0-r0.apk"),
+    )
+    .unwrap();
+    let ended = run(&mut repo("index", &other));
+    assert_eq!(ended.status.code(), Some(i32::from(Kind::Verification.code())));
+    let said = text(&ended.stderr);
+    assert!(said.contains("it is for noarch"), "{said}");
+    // In a folder of its own it stays what it is.
+    let everywhere = root.join("noarch");
+    std::fs::create_dir(&everywhere).unwrap();
+    std::fs::rename(
+        folder.join("alpine-keys-1.0-r0.apk"),
+        everywhere.join("alpine-keys-1.0-r0.apk"),
+    )
+    .unwrap();
+    succeed(&mut repo("index", &root));
+    let bytes = read(&folder.join("Packages.adb"));
+    let index = Index::read(&bytes, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+    let archs: Vec<&str> = index.packages.iter().map(|one| &*one.arch).collect();
+    assert_eq!(archs.iter().filter(|arch| **arch == "noarch").count(), 1);
+    let keys = index.packages.iter().find(|one| one.name == "alpine-keys");
+    assert_eq!(keys.unwrap().arch, "noarch");
 }
 
 #[test]

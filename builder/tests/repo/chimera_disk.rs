@@ -60,7 +60,7 @@ fn the_disk_of_chimera() {
     assert_eq!(&of_fat(&disk, esp, "EFI/BOOT/BOOTX64.EFI")[..2], b"MZ");
     assert_eq!(
         of_ext4(&disk, root, "/etc/apk/world"),
-        "base-full\nlinux-stable\ngrub-i386-pc\ngrub-x86_64-efi\n"
+        "base-full\ngrub-i386-pc\ngrub-x86_64-efi\nlinux-stable\n"
     );
     let database = of_ext4(&disk, root, "/usr/lib/apk/db/installed");
     let installed = |name: &str| {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use lycia::error::Kind;
+use lycia_apk::index::IndexHash;
 use lycia_apk::metadata::Acl;
 
 use crate::http::Served;
@@ -161,6 +162,106 @@ fn a_lock_keeps_what_it_can_and_upgrades_what_it_is_told() {
         Kind::Solver,
         &["no-such-package"],
     );
+}
+
+/// The same packages stay the same when an index names them by the other form of their hash.
+#[test]
+fn a_lock_holds_under_each_form_of_hash() {
+    let small = Small::new(0);
+    let served = Served::new(&small.path("repository"));
+    small.write(
+        "configs/repositories/local.toml",
+        &format!(
+            "[[repository]]\nlocation = \"{}\"\nkeys = [\"keys/*.pub\"]\n",
+            served.url
+        ),
+    );
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    let locked = || {
+        let mut command = small.build();
+        command
+            .args(["--locked", "--force", "--output"])
+            .arg(small.path("out"));
+        command
+    };
+    succeed(&mut locked());
+    let iso = read(&small.path("out/small-x86_64.iso"));
+    for hash in [IndexHash::Sha256_160, IndexHash::Sha256] {
+        small.index_hashed(hash);
+        succeed(&mut locked());
+        assert!(read(&small.path("out/small-x86_64.iso")) == iso);
+        succeed(&mut lycia(&small, &["lock", "small", "--check"]));
+    }
+    // What only the store has is found under the name that it has there. Names of media follow from the text of the lock.
+    small.index_hashed(IndexHash::Sha256_160);
+    let again = succeed(&mut lycia(&small, &["lock", "small"]));
+    assert_eq!(text(&again.stdout), "no difference\n");
+    std::fs::remove_dir_all(small.path("store/packages")).unwrap();
+    small.index_hashed(IndexHash::Sha256);
+    succeed(&mut locked());
+    let iso = read(&small.path("out/small-x86_64.iso"));
+    std::fs::remove_file(small.package_file("filler", "1-r0")).unwrap();
+    small.index_hashed(IndexHash::Sha256);
+    succeed(&mut locked());
+    assert!(read(&small.path("out/small-x86_64.iso")) == iso);
+}
+
+/// Two repositories have the same packages, and the first is for those that ask for its tag.
+#[test]
+fn packages_are_of_the_repository_whose_tag_is_asked_for() {
+    let small = Small::new(0);
+    let location = small.path("repository");
+    let location = location.display();
+    small.write(
+        "configs/repositories/local.toml",
+        &format!(
+            "[[repository]]\nlocation = \"{location}\"\ntag = \"edge\"\nkeys = [\"keys/*.pub\"]\n\
+             [[repository]]\nlocation = \"{location}\"\nkeys = [\"keys/*.pub\"]\n"
+        ),
+    );
+    succeed(small.build().arg("--output").arg(small.path("output")));
+    let lock = text(&read(&small.path("output/small-x86_64.lock")));
+    assert!(!lock.contains("repository = \"local/1\""), "{lock}");
+    let iso = "output/small-x86_64.iso";
+    let database = of_root(&small, iso, "lib/apk/db/installed");
+    assert!(!database.contains("\ns:"), "{database}");
+    // The lock says the same.
+    std::fs::copy(
+        small.path("output/small-x86_64.lock"),
+        small.path("configs/images/small.x86_64.lock"),
+    )
+    .unwrap();
+    succeed(
+        small
+            .build()
+            .arg("--locked")
+            .arg("--output")
+            .arg(small.path("locked")),
+    );
+    assert!(small.results(&small.path("locked")) == small.results(&small.path("output")));
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_is_not_thrown_away() {
+    let small = Small::new(0);
+    succeed(&mut lycia(&small, &["lock", "small"]));
+    let damaged = lock_of(&small).replace("version = 1\n", "version = one\n");
+    small.write("configs/images/small.x86_64.lock", &damaged);
+    for arguments in [
+        &["lock", "small"][..],
+        &["lock", "small", "--check"],
+        &["lock", "small", "--upgrade"],
+        &["lock", "small", "--upgrade", "filler"],
+    ] {
+        refused(
+            &mut lycia(&small, arguments),
+            Kind::Input,
+            &["small.x86_64.lock", "hint: bring it back as it was, or remove it"],
+        );
+    }
+    assert_eq!(lock_of(&small), damaged);
+    std::fs::remove_file(small.path("configs/images/small.x86_64.lock")).unwrap();
+    succeed(&mut lycia(&small, &["lock", "small"]));
 }
 
 #[test]

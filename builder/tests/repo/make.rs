@@ -1,6 +1,6 @@
 //! `lycia repo key`, `index`, `sign` and `verify`.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 
 use lycia::error::Kind;
@@ -81,10 +81,25 @@ fn a_repository_is_keyed_signed_indexed_verified_and_built_from() {
     assert_eq!(checked[0]["sound"], 6, "{checked}");
     assert_eq!(checked[0]["signed-by"], "me.rsa.pub", "{checked}");
     assert_eq!(checked.as_array().unwrap().len(), 1, "{checked}");
-    // The same again gives the same bytes.
+    // The same again gives the same bytes, under both names without asking for it.
     let before = read(&folder.join("Packages.adb"));
+    let is_linked = || {
+        let of = |name: &str| folder.join(name).metadata().unwrap().ino();
+        of("Packages.adb") == of("APKINDEX.tar.gz")
+    };
     succeed(repo(&small).args(["index", "repository", "--sign", "me.rsa"]));
-    assert!(read(&folder.join("Packages.adb")) == before);
+    assert!(read(&folder.join("Packages.adb")) == before && is_linked());
+    for name in ["Packages.adb", "APKINDEX.tar.gz"] {
+        succeed(
+            repo(&small)
+                .args(["sign", "--replace", "--key", "me.rsa"])
+                .arg(folder.join(name)),
+        );
+        assert!(
+            read(&folder.join("Packages.adb")) == before && is_linked(),
+            "{name}"
+        );
+    }
     // One folder by itself, from within it.
     let mut here = Command::new(LYCIA);
     here.current_dir(&folder)

@@ -330,3 +330,93 @@ fn servers_that_fail_are_told_apart() {
     let output: PathBuf = small.path("output");
     succeed(small.build().arg("--output").arg(output));
 }
+
+#[test]
+fn a_mirror_that_has_damaged_contents_or_a_damaged_index_is_passed_over() {
+    let small = Small::new(300_000);
+    crate::program::copy_privately(&small.path("repository"), &small.path("damaged"));
+    let (first, second) = (
+        Served::new(&small.path("damaged")),
+        Served::new(&small.path("repository")),
+    );
+    small.write(
+        "configs/repositories/local.toml",
+        &format!(
+            "[[repository]]\nlocation = \"{}\"\nmirrors = [\"{}\"]\nkeys = [\"keys/*.pub\"]\n",
+            first.url, second.url
+        ),
+    );
+    let build = |output: &str| {
+        let _ = std::fs::remove_dir_all(small.path("store"));
+        let mut command = small.build();
+        without_proxies(&mut command);
+        command.arg("--output").arg(small.path(output));
+        command
+    };
+    // One bit of its contents: by its identity it is the package.
+    let path = small.path("damaged/x86_64/filler-1-r0.apk");
+    let whole = read(&path);
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 10 * 9] ^= 0x20;
+    let identity = |bytes: &[u8]| lycia_apk::package::identity(bytes).unwrap();
+    assert_eq!(identity(&bytes), identity(&whole));
+    std::fs::write(&path, &bytes).unwrap();
+    succeed(&mut build("contents"));
+    std::fs::write(&path, &whole).unwrap();
+    succeed(&mut build("sound"));
+    assert!(small.results(&small.path("contents")) == small.results(&small.path("sound")));
+    // Garbage, half of it, and one by somebody else.
+    let index = small.path("damaged/x86_64/Packages.adb");
+    let sound = read(&index);
+    let by_stranger = {
+        let read = lycia_apk::index::Index::read(
+            &sound,
+            &lycia_apk::keys::KeyRing::new(),
+            lycia_apk::package::Trust::AllowUntrusted,
+        )
+        .unwrap();
+        read.write(&Default::default(), &[new_key("stranger.pub").0])
+            .unwrap()
+    };
+    for wrong in [
+        b"garbage".to_vec(),
+        sound[..sound.len() / 2].to_vec(),
+        by_stranger,
+    ] {
+        std::fs::write(&index, &wrong).unwrap();
+        for output in ["index", "index again"] {
+            succeed(&mut build(output));
+        }
+        // The same from the store, where nothing of it was kept.
+        let mut again = small.build();
+        without_proxies(&mut again);
+        succeed(again.arg("--force").arg("--output").arg(small.path("kept")));
+        assert!(small.results(&small.path("kept")) == small.results(&small.path("sound")));
+    }
+    // Both are wrong.
+    std::fs::copy(&index, small.path("repository/x86_64/Packages.adb")).unwrap();
+    refused(
+        &mut build("none"),
+        Kind::Verification,
+        &["no mirror gave", &first.url, &second.url, "untrusted", "`keys`"],
+    );
+}
+
+#[test]
+fn an_index_may_name_packages_by_each_kind_of_hash() {
+    use lycia_apk::index::IndexHash;
+    let (small, served) = remote();
+    for (hash, output, digits) in [
+        (IndexHash::Sha256, "whole", 64),
+        (IndexHash::Sha256_160, "cut", 40),
+        (IndexHash::Sha512, "long", 128),
+    ] {
+        std::fs::rename(small.path("served/mirror/main"), small.path("repository")).unwrap();
+        small.index_hashed(hash);
+        std::fs::rename(small.path("repository"), small.path("served/mirror/main")).unwrap();
+        succeed(&mut build(&small, &served, output));
+        let lock = text(&read(&small.path(&format!("{output}/small-x86_64.lock"))));
+        let identity = lock.split("identity = \"").nth(1).unwrap().split('"').next();
+        assert_eq!(identity.map(str::len), Some(digits), "{lock}");
+    }
+}

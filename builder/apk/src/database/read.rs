@@ -277,7 +277,11 @@ pub(crate) fn set_field(info: &mut PackageInfo, letter: u8, text: &str) -> Optio
             b'o' => info.origin = text.to_owned(),
             b'm' => info.maintainer = text.to_owned(),
             b't' => info.build_time = number()?,
-            b'c' => info.repo_commit = hex(text).ok_or("not hexadecimal")?,
+            b'c' => {
+                // As in a package: abuild's sign for a recipe that was not committed.
+                let text = text.strip_suffix("-dirty").unwrap_or(text);
+                info.repo_commit = hex(text).ok_or("not hexadecimal")?;
+            }
             b'k' => info.provider_priority = number()?,
             // A field that is there again adds to what was said.
             b'D' => info.depends.extend(dependencies(text)?),

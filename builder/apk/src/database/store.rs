@@ -60,7 +60,7 @@ impl Database {
         )?)
     }
 
-    /// Writes the database and world into the tree of a root and gives the canonical paths of what was
+    /// Writes the database and world, sorted, into the tree of a root and gives the canonical paths of what was
     /// written. With `create` its directories are made where they are missing; without, a root that has lost
     /// them is an error, as it is for apk.
     ///
@@ -90,8 +90,10 @@ impl Database {
             Some(_) => (plain, self.scripts_archive()),
             None => (format!("{DIRECTORY}/{SCRIPTS}"), self.write_scripts()),
         };
+        let mut world = world.to_vec();
+        dependency::sort_world(&mut world);
         let files = [
-            (WORLD.to_owned(), dependency::format_world(world).into_bytes()),
+            (WORLD.to_owned(), dependency::format_world(&world).into_bytes()),
             (format!("{DIRECTORY}/installed"), self.write_installed()?),
             (format!("{DIRECTORY}/triggers"), self.write_triggers()),
             scripts,
@@ -145,6 +147,10 @@ mod tests {
         let written = database().store(&mut tree, &world, time, true).unwrap();
         assert!(written.contains(&b"/usr/lib/apk/db/installed".to_vec()));
         assert_eq!(Database::load(&tree).unwrap(), database());
+        // World is in apk's order, whatever the order in which it was asked for.
+        let world = dependency::parse_world("zeta b B@edge alpha").unwrap();
+        database().store(&mut tree, &world, time, false).unwrap();
+        assert_eq!(tree.read(b"etc/apk/world").unwrap(), b"alpha\nB@edge\nb\nzeta\n");
         // An archive that is not compressed stays so.
         tree.insert(
             b"lib/apk/db/scripts.tar",

@@ -63,7 +63,10 @@ mod write;
 
 pub use build::{BuiltPackage, Content, Opener, PackageBuilder};
 pub(crate) use read::signer;
-pub use read::{Contents, Discard, Expect, PayloadSink, Verified, identity, inspect, read, read_metadata};
+pub use read::{
+    Contents, Discard, Expect, PayloadSink, Verified, identity, identity_of_length, inspect, read,
+    read_metadata,
+};
 pub use write::{ContentSource, WriteOptions, add_signatures, write};
 
 use crate::adb::AdbError;

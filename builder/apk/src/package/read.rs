@@ -94,7 +94,9 @@ pub struct Expect<'a> {
     /// The identity, from a lock or an index: 20 bytes (cut SHA-256), 32 (SHA-256) or 64 (SHA-512). All
     /// lengths are compared; apk itself does not compare 20-byte ones.
     pub identity: Option<&'a Digest>,
-    /// The index entry: its name, version, architecture and `hashes` must be those of the package.
+    /// The index entry: its name, version, architecture and `hashes` must be those of the package. Of a package for any
+    /// architecture (`noarch` or none) an index may say another: it is made so for the folder that the package lies in,
+    /// and the identity tells which package is meant.
     pub info: Option<&'a PackageInfo>,
     /// The architecture asked for; packages of any architecture (`noarch` or none) always fit.
     pub arch: Option<&'a str>,
@@ -114,7 +116,8 @@ impl Expect<'_> {
                 ("version", &expected.version, &info.version),
                 ("architecture", &expected.arch, &info.arch),
             ] {
-                if expected != found {
+                let rewritten = field == "architecture" && info.fits_every_arch();
+                if expected != found && !rewritten {
                     return Err(PackageError::Info {
                         field,
                         expected: expected.clone(),
@@ -124,7 +127,7 @@ impl Expect<'_> {
             }
         }
         if let Some(expected) = self.arch
-            && !matches!(info.arch.as_str(), "" | "noarch")
+            && !info.fits_every_arch()
             && info.arch != expected
         {
             return Err(PackageError::Architecture {
@@ -242,6 +245,16 @@ pub fn identity(bytes: &[u8]) -> Result<Digest, PackageError> {
     }
     let container = Container::open_metadata(bytes, Schema::Package, &Limits::default())?;
     Ok(identity_of(&container.payload, 32).unwrap_or(Digest(Vec::new())))
+}
+
+/// The identity of a package file in the form that indexes with hashes of `length` bytes have: 20, 32 or 64 of v3, 20 or
+/// 32 of v2. Nothing is verified.
+pub fn identity_of_length(bytes: &[u8], length: usize) -> Result<Digest, PackageError> {
+    if v2::is_v2(bytes) {
+        return v2::identity_of_length(bytes, length, &Limits::default());
+    }
+    let container = Container::open_metadata(bytes, Schema::Package, &Limits::default())?;
+    identity_of(&container.payload, length).ok_or(PackageError::IdentityLength(length))
 }
 
 fn open<'a>(

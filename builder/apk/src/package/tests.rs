@@ -251,6 +251,28 @@ fn expectations_are_checked() {
         ..Expect::default()
     })
     .unwrap();
+    for (hash, length) in [(IndexHash::Sha256, 32), (IndexHash::Sha512, 64)] {
+        let entry = index::entry(bytes, &keys, Trust::Required, hash).unwrap();
+        let of_entry = entry.hashes.clone().unwrap();
+        assert_eq!(of_entry.0.len(), length);
+        assert_eq!(identity_of_length(bytes, length).unwrap(), of_entry);
+        let index = Index {
+            packages: vec![entry],
+            ..Index::default()
+        };
+        let options = index::WriteOptions {
+            hash,
+            ..Default::default()
+        };
+        let written = index.write(&options, &[]).unwrap();
+        let read = Index::read(&written, &KeyRing::new(), Trust::AllowUntrusted).unwrap();
+        attempt(&Expect {
+            info: Some(&read.packages[0]),
+            ..Expect::default()
+        })
+        .unwrap();
+    }
+    assert!(identity_of_length(bytes, 21).is_err());
     type Spoil = fn(&mut PackageInfo);
     let table: [(&str, Spoil); 4] = [
         (
@@ -587,7 +609,7 @@ fn indexes_are_sorted_and_round_trip() {
         pkgname_spec: Some("${name:2}/${name}-${version}.apk".into()),
     };
     let key = key(1);
-    for hash in [IndexHash::Sha256, IndexHash::Sha256_160] {
+    for (hash, length) in [(IndexHash::Sha256, 32), (IndexHash::Sha256_160, 20)] {
         for compression in [
             Compression::None,
             Compression::Deflate(None),
@@ -602,7 +624,6 @@ fn indexes_are_sorted_and_round_trip() {
                 .map(|i| (i.name.as_str(), i.version.as_str()))
                 .collect();
             assert_eq!(order, [("B", "1"), ("a", "2"), ("b", "1.9"), ("b", "1.10")]);
-            let length = if hash == IndexHash::Sha256 { 32 } else { 20 };
             assert!(
                 back.packages
                     .iter()

@@ -160,12 +160,15 @@ pub struct Solution {
 }
 
 /// A package to install on an empty root.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chosen {
     /// The package.
     pub package: PackageId,
-    /// The lowest-numbered repository that has it; `None` for a package file or a virtual package.
+    /// The lowest-numbered repository of that tag which has it ([`Universe::source`]); `None` for a package file or a
+    /// virtual package.
     pub repository: Option<usize>,
+    /// The repository tag from which it counts as installed.
+    pub tag: Option<String>,
 }
 
 /// Elementary steps that an attempt may cost, and all those together that an explanation needs.
@@ -179,11 +182,14 @@ pub fn select(universe: &Universe, world: &[Dependency]) -> Result<Vec<Chosen>, 
     let solution = solve(universe, &Request::satisfy(world.iter().cloned()))?;
     let chosen: Vec<PackageId> = solution.changes.iter().filter_map(|change| change.new).collect();
     check(universe, world, &chosen)?;
-    Ok(chosen
-        .into_iter()
-        .map(|package| Chosen {
-            package,
-            repository: universe.repositories(package).next(),
+    let changes = solution.changes.into_iter();
+    Ok(changes
+        .filter_map(|change| {
+            Some(Chosen {
+                package: change.new?,
+                repository: universe.source(change.new?, change.tag.as_deref()),
+                tag: change.tag,
+            })
         })
         .collect())
 }
@@ -338,6 +344,53 @@ mod tests {
     use super::*;
     use crate::dependency::{parse_list, parse_world};
     use crate::metadata::PackageInfo;
+
+    /// Two repositories with the same packages, the first of which is for those that ask for its tag.
+    #[test]
+    fn packages_are_of_the_repository_whose_tag_was_asked_for() {
+        let package = |name: &str, depends: &str, number: u8| PackageInfo {
+            name: name.into(),
+            version: "1".into(),
+            depends: parse_list(depends).unwrap(),
+            hashes: Some(crate::metadata::Digest(vec![number; 20])),
+            installed_size: 1,
+            ..PackageInfo::default()
+        };
+        let packages = [
+            package("base", "", 1),
+            package("plume", "quill", 2),
+            package("quill", "", 3),
+        ];
+        let mut builder = UniverseBuilder::new(["x86_64"]);
+        builder.repository([Some("edge")], packages.clone()).unwrap();
+        builder.repository([None], packages[..1].to_vec()).unwrap();
+        builder.repository([None], packages).unwrap();
+        let new = package("comet", "", 4);
+        builder.repository([Some("edge")], [new]).unwrap();
+        let universe = builder.finish().unwrap();
+        for (world, expected) in [
+            (
+                "base plume",
+                &[
+                    ("base", Some(1), None),
+                    ("quill", Some(2), None),
+                    ("plume", Some(2), None),
+                ][..],
+            ),
+            ("base@edge", &[("base", Some(1), None)]),
+            ("comet@edge", &[("comet", Some(3), Some("edge"))]),
+        ] {
+            let chosen = select(&universe, &parse_world(world).unwrap()).unwrap();
+            let found: Vec<_> = chosen
+                .iter()
+                .map(|one| {
+                    let name = universe.info(one.package).name.as_str();
+                    (name, one.repository, one.tag.as_deref())
+                })
+                .collect();
+            assert_eq!(found, expected, "{world}");
+        }
+    }
 
     /// apk's solver lets a package in that provides a name without version after the name was decided against.
     #[test]

@@ -333,8 +333,7 @@ impl UniverseBuilder {
                 .providers
                 .push(Provider { package: id, entry });
         }
-        let foreign =
-            !info.arch.is_empty() && info.arch != "noarch" && !universe.architectures.contains(&info.arch);
+        let foreign = !info.fits_every_arch() && !universe.architectures.contains(&info.arch);
         let broken = info.depends.iter().any(dependency::is_broken);
         let provides_unversioned = info.provides.iter().any(|entry| entry.version.is_empty());
         universe.packages.push(Package {
@@ -369,6 +368,19 @@ impl Universe {
     pub fn repositories(&self, package: PackageId) -> impl Iterator<Item = usize> + use<> {
         let mask = self.packages[package.index()].repositories;
         (0..MAX_REPOSITORIES).filter(move |number| mask >> number & 1 != 0)
+    }
+
+    /// The repository to fetch a package from that counts as installed from `tag`: the lowest-numbered with that tag,
+    /// else the lowest-numbered of all. `None` for a package file or a virtual package.
+    pub fn source(&self, package: PackageId, tag: Option<&str>) -> Option<usize> {
+        let tag = tag.unwrap_or_default();
+        let tagged = self.tags.iter().find(|known| known.name == tag);
+        let tagged = tagged.map_or(0, |known| known.repositories);
+        let mut all = self.repositories(package);
+        let mut fitting = self
+            .repositories(package)
+            .filter(|number| tagged >> number & 1 != 0);
+        fitting.next().or_else(|| all.next())
     }
 
     /// Whether a package is installed.

@@ -18,7 +18,7 @@ mod tar;
 mod tests;
 
 pub(crate) use index::read as read_index;
-pub(crate) use package::{identity, metadata, read};
+pub(crate) use package::{identity, identity_of_length, metadata, read};
 
 use crate::keys::{KeyRing, V2Signature};
 use crate::limits::Limits;

@@ -78,9 +78,26 @@ pub(crate) fn read(
 
 /// The identity of a package: the SHA-1 of its compressed control part. Nothing is verified.
 pub(crate) fn identity(bytes: &[u8], limits: &Limits) -> Result<Digest, PackageError> {
+    identity_of_length(bytes, 20, limits)
+}
+
+/// The identity in the form that an index has.
+pub(crate) fn identity_of_length(
+    bytes: &[u8],
+    length: usize,
+    limits: &Limits,
+) -> Result<Digest, PackageError> {
     let (_, rest) = signatures(bytes, limits)?;
     let (control, _) = Member::open(rest, "control", limits)?.split()?;
-    Ok(Digest(Sha1::digest(control).to_vec()))
+    identity_of(control, length)
+}
+
+fn identity_of(control: &[u8], length: usize) -> Result<Digest, PackageError> {
+    match length {
+        20 => Ok(Digest(Sha1::digest(control).to_vec())),
+        32 => Ok(Digest(Sha256::digest(control).to_vec())),
+        length => Err(PackageError::IdentityLength(length)),
+    }
 }
 
 fn open<'a>(
@@ -95,11 +112,7 @@ fn open<'a>(
     let identity = Digest(Sha1::digest(control).to_vec());
     let from_info = expect.info.and_then(|info| info.hashes.as_ref());
     for expected in [expect.identity, from_info].into_iter().flatten() {
-        let found = match expected.0.len() {
-            20 => identity.clone(),
-            32 => Digest(Sha256::digest(control).to_vec()),
-            length => return Err(PackageError::IdentityLength(length)),
-        };
+        let found = identity_of(control, expected.0.len())?;
         if *expected != found {
             return Err(PackageError::Identity {
                 expected: expected.clone(),

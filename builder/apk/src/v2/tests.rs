@@ -132,9 +132,13 @@ fn signature(message: &[u8]) -> Vec<u8> {
 
 /// Signatures, control and data put together; `more` are further lines of `.PKGINFO`.
 fn package(data: &[u8], more: &str, scripts: &[u8]) -> Vec<u8> {
+    package_for("x86_64", data, more, scripts)
+}
+
+fn package_for(arch: &str, data: &[u8], more: &str, scripts: &[u8]) -> Vec<u8> {
     let data = gzip(&[data, &[0; 1024]].concat());
     let info = format!(
-        "# test\npkgname = wren\npkgver = 1.0-r0\nsize = 5\narch = x86_64\norigin = wren\n{more}datahash = {}\n",
+        "# test\npkgname = wren\npkgver = 1.0-r0\nsize = 5\narch = {arch}\norigin = wren\n{more}datahash = {}\n",
         hex(&sha2::Sha256::digest(&data))
     );
     let control = gzip(&[&entry(".PKGINFO", info.as_bytes()), scripts].concat());
@@ -227,6 +231,31 @@ fn a_package_reads_with_everything_in_it() {
         package::read_metadata(&bytes, &keys(), &Expect::default()).unwrap(),
         verified
     );
+}
+
+/// An index is made for the folder of one architecture, where packages for all of them lie, too.
+#[test]
+fn an_index_may_name_the_architecture_of_a_package_for_every_one() {
+    let judge = |of_package: &str, of_index: &str| {
+        let bytes = package_for(of_package, &tree(), "", &[]);
+        let mut entry = read(&bytes).unwrap().0.package.info;
+        entry.hashes = Some(package::identity(&bytes).unwrap());
+        entry.arch = of_index.to_owned();
+        let expect = Expect {
+            info: Some(&entry),
+            arch: Some("x86_64"),
+            ..Expect::default()
+        };
+        let read = package::read(&bytes, &keys(), &expect, &mut package::Discard);
+        read.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(judge("noarch", "x86_64"), Ok(()));
+    assert_eq!(judge("noarch", "noarch"), Ok(()));
+    assert_eq!(judge("x86_64", "x86_64"), Ok(()));
+    let error = judge("x86_64", "noarch").unwrap_err();
+    assert!(error.contains("architecture"), "{error}");
+    let error = judge("aarch64", "x86_64").unwrap_err();
+    assert!(error.contains("architecture"), "{error}");
 }
 
 #[test]
@@ -443,6 +472,10 @@ fn an_index_reads() {
     assert_eq!(names, ["wren"]);
     assert_eq!(read.packages[0].depends.len(), 2);
     assert_eq!(read.packages[0].hashes.as_ref().unwrap().0.len(), 20);
+    // Of a recipe that was not committed, as in a package.
+    let text = format!("{RECORD}c:{}-dirty\n", "ab".repeat(20));
+    let read = Index::read(&index(&text), &keys(), Trust::Required).unwrap();
+    assert_eq!(read.packages[0].repo_commit, [0xab; 20]);
 }
 
 #[test]

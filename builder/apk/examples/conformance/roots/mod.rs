@@ -50,10 +50,13 @@ pub fn run(paths: &[PathBuf]) -> Count {
                 Err(problem) => Err(format!("{name}: {problem}")),
             });
             for (number, result) in results {
-                count.one(&name, || {
-                    result
-                        .map(|()| true)
-                        .map_err(|difference| format!("{name} step {number:02}: {difference}"))
+                count.one(&name, || match result {
+                    Ok(run::Verdict::Agrees) => Ok(true),
+                    Ok(run::Verdict::NotJudged(why)) => {
+                        println!("{name} step {number:02}: not judged: {why}");
+                        Ok(false)
+                    }
+                    Err(difference) => Err(format!("{name} step {number:02}: {difference}")),
                 });
             }
         }
@@ -112,7 +115,7 @@ fn steps(scenario: &Path) -> Result<Vec<Step>, String> {
 }
 
 /// The result of each step that changes, or could change, the root and has a recording.
-type Results = Vec<(u64, Result<(), String>)>;
+type Results = Vec<(u64, Result<run::Verdict, String>)>;
 
 fn judge(scenario: &Path) -> Result<Results, String> {
     let steps = steps(scenario)?;

@@ -132,7 +132,7 @@ fn line(words: &[String]) -> Result<Line, String> {
 
 /// Compares a step with its recording. What the recording shows, and neither the command nor what was there
 /// before explains, is taken for a part of an unrecorded edit, and the step is tried again over it.
-pub fn judge(setting: &Setting<'_>, before: &Root, edits: &str, edited: bool) -> Result<(), String> {
+pub fn judge(setting: &Setting<'_>, before: &Root, edits: &str, edited: bool) -> Result<Verdict, String> {
     let line = line(setting.words)?;
     let Some(command) = line.words.first() else {
         return Err("no command".into());
@@ -140,7 +140,7 @@ pub fn judge(setting: &Setting<'_>, before: &Root, edits: &str, edited: bool) ->
     let mut start = before.clone();
     mentioned(&mut start, setting.after, edits);
     if line.simulated || !CHANGING.contains(&command.as_str()) {
-        return compare::same_database(&start, setting.after);
+        return compare::same_database(&start, setting.after).map(|()| Verdict::Agrees);
     }
     let rules: Vec<String> = match setting.told.contains("protected_paths") {
         true => setting
@@ -172,36 +172,90 @@ pub fn judge(setting: &Setting<'_>, before: &Root, edits: &str, edited: bool) ->
         }
     }
     match (result, setting.step.status) {
-        (Ok(outcome), 0) => verdict(setting, &start, &outcome),
-        (Ok(outcome), status) => verdict(setting, &start, &outcome).or_else(|difference| {
-            // Where apk left a file out and went on, or gave up for a hook that we do not run, it is what comes
-            // next that is compared.
+        (Ok(outcome), 0) => verdict(setting, &start, &outcome).map(|()| Verdict::Agrees),
+        (Ok(outcome), status) => {
+            let Err(difference) = verdict(setting, &start, &outcome) else {
+                return Ok(Verdict::Agrees);
+            };
             let said = format!("{}\n{}", setting.step.stdout, setting.step.stderr);
+            // It gave up for a hook that we do not run.
+            if said.contains("pre-commit") && compare::same_database(&start, setting.after).is_ok() {
+                return Ok(Verdict::Agrees);
+            }
+            // Where apk left a file out and went on, what comes of it says nothing of ours.
             let left_out = [
                 "no hard link target (./",
                 ": failed to commit ",
                 ": failed to extract ",
             ];
-            let gave_up =
-                said.contains("pre-commit") && compare::same_database(&start, setting.after).is_ok();
-            match gave_up || left_out.iter().any(|words| setting.step.stderr.contains(words)) {
-                true => Ok(()),
+            match left_out.iter().any(|words| setting.step.stderr.contains(words)) {
+                true => Ok(Verdict::NotJudged(format!(
+                    "apk left files out and went on, which we did not; {difference}"
+                ))),
                 false => Err(format!("apk failed ({status}), we did not, and {difference}")),
             }
-        }),
+        }
         (Err(problem), 0) => Err(format!("apk succeeded, we fail: {problem}")),
-        (Err(_), _) => compare::same_database(&start, setting.after).or_else(|difference| {
-            match changed_something(&setting.step.stdout) {
-                true => Ok(()),
-                false => Err(format!("both fail, but {difference}")),
+        (Err(problem), _) => {
+            let Err(difference) = compare::same_database(&start, setting.after) else {
+                return Ok(Verdict::Agrees);
+            };
+            // apk goes on after an error, we do not: it has to be the same error.
+            let named = at_fault(setting.step);
+            match named.iter().any(|package| names(&problem, package)) {
+                true => Ok(Verdict::Agrees),
+                false => Err(format!(
+                    "both fail, we for `{problem}`, apk for {named:?}, and {difference}"
+                )),
             }
-        }),
+        }
     }
 }
 
-/// Whether apk says that it carried out changes.
-fn changed_something(stdout: &str) -> bool {
-    stdout.lines().any(|line| line.trim_start().starts_with('('))
+/// What came of a step.
+pub enum Verdict {
+    /// We did as apk did.
+    Agrees,
+    /// What apk did cannot be held against what we did, for this reason.
+    NotJudged(String),
+}
+
+/// The packages that apk's errors name, as `NAME-VERSION: …`; where they name none, those that it says it changed.
+fn at_fault(step: &Step) -> BTreeSet<&str> {
+    let changed: Vec<&str> = step
+        .stdout
+        .lines()
+        .filter_map(|line| {
+            let line = line.trim_start();
+            line.starts_with('(').then(|| line.split_whitespace().nth(2))?
+        })
+        .collect();
+    let mut named = BTreeSet::new();
+    for line in step.stderr.lines() {
+        let Some(whole) = line
+            .strip_prefix("ERROR: ")
+            .and_then(|rest| rest.split(": ").next())
+        else {
+            continue;
+        };
+        named.extend(changed.iter().filter(|name| {
+            let version = whole.strip_prefix(**name).and_then(|rest| rest.strip_prefix('-'));
+            version.is_some_and(lycia_apk::version::is_valid)
+        }));
+    }
+    match named.is_empty() {
+        true => changed.into_iter().collect(),
+        false => named,
+    }
+}
+
+/// Whether a message has a package's name as a word.
+fn names(message: &str, package: &str) -> bool {
+    let part = |letter: char| letter.is_ascii_alphanumeric() || "+_".contains(letter);
+    message.match_indices(package).any(|(at, _)| {
+        let (before, after) = (&message[..at], &message[at + package.len()..]);
+        !before.ends_with(|letter| part(letter) || letter == '-') && !after.starts_with(part)
+    })
 }
 
 fn verdict(setting: &Setting<'_>, start: &Root, outcome: &Outcome) -> Result<(), String> {
