@@ -229,7 +229,8 @@ pub fn name_together(side: Vec<Aside>, media: Vec<Aside>, away: &[PathBuf]) -> R
     // What was replaced goes; or what could not be brought back stays under its other name.
     if result.is_ok() {
         for (_, kept) in &naming.kept {
-            let _ = std::fs::remove_file(kept);
+            // The next run may find nothing to do and leave it: once more, then.
+            let _ = std::fs::remove_file(kept).or_else(|_| std::fs::remove_file(kept));
         }
     }
     result
@@ -260,19 +261,23 @@ impl Naming {
     /// Gives an older file another name. It follows from the first one, so that what a killed run leaves goes with the next.
     fn keep(&mut self, path: &Path) -> Result<()> {
         let doing = || format!("replacing {}", path.display());
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Ok(metadata) if metadata.is_dir() => {
-                return writing(Err(std::io::ErrorKind::IsADirectory.into()), doing);
-            }
-            other => drop(io(other, doing)?),
-        }
         let name = path.file_name().unwrap_or_default();
         let digest = Sha256::new()
             .chain_update(format!("older\0{}\0", self.run))
             .chain_update(name.as_encoded_bytes())
             .finalize();
         let kept = folder(path).join(format!("{TEMPORARY}{}", hex(&digest[..8])));
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Of a run that was killed: what belonged to it may be replaced already.
+                let _ = std::fs::remove_file(kept);
+                return Ok(());
+            }
+            Ok(metadata) if metadata.is_dir() => {
+                return writing(Err(std::io::ErrorKind::IsADirectory.into()), doing);
+            }
+            other => drop(io(other, doing)?),
+        }
         writing(std::fs::rename(path, &kept), doing)?;
         self.kept.push((path.to_owned(), kept));
         Ok(())
@@ -435,6 +440,10 @@ mod tests {
             assert!(error.to_string().contains("img"), "{error}");
             assert_eq!(read(), pairs(&[("iso", "1"), ("sig", "1"), ("sums", "1")]));
         }
+        // What a killed run left goes with the next, whether or not it has its name.
+        let digest = Sha256::digest(b"older\0\0iso");
+        let left = at(&format!("{TEMPORARY}{}", hex(&digest[..8])));
+        std::fs::rename(at("iso"), &left).unwrap();
         // What does no longer fit goes, too.
         name_together(vec![file("sums", "2")], vec![file("iso", "2")], &[at("sig")]).unwrap();
         assert_eq!(read(), pairs(&[("iso", "2"), ("sums", "2")]));

@@ -93,12 +93,12 @@ fn blocks_that_were_compressed_before_are_the_same_bytes() {
 
 #[test]
 fn compressed_outputs_take_what_is_known_and_are_the_same_bytes() {
-    let small = Small::new(30 << 20);
+    let small = Small::new(16 << 20);
     small.define_everything();
     let path = small.path("configs/images/small.toml");
     let text = text(&read(&path)).replace(
         "formats = [\"raw\", \"qcow2\"]",
-        "formats = [\"xz\", \"zst\", \"gz\"]\nlevel = 1",
+        "formats = [\"zst\", \"gz\"]\nlevel = 1",
     );
     std::fs::write(path, text).unwrap();
     // Of each output, how many blocks were known, and how many there are.
@@ -113,8 +113,8 @@ fn compressed_outputs_take_what_is_known_and_are_the_same_bytes() {
             .collect()
     };
     let cold = known(&build(&small, "cold", &[]));
-    // squashfs, three disks, tarball, layer; what follows from another has nothing to ask for.
-    assert_eq!(cold.len(), 6, "{cold:?}");
+    // Two disks, tarball, layer; squashfs has a test of its own.
+    assert_eq!(cold.len(), 4, "{cold:?}");
     let warm = known(&build(&small, "warm", &[]));
     assert!(warm.iter().all(|(known, all)| known == all), "{warm:?}");
     let results = |folder: &str| small.results(&small.path(folder));
