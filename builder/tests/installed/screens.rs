@@ -378,7 +378,7 @@ fn rescue(guest: &Guest) {
     // Somebody who knows nothing of the verb for that.
     ask(
         guest,
-        "for d in run sys proc dev boot; do umount /run/found/$d; done; umount /run/found; sleep 1",
+        "for d in run sys proc dev boot/efi boot; do umount /run/found/$d; done; umount /run/found; sleep 1",
     );
     let left = ask(guest, "cat /sys/block/dm-*/dm/name 2>/dev/null; true");
     assert!(!left.contains("lycia-luks"), "{left}");

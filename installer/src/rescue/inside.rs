@@ -63,6 +63,20 @@ impl Line {
         said.fold(MountFlags::NODEV, |flags, (_, flag)| flags | *flag)
     }
 
+    /// What mount(2) is told of a file system of this kind that is apart: the subvolume, and whose the files are where there are no modes.
+    pub(super) fn data_apart(&self, kind: &str) -> String {
+        let owners = ["umask=", "fmask=", "dmask=", "uid=", "gid="];
+        let said = |option: &&String| owners.iter().any(|word| option.starts_with(word));
+        match kind {
+            "btrfs" => self.data().unwrap_or_default(),
+            "vfat" => {
+                let options: Vec<&str> = self.options.iter().filter(said).map(String::as_str).collect();
+                options.join(",")
+            }
+            _ => String::new(),
+        }
+    }
+
     /// What mount(2) is told to get this line's subvolume.
     pub(super) fn data(&self) -> Option<String> {
         match (self.option("subvol"), self.option("subvolid")) {
@@ -215,8 +229,9 @@ impl Inside {
     }
 }
 
-/// The lines of what a system mounts when it starts, beside its root and what the kernel shows, the outer ones first.
-pub(super) fn mounted_at_start(fstab: &[Line]) -> Vec<&Line> {
+/// The lines of what a system mounts, beside its root and what the kernel shows, the outer ones first. The EFI system partition is among them, which is
+/// mounted when it is needed.
+pub(super) fn mounted_lines(fstab: &[Line]) -> Vec<&Line> {
     let of_the_kernel = |place: &str| {
         let mut names = KERNEL_MOUNTS.iter();
         names.any(|name| Path::new(place).starts_with(Path::new("/").join(name)))
@@ -224,7 +239,7 @@ pub(super) fn mounted_at_start(fstab: &[Line]) -> Vec<&Line> {
     let mut lines: Vec<&Line> = fstab
         .iter()
         .filter(|line| line.place.starts_with('/') && line.place != "/" && !of_the_kernel(&line.place))
-        .filter(|line| !line.has("noauto"))
+        .filter(|line| !line.has("noauto") || line.place == "/boot/efi")
         .collect();
     lines.sort_by(|a, b| a.place.cmp(&b.place));
     lines

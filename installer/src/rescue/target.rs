@@ -210,7 +210,7 @@ impl Target {
             Kind::Xfs | Kind::Btrfs | Kind::F2fs => fstab,
         };
         let mut left_out = Vec::new();
-        for line in inside::mounted_at_start(fstab) {
+        for line in inside::mounted_lines(fstab) {
             if line.is_subvolume_of(&self.root) {
                 match self.mount_subvolume(host, node, directory, line) {
                     Err(_) if line.may_be_missing() => {}
@@ -258,8 +258,7 @@ impl Target {
             .find(|(uuid, _)| uuid.eq_ignore_ascii_case(&line.uuid));
         let (_, (node, kind)) = known.ok_or("no disk has it, or it is in an encrypted volume")?;
         let (place, _) = directory_of(directory, &line.place).map_err(|error| error.to_string())?;
-        let data = line.data().filter(|_| kind == Kind::Btrfs.name());
-        host.mount(node, &place.path(), kind, line.flags(), &data.unwrap_or_default())
+        host.mount(node, &place.path(), kind, line.flags(), &line.data_apart(kind))
             .map_err(|error| format!("mounting {node}: {error}"))
     }
 

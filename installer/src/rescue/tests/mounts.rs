@@ -388,7 +388,7 @@ fn boot_apart_is_found_by_the_fstab_that_is_mounted() {
 fn with_others() -> (Fake, tempfile::TempDir, Target) {
     let (mut fake, folder) = fake();
     let text = format!(
-        "UUID={UUID} / ext4 rw 0 1\nUUID=D00D-0001 /boot/efi vfat rw,nosuid,noexec 0 2\nUUID=u-data /home/data btrfs ro,subvol=/@data 0 0\n\
+        "UUID={UUID} / ext4 rw 0 1\nUUID=D00D-0001 /boot/efi vfat rw,umask=0077,noauto,nofail 0 2\nUUID=u-data /home/data btrfs ro,subvol=/@data 0 0\n\
          UUID=u-home /home ext4 rw 0 2\nUUID=u-gone /srv ext4 nofail 0 2\nUUID=u-home /away ext4 noauto 0 2\nUUID=u-swap none swap sw 0 0\n\
          UUID=u-home /run/media ext4 rw 0 2\n"
     );
@@ -422,7 +422,7 @@ fn what_fstab_names_of_other_file_systems_is_mounted() {
     let mounted = one.mount(&mut fake, folder.path()).unwrap();
     let calls = [
         "mount /dev/vda3 ROOT ext4 rw \"\"",
-        "mount /dev/vda1 ROOT/boot/efi vfat rw \"\"",
+        "mount /dev/vda1 ROOT/boot/efi vfat rw \"umask=0077\"",
         "mount /dev/vdb1 ROOT/home ext4 rw \"\"",
         "mount /dev/vdb2 ROOT/home/data btrfs ro \"subvol=/@data\"",
         "bind /dev ROOT/dev",
