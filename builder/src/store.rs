@@ -276,7 +276,9 @@ impl Naming {
             Ok(metadata) if metadata.is_dir() => {
                 return writing(Err(std::io::ErrorKind::IsADirectory.into()), doing);
             }
-            other => drop(io(other, doing)?),
+            other => {
+                io(other, doing)?;
+            }
         }
         writing(std::fs::rename(path, &kept), doing)?;
         self.kept.push((path.to_owned(), kept));

@@ -256,7 +256,7 @@ fn system_root(root: &Root, tree: Tree, copied: &BTreeSet<Vec<u8>>, hosts: &BTre
     for entry in root.tree.walk() {
         if let (Some(content), Some(origin @ (Origin::Package(_) | Origin::Overlay(_) | Origin::Trigger(_)))) =
             (entry.inode.content(), root.origins.get(&entry.path))
-            && content.len() > 0
+            && !content.is_empty()
         {
             sources.entry(place(content)).or_insert(origin);
         }

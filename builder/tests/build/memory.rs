@@ -21,8 +21,8 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
     assert!(FILES.iter().sum::<u64>() > MOST);
     // Contents of which each piece is another, for as many threads as take the most.
     let mut state = 88_172_645_463_325_252u64;
-    let mut noise = Vec::with_capacity(48 << 20);
-    while noise.len() < 48 << 20 {
+    let mut noise = Vec::with_capacity(24 << 20);
+    while noise.len() < 24 << 20 {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -36,7 +36,7 @@ fn a_root_larger_than_the_memory_promised_is_built_within_it() {
         ("\"tar\"", "[tar]\ncompression = \"zstd\"\nlevel = 1\n".to_owned()),
         (
             "\"tar\"",
-            "[tar]\ncompression = \"zstd\"\nlevel = 22\n".to_owned(),
+            "[tar]\ncompression = \"zstd\"\nlevel = 19\n".to_owned(),
         ),
         ("\"tar\"", "[tar]\ncompression = \"xz\"\nlevel = 1\n".to_owned()),
         ("\"tar\"", "[tar]\ncompression = \"gzip\"\nlevel = 1\n".to_owned()),
