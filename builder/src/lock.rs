@@ -134,7 +134,7 @@ impl Lock {
     pub fn portable(&self) -> Lock {
         let mut lock = self.clone();
         for repository in &mut lock.repository {
-            let served = ["https://", "http://"]
+            let served = ["https://", "http://", "seed:"]
                 .iter()
                 .any(|scheme| repository.location.starts_with(scheme));
             if !served {

@@ -1,5 +1,5 @@
-//! The live ISO installs roots on XFS (BIOS), on Btrfs with subvolumes (UEFI) and on Btrfs in LUKS2 (BIOS), and into a directory with prepared file systems. They boot by
-//! themselves, are mounted as was asked for, and their own checkers find them whole. What a kernel cannot mount is refused before anything is written. No other
+//! The live ISO installs roots on XFS in LUKS2 (BIOS; killed in the middle and finished), on Btrfs with subvolumes (UEFI), and into a directory with prepared file systems;
+//! by hand (`--ignored`) on XFS, on Btrfs in LUKS2 and, with the kernel for hardware, on F2FS. They boot by themselves, are mounted as was asked for, and their own checkers find them whole. What a kernel cannot mount is refused before anything is written. No other
 //! disk changes.
 
 #![allow(clippy::unwrap_used)]
@@ -253,7 +253,7 @@ serial = \"ttyS0,115200\""
     assert!(wants(cell.checker.1), "{world}");
     let services = ask(&guest, "seedctl list --plain");
     assert!(!services.to_lowercase().contains("fail"), "{services}");
-    if cell.encrypted {
+    if cell.encrypted && cell.kind == "btrfs" {
         // No program of this machine opens it. Every block is read, and held against its checksum.
         let said = ask(&guest, "btrfs scrub start -B /");
         assert!(said.contains("no errors found"), "{said}");
@@ -344,6 +344,7 @@ fn rescue(guest: &Guest, cell: &Cell) {
 }
 
 #[test]
+#[ignore = "as the encrypted one, which CI runs"]
 fn a_root_on_xfs() {
     install_and_boot(&Cell {
         firmware: Firmware::Bios,
@@ -374,6 +375,20 @@ fn a_root_on_btrfs_with_subvolumes() {
 }
 
 #[test]
+fn an_encrypted_root_on_xfs() {
+    install_and_boot(&Cell {
+        firmware: Firmware::Bios,
+        kind: "xfs",
+        lines: "filesystem = \"xfs\"\nencrypt = true\npassphrase-file = \"/run/passphrase\"\nswap-file-size = \"32M\"",
+        mounted: &[("/", "")],
+        checker: ("xfs_repair", "xfsprogs", &["-n", "-f"]),
+        encrypted: true,
+        kernel: None,
+    });
+}
+
+#[test]
+#[ignore = "CI has enough with XFS in LUKS2 and Btrfs without"]
 fn an_encrypted_root_on_btrfs() {
     install_and_boot(&Cell {
         firmware: Firmware::Bios,

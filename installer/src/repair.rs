@@ -13,6 +13,23 @@ use lycia_installer::rescue::{self, Kernel, Target};
 
 use crate::verbs::{Failure, ask, other_partitions};
 
+/// How often a disk is tried that is still in use, a tenth of a second apart.
+const TRIES: u32 = 50;
+
+/// Opens a disk for writing. An encrypted volume that was in use on it is taken away by the kernel when nobody asks any more: its name goes first, its hold of
+/// the disk a moment later.
+fn open_when_free(path: &Path, sector: u32) -> std::io::Result<Disk> {
+    for _ in 1..TRIES {
+        match Disk::open_write(path, sector) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            other => return other,
+        }
+    }
+    Disk::open_write(path, sector)
+}
+
 /// Shows what would be written to make a system start, writes it. Gives what is left to say.
 pub fn boot_repair(
     one: &Target,
@@ -95,7 +112,7 @@ pub fn boot_repair(
     let Some(repair) = planned else {
         return Ok(String::new());
     };
-    let mut device = Disk::open_write(&path, disk.logical_sector).map_err(failed("opening for writing"))?;
+    let mut device = open_when_free(&path, disk.logical_sector).map_err(failed("opening for writing"))?;
     repair.write_disk(&mut device)?;
     let _ = kernel::read_table_again(device.file());
     if let Some(warning) = repair.write_entry(efivars) {

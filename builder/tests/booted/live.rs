@@ -1,9 +1,7 @@
 //! The embedded seed's live ISO boots to a login, with BIOS and UEFI, as CD and as disk, and what runs is what the
 //! manifest says.
 //!
-//! One test for all ways, one after another: guests under emulation take all the machine has.
-
-#![allow(clippy::unwrap_used)]
+//! One test for all ways, one after another: each guest takes a processor.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,13 +1,11 @@
 //! A damaged medium is not run: the live ISO read through dm-verity in booted guests, intact and with single bytes changed.
 
-#![allow(clippy::unwrap_used)]
-
-mod direct;
-
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::direct;
 
 /// A medium with its kernel and initramfs beside it, as intact ones are in memory before anything is checked.
 struct Medium {

@@ -1,9 +1,7 @@
 //! The embedded seed's disk boots to a login with BIOS and UEFI and grows to the disk that it is written to; a trigger that could not
 //! run while it was made runs at its first boot and at no other; the kit for the network boots from the network.
 //!
-//! One test, one guest after another: guests under emulation take all the machine has.
-
-#![allow(clippy::unwrap_used)]
+//! One test, one guest after another: each takes a processor.
 
 use std::fs::File;
 use std::path::Path;

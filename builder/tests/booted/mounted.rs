@@ -3,10 +3,6 @@
 //!
 //! One boot for all of them: a partition of one disk each, in a table of ours. The guest's init is `mounted/init.c`.
 
-#![allow(clippy::unwrap_used)]
-
-mod direct;
-#[path = "mounted/material.rs"]
 mod material;
 
 use std::collections::BTreeMap;
@@ -15,6 +11,7 @@ use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::direct;
 use lycia_apk::keys::KeyRing;
 use lycia_apk::metadata::Package;
 use lycia_apk::package::{self, Expect, PayloadSink, Trust};
@@ -309,7 +306,7 @@ fn guest(folder: &Path, plan: &str) -> (PathBuf, PathBuf) {
     let compiled = Command::new("cc")
         .args(["-O2", "-static", "-Wall", "-Werror", "-o"])
         .arg(&init)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mounted/init.c"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/booted/mounted/init.c"))
         .status()
         .expect("this test needs the Debian packages gcc and libc6-dev");
     assert!(compiled.success(), "the init of the guest does not compile");
