@@ -877,7 +877,7 @@ fn the_other_allocator_needs_its_virtual_package() {
          base-full brings base-full-core 0.6-r3, which is added where there is base-full=0.6-r3\n\
          base-full-core needs dinit-chimera 0.99.24-r0\n\
          dinit-chimera needs dinit 0.22.0-r0\n\
-         so do 5 more installations: with linux-stable, volumes, soc-firmware, mimalloc, mallocng\n"
+         so do 8 more installations: with linux-stable, volumes, soc-firmware, xfs, btrfs, f2fs, mimalloc, mallocng\n"
     );
 }
 
