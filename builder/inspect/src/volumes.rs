@@ -214,6 +214,7 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     let mut listing = Listing::default();
     // Whether all that has a name was met.
     let mut whole = true;
+    let mut unread = 0u64;
     // Names that were met of each inode, what it says, and its entry.
     let mut names: HashMap<u32, (u32, u16, Option<Item>)> = HashMap::new();
     let mut visited = BTreeSet::new();
@@ -257,6 +258,12 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
         }
         let runs = match reader.extents(&file) {
             Ok(runs) => runs,
+            // Whole it may be, nevertheless.
+            Err(ext::ReadError::Unsupported(_)) => {
+                unread += 1;
+                whole = false;
+                continue;
+            }
             Err(error) => {
                 cell.fault(place, inode_at, format!("{shown}: {error}"));
                 whole = false;
@@ -308,6 +315,10 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
                             }
                             stack.push((below, entry.inode));
                         }
+                    }
+                    Err(ext::ReadError::Unsupported(_)) => {
+                        unread += 1;
+                        whole = false;
                     }
                     Err(error) => {
                         cell.fault(place, at, format!("{shown}: {error}"));
@@ -362,6 +373,12 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
                 listing.items.push(item);
             }
         }
+    }
+    if unread > 0 {
+        part.fact(
+            "not-read",
+            format!("{unread} files and directories that the volume keeps in a form that is not known here"),
+        );
     }
     // Files that were open when a system stopped have no name; large attributes have inodes of their own.
     if let Some(allocation) = &claims.allocation
