@@ -125,6 +125,18 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> JournalError {
     move |source| JournalError::Io { doing, source }
 }
 
+/// What a header block says.
+struct Header {
+    generation: u64,
+    state: State,
+    step: u32,
+    /// Of the description, in bytes.
+    length: u64,
+    /// Of the description.
+    hash: [u8; 32],
+    finished: [u8; 32],
+}
+
 /// A journal on a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journal {
@@ -243,7 +255,7 @@ impl Journal {
     }
 
     fn read(device: &mut dyn BlockDevice, start: u64) -> Option<Journal> {
-        let mut newest: Option<(u64, State, u32, u64, [u8; 32], [u8; 32])> = None;
+        let mut newest: Option<Header> = None;
         let mut block = vec![0; BLOCK as usize];
         for slot in 0..2 {
             device.read_at(start + slot * BLOCK, &mut block).ok()?;
@@ -258,13 +270,29 @@ impl Journal {
                 _ => continue,
             };
             let hash: [u8; 32] = block[32..64].try_into().ok()?;
-            let finished: [u8; 32] = block[64..HEADER].try_into().ok()?;
-            let found = (long(8)?, state, word(20)?, long(24)?, hash, finished);
-            if newest.as_ref().is_none_or(|newest| newest.0 < found.0) {
+            let found = Header {
+                generation: long(8)?,
+                state,
+                step: word(20)?,
+                length: long(24)?,
+                hash,
+                finished: block[64..HEADER].try_into().ok()?,
+            };
+            if newest
+                .as_ref()
+                .is_none_or(|newest| newest.generation < found.generation)
+            {
                 newest = Some(found);
             }
         }
-        let (generation, state, step, length, hash, finished) = newest?;
+        let Header {
+            generation,
+            state,
+            step,
+            length,
+            hash,
+            finished,
+        } = newest?;
         if length > DESCRIPTION_MAX {
             return None;
         }

@@ -342,7 +342,7 @@ fn what_is_not_read_is_no_fault() {
     let (files, volume) = (folder.path().join("files"), folder.path().join("volume"));
     std::fs::create_dir(&files).unwrap();
     std::fs::write(files.join("small"), "a few words\n").unwrap();
-    let made = std::process::Command::new("/usr/sbin/mke2fs")
+    let made = Command::new("/usr/sbin/mke2fs")
         .args([
             "-q",
             "-F",
