@@ -105,6 +105,14 @@ fn pictures() {
         still(&mut guest);
         guest.send_text(&format!("{line}\n")).unwrap();
     }
+    // It looks at the disks first.
+    loop {
+        still(&mut guest);
+        let screen = guest.screen().unwrap();
+        if guest.is_drawn(&screen) {
+            break;
+        }
+    }
     let mut picture = |keys: &[Key], name: &str| {
         for key in keys {
             guest.send_keys(&[*key]).unwrap();
