@@ -571,14 +571,7 @@ fn menu_entry(
     let Some(partition) = table.partitions.iter().find(|one| one.number == number) else {
         return failed(format!("partition {number} is not in the table"));
     };
-    let entry = nvram::Entry {
-        description: medium.install.name.clone(),
-        partition: number,
-        first: partition.first,
-        sectors: partition.last - partition.first + 1,
-        guid: partition.guid.to_disk(),
-        path: image.to_owned(),
-    };
+    let entry = nvram::Entry::of(partition, &medium.install.name, image.to_owned());
     let mut partitions = firmware.others.clone();
     partitions.extend(table.partitions.iter().map(|one| one.guid.to_disk()));
     match nvram::is_first(firmware.efivars, &entry, &partitions) {

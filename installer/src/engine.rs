@@ -576,14 +576,7 @@ impl Prepared {
             Err(error) => return failed(error.to_string()),
         };
         let partition = table.partitions.iter().find(|one| one.number == esp.number)?;
-        let entry = nvram::Entry {
-            description: self.medium.install.name.clone(),
-            partition: partition.number,
-            first: partition.first,
-            sectors: partition.last - partition.first + 1,
-            guid: partition.guid.to_disk(),
-            path,
-        };
+        let entry = nvram::Entry::of(partition, &self.medium.install.name, path);
         let mut partitions = self.others.clone();
         partitions.extend(table.partitions.iter().map(|one| one.guid.to_disk()));
         nvram::write(efivars, &entry, &partitions)

@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
+use lycia_media::partition::gpt;
+
 /// Vendor GUID of the variables (`EFI_GLOBAL_VARIABLE`), in file names.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Non-volatile, seen by boot services and at run time.
@@ -32,6 +34,21 @@ pub struct Entry {
     pub guid: [u8; 16],
     /// The image: `\EFI\BOOT\BOOTX64.EFI`.
     pub path: String,
+}
+
+impl Entry {
+    /// The entry that starts an image of a partition.
+    #[must_use]
+    pub fn of(partition: &gpt::Partition, description: &str, path: String) -> Entry {
+        Entry {
+            description: description.to_owned(),
+            partition: partition.number,
+            first: partition.first,
+            sectors: partition.last - partition.first + 1,
+            guid: partition.guid.to_disk(),
+            path,
+        }
+    }
 }
 
 /// What became of an entry.
