@@ -169,6 +169,8 @@ impl Project {
             &mut || {
                 // The first time nothing was built before.
                 if number.get() == 0 {
+                    // The file may still be what a line before left.
+                    self.change(0);
                     self.forget();
                     self.build(&image);
                 }
