@@ -39,18 +39,20 @@ pub fn prepared(
         path: place,
         source,
     })?;
-    let mut ground = Ground::look(&answers, &mountinfo, &mounted::identify)?;
+    let mut ground = Ground::look(&answers, &mountinfo, &mounted::identify, &|device| {
+        mounted::stacked(&what.views.sysfs, device)
+    })?;
     if let Some(selector) = &answers.bios_disk {
         let disk = select(machine, selector)?;
         let node = what.views.dev.join(&disk.name);
-        let found = Disk::open_read(&node, disk.logical_sector)
-            .and_then(|mut device| look(&mut device))
+        let (mut device, found) = Disk::open_read(&node, disk.logical_sector)
+            .and_then(|mut device| look(&mut device).map(|found| (device, found)))
             .map_err(|source| Failure::File {
                 doing: "reading",
                 path: node,
                 source,
             })?;
-        ground.bios = Some(mounted::bios_disk(disk, &found)?);
+        ground.bios = Some(mounted::bios_disk(disk, &found, &mut device)?);
     }
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
     let mut prepared = mounted::prepare(&medium, machine, &answers, &command_line, ground)?;

@@ -92,6 +92,15 @@ impl Sealed {
         })
     }
 
+    /// Whether an interrupted run made the volume `uuid` in `span`: then its passphrase is the one that was given to that run.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn begun(device: &mut dyn BlockDevice, span: Span, uuid: &str) -> Result<bool, LuksError> {
+        let there = lycia_luks::uuid(&mut |at, bytes| device.read_at(span.start + at, bytes))?;
+        Ok(there.as_deref() == Some(uuid))
+    }
+
     /// The volume that an interrupted run made in `span`, if its header got there whole: with a new key what was written already could not be read.
     ///
     /// # Errors
@@ -280,12 +289,15 @@ mod tests {
         for cut in (0..=slots.len()).step_by(32 << 10) {
             device.write_at(at, &slots[..cut / 512 * 512]).unwrap();
             assert!(!resumed(&mut device), "{cut} bytes of key slots");
+            assert!(!Sealed::begun(&mut device, SPAN, UUID).unwrap());
         }
         device.write_at(at, slots).unwrap();
         let mut opened = 0;
         for cut in (0..=copies.len()).step_by(512) {
             device.write_at(SPAN.start, &copies[..cut]).unwrap();
-            opened += usize::from(resumed(&mut device));
+            let begun = Sealed::begun(&mut device, SPAN, UUID).unwrap();
+            assert_eq!(resumed(&mut device), begun, "{cut} bytes of the headers");
+            opened += usize::from(begun);
         }
         assert!(opened > 0, "the whole one opens");
         new.write_header(&mut device, SPAN).unwrap();

@@ -95,6 +95,9 @@ pub struct Prepared {
     pub answers: Answers,
     software: Software,
     consoles: Vec<String>,
+    /// The firmware that the plan is for, and the one that started the medium this time.
+    firmware: Firmware,
+    started_by: Firmware,
     medium: Medium,
     /// Bytes of memory of this machine, which will open what is encrypted.
     memory: Option<u64>,
@@ -191,7 +194,7 @@ pub fn world(medium: &Medium, wanted: &Wanted) -> Result<Vec<String>, MediumErro
     Ok(world)
 }
 
-fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
+fn ways(medium: &Medium, firmware: Firmware, layout: &Layout) -> Ways {
     let has = |kind: FirmwareKind| {
         medium
             .install
@@ -199,7 +202,7 @@ fn ways(medium: &Medium, machine: &Machine, layout: &Layout) -> Ways {
             .iter()
             .any(|platform| platform.firmware == kind)
     };
-    let running_bios = matches!(machine.firmware, Firmware::Bios);
+    let running_bios = matches!(firmware, Firmware::Bios);
     // A disk of its own boots on either firmware; beside others only what this machine needs is touched.
     let both = matches!(
         layout,
@@ -315,7 +318,9 @@ pub fn prepare(
         }
         None => look(device).map_err(unreadable)?,
     };
-    let ways = ways(medium, machine, &answers.disk.layout);
+    // What was begun is finished as it was planned, whichever firmware started the medium this time.
+    let firmware = journal.map_or(machine.firmware, |journal| journal.notes().firmware);
+    let ways = ways(medium, firmware, &answers.disk.layout);
     // Without packages first: what does not fit the disk needs no repository to be found out.
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
     share_esp(&mut draft, &found, medium)?;
@@ -334,12 +339,7 @@ pub fn prepare(
         medium,
         answers,
         &consoles,
-        of_disk(
-            &plan,
-            medium,
-            answers,
-            matches!(machine.firmware, Firmware::Uefi { .. }),
-        ),
+        of_disk(&plan, medium, answers, matches!(firmware, Firmware::Uefi { .. })),
     )?;
     // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
     let needed = system.installed_size / 4 * 5
@@ -362,6 +362,8 @@ pub fn prepare(
         answers: answers.clone(),
         software: Software::new(chosen, repositories, world),
         consoles,
+        firmware,
+        started_by: machine.firmware,
         medium: medium.clone(),
         memory: machine.memory,
         efivars: None,
@@ -551,16 +553,27 @@ impl Prepared {
         Ok(Notes {
             answers: answers.map_err(|error| EngineError::Unsupported(error.to_string()))?,
             consoles: self.consoles.clone(),
+            firmware: self.firmware,
             passwords: logins.map(|(name, _)| name.to_owned()).collect(),
         })
     }
 
     /// Gives the firmware's menu an entry; what went wrong with it. The disk is whole without: it has the fallback path, or the firmware's own menu finds it.
     fn menu_entry(&self, device: &mut dyn BlockDevice) -> Option<String> {
-        let efivars = self.efivars.as_ref().filter(|_| self.answers.nvram)?;
+        // Where the plan was made under BIOS it names no entry.
+        if !self.answers.nvram || !matches!(self.firmware, Firmware::Uefi { .. }) {
+            return None;
+        }
         let shared = self.plan.partition(Role::SharedEsp);
         let esp = shared.or_else(|| self.plan.partition(Role::Esp))?;
         let (removable, _) = efi_image_path(&self.medium)?;
+        if !matches!(self.started_by, Firmware::Uefi { .. }) {
+            return Some(
+                "the firmware's menu got no entry: the medium was started without UEFI this time; `lycia-install boot-repair` adds it under UEFI"
+                    .to_owned(),
+            );
+        }
+        let efivars = self.efivars.as_ref()?;
         let path = match shared {
             Some(_) => format!(
                 "\\EFI\\{}\\{}",
@@ -599,6 +612,23 @@ impl Prepared {
     pub fn wants_passphrase(&self) -> bool {
         let encryption = self.answers.disk.encryption.as_ref();
         encryption.is_some_and(|encryption| encryption.passphrase.is_none())
+    }
+
+    /// Whether the passphrase is that of a volume which an interrupted run made already, and no new one.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn has_volume(
+        &self,
+        device: &mut dyn BlockDevice,
+        journal: Option<&Journal>,
+    ) -> Result<bool, EngineError> {
+        let header = self.plan.region(Action::LuksHeader);
+        let (Some(header), Some(journal)) = (header, journal) else {
+            return Ok(false);
+        };
+        let uuid = Identity::new(journal.nonce()).volume().to_string();
+        Ok(journal.step() > 0 && Sealed::begun(device, header.span, &uuid)?)
     }
 
     /// Takes the passphrase that somebody typed.

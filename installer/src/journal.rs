@@ -19,6 +19,7 @@ use crate::apply::Step;
 use crate::device::{BlockDevice, Reading, Span};
 use crate::found::{hex, mbr_partitions};
 use crate::plan::Plan;
+use crate::probe::Firmware;
 
 const MAGIC: &[u8; 8] = b"LYCIAJ03";
 const BLOCK: u64 = 4096;
@@ -57,13 +58,15 @@ struct Copy {
 }
 
 /// What a run that goes on with an interrupted one has to know of it. No secret is in it: the disk is not encrypted where it lies.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notes {
     /// The answers, as TOML, without passwords and without where they were read from.
     pub answers: String,
     /// Consoles of the installed system, which those of another start of the medium need not be.
     pub consoles: Vec<String>,
+    /// The firmware that started the medium: it decides what the plan says of booting, and another start may be by the other one.
+    pub firmware: Firmware,
     /// Logins that had a password: it has to be given again.
     pub passwords: Vec<String>,
 }

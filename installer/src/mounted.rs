@@ -75,11 +75,15 @@ pub struct BiosDisk {
     pub path: String,
     /// Serial number.
     pub serial: Option<String>,
+    /// Number of the BIOS boot partition.
+    pub number: u32,
     /// The BIOS boot partition.
     #[serde(flatten)]
     pub span: Span,
     /// Bytes of a sector.
     pub sector: u32,
+    /// Whether a boot loader is in there.
+    pub used: bool,
 }
 
 /// What is in the directory.
@@ -126,6 +130,33 @@ pub fn identify(device: &str) -> Vec<Superblock> {
     lycia_init::superblock::identify(&file)
 }
 
+/// What a device is made of that the installed system would have to put together before it could mount it.
+pub type Stacked<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
+
+/// Asks the kernel, whose view is in `sysfs`.
+#[must_use]
+pub fn stacked(sysfs: &Path, device: &str) -> Option<&'static str> {
+    // Device mapper's names lead to nodes of its own.
+    let node = fs::canonicalize(device).ok()?;
+    let place = fs::canonicalize(sysfs.join("class/block").join(node.file_name()?)).ok()?;
+    let begins = |prefix: &str| {
+        place.components().any(|part| {
+            let name = part.as_os_str().to_string_lossy();
+            let rest = name.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+    };
+    if begins("dm-") {
+        let uuid = fs::read_to_string(place.join("dm/uuid")).unwrap_or_default();
+        return Some(match uuid.split('-').next() {
+            Some("CRYPT") => "an encrypted volume",
+            Some("LVM") => "a logical volume of LVM",
+            _ => "a device of the device mapper",
+        });
+    }
+    begins("md").then_some("an array of md (RAID)")
+}
+
 fn value<'o>(options: &'o str, name: &str) -> Option<&'o str> {
     options
         .split(',')
@@ -137,7 +168,19 @@ impl Ground {
     ///
     /// # Errors
     /// When it is no place for a root.
-    pub fn look(answers: &Answers, mountinfo: &str, identify: Identify<'_>) -> Result<Ground, EngineError> {
+    pub fn look(
+        answers: &Answers,
+        mountinfo: &str,
+        identify: Identify<'_>,
+        stacked: Stacked<'_>,
+    ) -> Result<Ground, EngineError> {
+        let plain = |device: &str, place: &str| match stacked(device) {
+            Some(what) => refuse(format!(
+                "{device} ({place}) is {what}, and nothing in the new system would put it together: use a partition. An encrypted root is made by the other \
+                 layouts with disk.encrypt"
+            )),
+            None => Ok(()),
+        };
         let Layout::Directory(directory) = &answers.disk.layout else {
             return refuse("the layout is not `directory`");
         };
@@ -157,6 +200,7 @@ impl Ground {
             };
             let mount_point = format!("/{}", below.display());
             let device = unescaped(source);
+            plain(&device, &mount_point)?;
             let Some(kept) = identify(&device)
                 .into_iter()
                 .find(|block| block.kind == *kind)
@@ -224,6 +268,7 @@ impl Ground {
         }
         let mut swaps = Vec::new();
         for device in &answers.disk.swap_partitions {
+            plain(device, "swap")?;
             let uuid = identify(device)
                 .into_iter()
                 .find(|block| block.kind == "swap")
@@ -385,16 +430,47 @@ impl Ground {
     }
 }
 
-/// The BIOS boot partition of a disk, for GRUB.
+/// The BIOS boot partition of a disk, for GRUB. Of several it is the only empty one: in the others may be what starts other systems.
 ///
 /// # Errors
-/// When it has none.
-pub fn bios_disk(disk: &crate::probe::Disk, found: &Found) -> Result<BiosDisk, EngineError> {
-    let place = found
+/// When it has none, or several that could be meant.
+pub fn bios_disk(
+    disk: &crate::probe::Disk,
+    found: &Found,
+    device: &mut dyn BlockDevice,
+) -> Result<BiosDisk, EngineError> {
+    let mut places = Vec::new();
+    let of_the_kind = found
         .partitions
         .iter()
-        .find(|one| one.kind == Some(Guid::BIOS_BOOT));
-    let Some(place) = place.filter(|_| disk.logical_sector == 512) else {
+        .filter(|one| one.kind == Some(Guid::BIOS_BOOT));
+    for place in of_the_kind.filter(|_| disk.logical_sector == 512) {
+        // GRUB's core image begins in the first sector.
+        let mut first = [0; 512];
+        let read = device.read_at(place.span.start, &mut first);
+        read.map_err(|source| EngineError::Read {
+            path: disk.path.clone(),
+            source,
+        })?;
+        places.push((place, first != [0; 512]));
+    }
+    if places.len() > 1 {
+        let numbers: Vec<String> = places.iter().map(|(one, _)| one.number.to_string()).collect();
+        places.retain(|(_, used)| !used);
+        if places.len() != 1 {
+            return refuse(format!(
+                "boot.bios-disk: {} has several BIOS boot partitions ({}), of which {} empty: another system may be started by what is in one. Clear the \
+                 beginning of the one that is meant",
+                disk.path,
+                numbers.join(", "),
+                match places.len() {
+                    0 => "none is",
+                    _ => "more than one is",
+                }
+            ));
+        }
+    }
+    let Some((place, used)) = places.pop() else {
         return refuse(format!(
             "boot.bios-disk: {} has no BIOS boot partition on a GPT with sectors of 512 bytes: make one of 1 MiB",
             disk.path
@@ -403,8 +479,10 @@ pub fn bios_disk(disk: &crate::probe::Disk, found: &Found) -> Result<BiosDisk, E
     Ok(BiosDisk {
         path: disk.path.clone(),
         serial: disk.serial.clone(),
+        number: place.number,
         span: place.span,
         sector: disk.logical_sector,
+        used,
     })
 }
 
@@ -499,11 +577,18 @@ pub fn prepare(
     }
     if let Some(bios) = &ground.bios {
         boot.push(format!(
-            "BIOS: boot sector of {}, core image in its BIOS boot partition (bytes {} to {})",
+            "BIOS: boot sector of {}, core image in its BIOS boot partition {} (bytes {} to {})",
             bios.path,
+            bios.number,
             bios.span.start,
             bios.span.end()
         ));
+        if bios.used {
+            boot.push(format!(
+                "BIOS: a boot loader is there now and is written over: what it starts will not start by itself any more (it is kept in /{}/bios-before)",
+                crate::log::FOLDER
+            ));
+        }
     }
     if (uefi && !boots_uefi) || (!uefi && ground.bios.is_none()) {
         boot.push(format!(

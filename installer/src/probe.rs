@@ -2,7 +2,7 @@
 
 use crate::contents::{Contents, PartitionType, TableKind};
 use crate::usage::{MEDIUM_MOUNTS, Usage, Uses};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -132,7 +132,7 @@ impl Disk {
 }
 
 /// Firmware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Firmware {
     /// UEFI

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lycia_installer::apply::ApplyError;
+use lycia_installer::engine::EngineError;
 use lycia_installer::obtain::{ObtainError, Origin};
 
 use crate::cli::{ViewArgs, WhatArgs};
@@ -70,15 +72,21 @@ pub fn run(medium: &Path, scratch: &Path, views: &ViewArgs) -> Result<String, Fa
         views: views.clone(),
     };
     let mut tries = 1;
+    let mut resume = false;
     // Nobody is asked: the answers themselves name the disk's serial number or the plan's hash, or nothing is written.
     loop {
-        match install(&what, None, false, false) {
+        match install(&what, None, false, resume) {
             Err(Failure::Obtain(ObtainError::Read { place, why }))
                 if matches!(origin, Origin::Url { .. }) && tries < TRIES =>
             {
                 eprintln!("lycia-install: reading {place}: {why}; asking again");
                 std::thread::sleep(WAIT);
                 tries += 1;
+            }
+            // The power was cut: the same answers finish what they began. Others are refused, as another plan.
+            Err(Failure::Engine(EngineError::Apply(ApplyError::Interrupted))) if !resume => {
+                eprintln!("lycia-install: an interrupted installation is on this disk; going on with it");
+                resume = true;
             }
             other => break other?,
         }

@@ -415,10 +415,17 @@ pub(crate) fn install(
         },
     };
     prepared.confirm(&consent)?;
-    if prepared.wants_passphrase()
-        && let Some(passphrase) = crate::ask::passphrase(resume)?
-    {
-        prepared.set_passphrase(passphrase);
+    if prepared.wants_passphrase() {
+        let disk = select(&machine, file.disk.select.as_deref().unwrap_or_default())?;
+        let old = prepared.has_volume(&mut open_read(disk, &what.views)?, journal.as_ref())?;
+        if resume && !old {
+            eprintln!(
+                "The interrupted installation had not encrypted the root yet: this passphrase is the one that counts."
+            );
+        }
+        if let Some(passphrase) = crate::ask::passphrase(old)? {
+            prepared.set_passphrase(passphrase);
+        }
     }
     let mut reporter = Reporter::new();
     let never = std::sync::atomic::AtomicBool::new(false);

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub use cipher::Cipher;
 pub use header::{DATA_OFFSET, SLOT_AT, Settings, make};
 pub use kdf::Kdf;
-pub use open::{Opened, open};
+pub use open::{Opened, open, uuid};
 
 /// Bytes of a volume key: two AES-256 keys, as XTS takes.
 pub const KEY_SIZE: usize = 64;

@@ -193,11 +193,8 @@ fn copy(read: Read<'_>, at: u64, magic: &[u8]) -> Result<Option<(u64, String, Ve
     Ok(Some((sequence, uuid, text[..until(text)].to_vec())))
 }
 
-/// Opens the volume of which `read` reads bytes at an offset, with a passphrase.
-///
-/// # Errors
-/// When there is no header that can be used, or no key slot opens.
-pub fn open(read: Read<'_>, passphrase: &[u8]) -> Result<Opened, LuksError> {
+/// Number, UUID and description of the header that counts.
+fn newest(read: Read<'_>) -> Result<Option<(u64, String, Vec<u8>)>, LuksError> {
     let mut found = copy(read, 0, MAGIC)?;
     // The second copy counts where the first is damaged, or is older.
     for place in PLACES {
@@ -208,7 +205,23 @@ pub fn open(read: Read<'_>, passphrase: &[u8]) -> Result<Opened, LuksError> {
             break;
         }
     }
-    let (_, uuid, text) = found.ok_or(LuksError::NoHeader)?;
+    Ok(found)
+}
+
+/// UUID of the volume of which `read` reads bytes at an offset; none where no header is whole. It needs no passphrase.
+///
+/// # Errors
+/// When bytes cannot be read.
+pub fn uuid(read: Read<'_>) -> Result<Option<String>, LuksError> {
+    Ok(newest(read)?.map(|(_, uuid, _)| uuid))
+}
+
+/// Opens the volume of which `read` reads bytes at an offset, with a passphrase.
+///
+/// # Errors
+/// When there is no header that can be used, or no key slot opens.
+pub fn open(read: Read<'_>, passphrase: &[u8]) -> Result<Opened, LuksError> {
+    let (_, uuid, text) = newest(read)?.ok_or(LuksError::NoHeader)?;
     let description: Description =
         serde_json::from_slice(&text).map_err(|error| header(format!("its description: {error}")))?;
     let Some((segment_name, segment)) = description.segments.iter().find(|(_, one)| one.kind == "crypt")

@@ -1,5 +1,5 @@
-//! A machine that installs by its kernel's command line, without anybody; its power is cut while the root is written. The medium, started again, finds that
-//! and finishes it from what is on the disk; only the passwords have to be given again.
+//! A machine that installs by its kernel's command line, without anybody; its power is cut while the root is written. Started the same way it goes on by itself,
+//! and its power is cut again. The medium, started for somebody, finds that and finishes it from what is on the disk; only the passwords have to be given again.
 
 use std::path::Path;
 
@@ -81,13 +81,24 @@ pub fn without_anybody(iso: &Path) {
     let mut unattended = entry.clone();
     unattended.command_line += " console=ttyS0,115200 lycia.answers=drive lycia.after=poweroff";
     machine.direct_boot = Some(unattended);
-    let guest = machine.start().unwrap();
-    guest.stage("the installation without anybody");
-    guest.serial.expect("writing: root file system", LIMIT).unwrap();
-    // As the power goes: nothing more is written, not even what the guest holds in memory.
-    drop(guest);
-    other.check();
-    answers.check();
+    for (stage, heard) in [
+        ("the installation without anybody", None),
+        (
+            "the same again without anybody",
+            Some("on this disk; going on with it"),
+        ),
+    ] {
+        let guest = machine.start().unwrap();
+        guest.stage(stage);
+        if let Some(heard) = heard {
+            guest.serial.expect(heard, LIMIT).unwrap();
+        }
+        guest.serial.expect("writing: root file system", LIMIT).unwrap();
+        // As the power goes: nothing more is written, not even what the guest holds in memory.
+        drop(guest);
+        other.check();
+        answers.check();
+    }
 
     let mut again = entry;
     again.command_line += " console=ttyS0,115200";

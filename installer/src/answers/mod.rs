@@ -338,9 +338,10 @@ impl Resolver {
             );
         }
         match layout {
-            Layout::Directory(_) => {
-                self.wrong("disk.encrypt", "a directory is not encrypted here: mount what is")
-            }
+            Layout::Directory(_) => self.wrong(
+                "disk.encrypt",
+                "a directory is not encrypted: the layouts that partition can do it",
+            ),
             Layout::Partitions { boot: None, .. } => self.wrong(
                 "disk.partitions.boot",
                 "GRUB cannot read an encrypted root: name a partition for /boot",

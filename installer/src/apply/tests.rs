@@ -7,6 +7,7 @@ use crate::device::fake::{Fake, Fault};
 use crate::found::look;
 use crate::plan::layout::lay_out;
 use crate::plan::tests::{BOTH, disk, sfdisk_dump, wanted, with_esp, with_logical, with_partitions};
+use crate::probe::Firmware;
 use crate::tools::fake::FakeTools;
 use lycia_media::partition::gpt;
 use lycia_tree::{Metadata, Tree};
@@ -20,6 +21,7 @@ fn notes() -> Notes {
     Notes {
         answers: "schema = 1\n".to_owned(),
         consoles: vec!["tty0".to_owned()],
+        firmware: Firmware::Bios,
         passwords: vec!["root".to_owned()],
     }
 }

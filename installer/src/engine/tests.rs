@@ -652,6 +652,32 @@ fn a_resumed_installation_makes_the_same_plan() {
     assert!(matches!(result, Err(EngineError::OtherPlan { .. })));
 }
 
+/// The medium may be started by UEFI the first time and by BIOS the second, or the other way round.
+#[test]
+fn a_resumed_installation_is_the_one_of_the_firmware_it_began_under() {
+    let (uefi, bios) = (Firmware::Uefi { bits: Some(64) }, Firmware::Bios);
+    for (first, second, missed) in [(uefi, bios, true), (bios, uefi, false)] {
+        let mut run = run(ANSWERS);
+        run.machine.firmware = first;
+        let prepared = run.prepare().unwrap();
+        let mut device = Disk::open_write(run.image.path(), 512).unwrap();
+        let notes = prepared.notes(&run.file).unwrap();
+        Journal::begin(&mut device, &prepared.plan, [3; 16], notes).unwrap();
+        run.machine.firmware = second;
+        let again = run.prepare().unwrap();
+        assert_eq!(again.plan.hash(), prepared.plan.hash());
+        let warnings = run.execute(&again);
+        assert_eq!(
+            warnings
+                .iter()
+                .any(|warning| warning.contains("without UEFI this time")),
+            missed,
+            "{warnings:?}"
+        );
+        assert!(interrupted(&mut device).unwrap().is_none());
+    }
+}
+
 #[test]
 fn what_the_packages_do_not_have_is_said() {
     for (from, to, expected) in [

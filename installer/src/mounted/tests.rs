@@ -43,7 +43,7 @@ impl Fakes {
     }
 
     fn look(&self, disk: &str) -> Result<Ground, EngineError> {
-        Ground::look(&self.answers(disk, "").1, &self.mountinfo, &known)
+        Ground::look(&self.answers(disk, "").1, &self.mountinfo, &known, &plain)
     }
 
     fn put(&self, path: &str) {
@@ -68,6 +68,10 @@ fn known(device: &str) -> Vec<Superblock> {
         other_label: None,
         uuid: Some(uuid.to_owned()),
     }]
+}
+
+fn plain(device: &str) -> Option<&'static str> {
+    (device == "/dev/mapper/vault").then_some("an encrypted volume")
 }
 
 fn machine() -> Machine {
@@ -102,17 +106,19 @@ fn what_is_mounted_is_planned_and_written() {
         "keep = [\"/home\"]\nswap-partitions = [\"/dev/vda5\"]",
         "bios-disk = \"S1\"",
     );
-    let mut ground = Ground::look(&answers, &fakes.mountinfo, &known).unwrap();
+    let mut ground = Ground::look(&answers, &fakes.mountinfo, &known, &plain).unwrap();
     let mut device = Fake::new(2 << 30, 512);
     device.write_at(0, &[0x11; 512]).unwrap();
     ground.bios = Some(BiosDisk {
         path: "/dev/sda".to_owned(),
         serial: None,
+        number: 1,
         span: Span {
             start: 1 << 20,
             size: 1 << 20,
         },
         sector: 512,
+        used: true,
     });
     let fixture = Fixture::new();
     let prepared = prepare(&fixture.medium(), &machine(), &answers, "", ground).unwrap();
@@ -123,6 +129,7 @@ fn what_is_mounted_is_planned_and_written() {
         "/dev/vda1  /boot/efi  vfat",
         "/dev/vda5  swap",
         "BIOS: boot sector of /dev/sda",
+        "BIOS: a boot loader is there now and is written over",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
@@ -205,6 +212,16 @@ fn what_is_no_place_for_a_root_is_refused() {
             "nothing is mounted on",
         ),
         (vec![("/", "tmpfs", "tmpfs", "/", "rw")], "", "unmount it"),
+        (
+            vec![("/", "ext4", "/dev/mapper/vault", "/", "rw")],
+            "",
+            "/dev/mapper/vault (/) is an encrypted volume",
+        ),
+        (
+            vec![root],
+            "swap-partitions = [\"/dev/mapper/vault\"]",
+            "/dev/mapper/vault (swap) is an encrypted volume",
+        ),
         (vec![root, ("/proc", "proc", "proc", "/", "rw")], "", "unmount it"),
         (
             vec![("/", "vfat", "/dev/vda1", "/", "rw")],
@@ -256,7 +273,7 @@ fn what_is_no_place_for_a_root_is_refused() {
     // Nothing would start it.
     let fakes = Fakes::new(&[root]);
     let (_, answers) = fakes.answers("", "");
-    let ground = Ground::look(&answers, &fakes.mountinfo, &known).unwrap();
+    let ground = Ground::look(&answers, &fakes.mountinfo, &known, &plain).unwrap();
     let fixture = Fixture::new();
     let Err(error) = prepare(&fixture.medium(), &machine(), &answers, "", ground) else {
         panic!("nothing starts it")
@@ -276,4 +293,81 @@ fn swap_is_recognised() {
         ("swap", Some(uuid.to_string()))
     );
     assert!(identify("/no/such/device").is_empty());
+}
+
+#[test]
+fn the_kernel_says_what_a_device_is_made_of() {
+    let sysfs = tempfile::tempdir().unwrap();
+    let nodes = tempfile::tempdir().unwrap();
+    let class = sysfs.path().join("class/block");
+    fs::create_dir_all(&class).unwrap();
+    let put = |place: &str, uuid: Option<&str>| {
+        let place = sysfs.path().join("devices").join(place);
+        fs::create_dir_all(place.join("dm")).unwrap();
+        if let Some(uuid) = uuid {
+            fs::write(place.join("dm/uuid"), uuid).unwrap();
+        }
+        let name = place.file_name().unwrap();
+        fs::write(nodes.path().join(name), "").unwrap();
+        std::os::unix::fs::symlink(&place, class.join(name)).unwrap();
+    };
+    put("pci0/nvme/nvme0n1/nvme0n1p1", None);
+    put("pci0/host0/block/sda", None);
+    put("virtual/block/dm-0", Some("CRYPT-LUKS2-0123-vault\n"));
+    put("virtual/block/dm-1", Some("LVM-abc\n"));
+    put("virtual/block/dm-2", Some("mpath-1\n"));
+    put("virtual/block/md127", None);
+    put("virtual/block/md0/md0p1", None);
+    std::os::unix::fs::symlink(nodes.path().join("dm-0"), nodes.path().join("vault")).unwrap();
+    for (device, expected) in [
+        ("nvme0n1p1", None),
+        ("sda", None),
+        ("vault", Some("an encrypted volume")),
+        ("dm-1", Some("a logical volume of LVM")),
+        ("dm-2", Some("a device of the device mapper")),
+        ("md127", Some("an array of md (RAID)")),
+        ("md0p1", Some("an array of md (RAID)")),
+        ("none", None),
+    ] {
+        let node = nodes.path().join(device);
+        assert_eq!(
+            stacked(sysfs.path(), node.to_str().unwrap()),
+            expected,
+            "{device}"
+        );
+    }
+}
+
+/// What another system is started by is not written over unasked.
+#[test]
+fn of_several_bios_boot_partitions_it_is_the_empty_one() {
+    let of = |used: &[bool]| {
+        let mut device = crate::plan::tests::with_partitions(2 << 30, 512, &[(1, 1), (2, 1), (3, 1)]);
+        let (mut table, _) =
+            lycia_media::partition::gpt::Table::read(&mut crate::device::Reading::new(&mut device), 512)
+                .unwrap();
+        table.partitions.truncate(used.len());
+        for (one, used) in table.partitions.iter_mut().zip(used) {
+            one.kind = Guid::BIOS_BOOT;
+            device
+                .write_at(one.first * 512, &[u8::from(*used) * 0x52; 512])
+                .unwrap();
+        }
+        device.write_at(512, &table.primary().unwrap()).unwrap();
+        let found = crate::found::look(&mut device).unwrap();
+        bios_disk(&disk(2 << 30, 512), &found, &mut device)
+            .map(|bios| (bios.number, bios.used))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(of(&[true]), Ok((1, true)));
+    assert_eq!(of(&[false]), Ok((1, false)));
+    assert_eq!(of(&[true, false]), Ok((2, false)));
+    for used in [&[true, true, true][..], &[false, true, false]] {
+        let error = of(used).unwrap_err();
+        assert!(
+            error.contains("several BIOS boot partitions (1, 2, 3)"),
+            "{error}"
+        );
+    }
+    assert!(of(&[]).unwrap_err().contains("no BIOS boot partition"));
 }
