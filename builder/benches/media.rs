@@ -96,9 +96,7 @@ fn main() {
         project.rebuild("seed", bench.rounds);
         project.unchanged("seed", bench.rounds);
     }
-    if bench.wants("memory") {
-        project.memory("seed");
-    }
+    project.memory("seed", |part| bench.wants(part));
     if !quick {
         bench.work("generate", Path::new("-"), &project.large(), "large");
         let large = bench.prepared("large", project.large());
@@ -112,9 +110,7 @@ fn main() {
             project.rebuild("large", once);
             project.unchanged("large", bench.rounds);
         }
-        if bench.wants("memory") {
-            project.memory("large");
-        }
+        project.memory("large", |part| bench.wants(part));
     }
     println!(
         "{} processors, {:.0} s in all; the load is {} now",

@@ -194,13 +194,14 @@ impl Project {
         });
     }
 
-    /// Memory of building everything: a live medium, a disk, and each compressed form.
-    pub fn memory(&self, size: &str) {
-        for (kind, work) in [("live", "squashfs and ISO, memory"), ("disk", "disk, memory")] {
-            self.forget();
-            measure::alone(size, work, 256.0, || self.build(&format!("{kind}-{size}")));
-        }
-        for (form, work, ..) in FORMS {
+    /// Memory of building everything: a live medium, a disk, and each compressed form; those that are wanted.
+    pub fn memory(&self, size: &str, wanted: impl Fn(&str) -> bool) {
+        let plain = [("live", "squashfs and ISO, memory"), ("disk", "disk, memory")];
+        let forms = FORMS.iter().map(|(form, work, ..)| (*form, *work));
+        for (form, work) in plain.into_iter().chain(forms) {
+            if !wanted("memory") && !wanted(form) {
+                continue;
+            }
             self.forget();
             measure::alone(size, work, 256.0, || self.build(&format!("{form}-{size}")));
         }

@@ -49,8 +49,8 @@ impl Ends {
             },
             Format::Xz => Ends {
                 least: 8 << 20,
-                most: 12 << 20,
-                bits: 20,
+                most: 10 << 20,
+                bits: 19,
             },
         }
     }
