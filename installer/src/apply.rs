@@ -12,7 +12,7 @@ use lycia_media::partition::{Guid, gpt};
 use lycia_media::{ext4, fat};
 use lycia_tree::{InodeId, Timestamp, Tree};
 
-use crate::device::{BlockDevice, Guarded, Reading, Span, Window};
+use crate::device::{BlockDevice, Gather, Guarded, Reading, Span, Window};
 use crate::encryption::{Inside, Sealed};
 use crate::file_system::{FileSystem, Kind};
 use crate::found;
@@ -698,12 +698,11 @@ fn write_ext4(
             progress(done.min(total), total);
         }
     };
-    let mut window = io::BufWriter::with_capacity(1 << 20, Window::new(device, span, &mut written));
+    let mut window = Gather::new(Window::new(device, span, &mut written));
     layout
         .write(&mut window, 0, &mut |_| ())
         .map_err(|error| error.to_string())?;
-    window.into_inner().map_err(|error| error.to_string())?;
-    Ok(())
+    window.finish().map_err(words)
 }
 
 /// Brings the old tables and headers of a disk back. Whether there was anything to undo.

@@ -6,7 +6,7 @@ use std::io;
 use lycia_luks::{Cipher, Kdf, Key, LuksError, Opened, Settings};
 use zeroize::Zeroizing;
 
-use crate::device::{BlockDevice, Span};
+use crate::device::{BlockDevice, Pages, Span};
 use crate::secret;
 
 /// Beginning of the names of encrypted devices that are made here: no other program's are ever taken away.
@@ -175,7 +175,7 @@ pub struct Inside<'a> {
     device: &'a mut dyn BlockDevice,
     span: Span,
     cipher: Cipher,
-    buffer: Vec<u8>,
+    buffer: Pages,
 }
 
 impl<'a> Inside<'a> {
@@ -185,7 +185,7 @@ impl<'a> Inside<'a> {
             device,
             span,
             cipher,
-            buffer: Vec::new(),
+            buffer: Pages::default(),
         }
     }
 
@@ -213,25 +213,25 @@ impl BlockDevice for Inside<'_> {
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let (start, len) = self.around(offset, buffer.len())?;
-        self.buffer.resize(len, 0);
-        self.device.read_at(self.span.start + start, &mut self.buffer)?;
-        self.cipher.decrypt(start, &mut self.buffer);
+        let sectors = self.buffer.get(len);
+        self.device.read_at(self.span.start + start, sectors)?;
+        self.cipher.decrypt(start, sectors);
         let from = (offset - start) as usize;
-        buffer.copy_from_slice(&self.buffer[from..from + buffer.len()]);
+        buffer.copy_from_slice(&sectors[from..from + buffer.len()]);
         Ok(())
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (start, len) = self.around(offset, bytes.len())?;
-        self.buffer.resize(len, 0);
+        let sectors = self.buffer.get(len);
         if len != bytes.len() {
-            self.device.read_at(self.span.start + start, &mut self.buffer)?;
-            self.cipher.decrypt(start, &mut self.buffer);
+            self.device.read_at(self.span.start + start, sectors)?;
+            self.cipher.decrypt(start, sectors);
         }
         let from = (offset - start) as usize;
-        self.buffer[from..from + bytes.len()].copy_from_slice(bytes);
-        self.cipher.encrypt(start, &mut self.buffer);
-        self.device.write_at(self.span.start + start, &self.buffer)
+        sectors[from..from + bytes.len()].copy_from_slice(bytes);
+        self.cipher.encrypt(start, sectors);
+        self.device.write_at(self.span.start + start, sectors)
     }
 
     fn flush(&mut self) -> io::Result<()> {

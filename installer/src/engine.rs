@@ -449,8 +449,7 @@ impl Prepared {
                 Identity::new(nonce)
             }
         };
-        let unpacked = self.software.unpacked(scratch, events)?;
-        events(Event::Assemble);
+        let packages = self.software.ready(scratch, events)?;
         let places = Places::of(&self.plan, &identity);
         let efi_image = self.efi_image()?;
         let answers_text = file
@@ -463,7 +462,7 @@ impl Prepared {
         ];
         let programs = programs(&self.medium)?;
         let mut system = system::assemble(
-            unpacked,
+            packages,
             &Parts {
                 efi_image: efi_image.as_deref(),
                 records: &records,
@@ -524,9 +523,9 @@ impl Prepared {
     /// When packages cannot be had, clash, or do not have what the answers name.
     pub fn try_out(&mut self, scratch: &Path, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
         let source = &self.answers.source;
-        if let Some(unpacked) = self.software.at_hand(source, scratch, events)? {
+        if let Some(packages) = self.software.at_hand(source, scratch, events)? {
             let places = Places::of(&self.plan, &Identity::new([0; 16]));
-            system::check(unpacked, &self.parts(&places))?;
+            system::check(packages, &self.parts(&places))?;
         }
         Ok(())
     }

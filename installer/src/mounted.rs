@@ -713,8 +713,7 @@ impl Prepared {
             path: "the kernel's random numbers".to_owned(),
             source,
         })?;
-        let unpacked = self.software.unpacked(scratch, events)?;
-        events(Event::Assemble);
+        let packages = self.software.ready(scratch, events)?;
         let places = self.ground.places(&Identity::new(nonce), removable(&self.medium));
         let answers_text = file
             .without_secrets()
@@ -730,7 +729,7 @@ impl Prepared {
         };
         let programs = engine::programs(&self.medium)?;
         let mut system = system::assemble(
-            unpacked,
+            packages,
             &Parts {
                 programs: &programs,
                 efi_image: efi_image.as_deref(),
@@ -785,11 +784,11 @@ impl Prepared {
     /// When packages cannot be had, clash, or do not have what the answers name.
     pub fn try_out(&mut self, scratch: &Path, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
         let source = &self.answers.source;
-        if let Some(unpacked) = self.software.at_hand(source, scratch, events)? {
+        if let Some(packages) = self.software.at_hand(source, scratch, events)? {
             let places = self
                 .ground
                 .places(&Identity::new([0; 16]), removable(&self.medium));
-            system::check(unpacked, &self.parts(&places))?;
+            system::check(packages, &self.parts(&places))?;
         }
         Ok(())
     }

@@ -1,20 +1,19 @@
-//! The packages of one installation: chosen, and unpacked once, whether to try the answers out on them or to install them.
+//! The packages of one installation: chosen, and unpacked and put together once, whether to try the answers out on them or to install them.
 
 use std::path::Path;
 
-use lycia_apk::install::Unpacked;
-
 use crate::answers::Source;
-use crate::engine::Event;
-use crate::source::{Chosen, Repositories, SourceError};
+use crate::engine::{EngineError, Event};
+use crate::source::{Chosen, Repositories};
+use crate::system::Packages;
 
 /// What is installed, and from where.
 pub(crate) struct Software {
     pub chosen: Vec<Chosen>,
     pub repositories: Repositories,
     pub world: Vec<String>,
-    /// What the medium's packages hold, once they were unpacked.
-    unpacked: Option<Vec<Unpacked>>,
+    /// The medium's packages, once they were put together.
+    ready: Option<Packages>,
 }
 
 impl Software {
@@ -23,39 +22,39 @@ impl Software {
             chosen,
             repositories,
             world,
-            unpacked: None,
+            ready: None,
         }
     }
 
-    /// The packages, unpacked into `scratch` unless they were before.
-    pub fn unpacked(
-        &self,
-        scratch: &Path,
-        events: &mut dyn FnMut(Event),
-    ) -> Result<Vec<Unpacked>, SourceError> {
+    /// The packages, unpacked into `scratch` and put together, unless they were before.
+    pub fn ready(&self, scratch: &Path, events: &mut dyn FnMut(Event)) -> Result<Packages, EngineError> {
         let total = self.chosen.iter().map(|one| one.entry.installed_size).sum();
-        if let Some(unpacked) = &self.unpacked {
+        if let Some(ready) = &self.ready {
             events(Event::Package(total, total, String::new()));
-            return Ok(unpacked.clone());
+            events(Event::Assemble);
+            return Ok(ready.clone());
         }
-        self.repositories
+        let unpacked = self
+            .repositories
             .unpack(&self.chosen, scratch, &mut |done, name| {
                 events(Event::Package(done, total, name.to_owned()));
-            })
+            })?;
+        events(Event::Assemble);
+        Ok(Packages::new(unpacked)?)
     }
 
-    /// The packages, unpacked and kept, where they lie on the medium. What is on a network is not fetched before somebody agrees.
+    /// The packages, kept for later as well, where they lie on the medium. What is on a network is not fetched before somebody agrees.
     pub fn at_hand(
         &mut self,
         source: &Source,
         scratch: &Path,
         events: &mut dyn FnMut(Event),
-    ) -> Result<Option<Vec<Unpacked>>, SourceError> {
+    ) -> Result<Option<Packages>, EngineError> {
         if *source != Source::Local {
             return Ok(None);
         }
-        let unpacked = self.unpacked(scratch, events)?;
-        self.unpacked = Some(unpacked.clone());
-        Ok(Some(unpacked))
+        let ready = self.ready(scratch, events)?;
+        self.ready = Some(ready.clone());
+        Ok(Some(ready))
     }
 }

@@ -18,14 +18,14 @@ use crate::answers::{Answers, Serial};
 use crate::apply::Identity;
 use crate::file_system::{FileSystem, Kind};
 use crate::keyboard;
-use crate::medium::{FirmwareKind, Install};
+use crate::medium::{FirmwareKind, GrubTable, Install};
 use crate::plan::{Action, Plan, Role};
 use configure::ConfigureError;
 
 /// What the EFI image runs: the rest is a file beside it, which an upgrade can change.
 const EFI_EARLY: &str = "set prefix=$cmdpath\n";
-/// Level at which the initramfs is compressed: half the time of 12 for 5 % more bytes.
-const INITRAMFS_LEVEL: i32 = 6;
+/// Level at which the initramfs is compressed: a third of the time of 12 for a few per cent more bytes.
+const INITRAMFS_LEVEL: i32 = 3;
 
 /// Why the system could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +221,34 @@ pub(crate) fn keep(tree: &mut Tree, time: Timestamp, name: &str, text: &str) -> 
     Ok(())
 }
 
+/// The packages in a tree, before anything of the answers is.
+#[derive(Clone)]
+pub struct Packages {
+    tree: Tree,
+    installed: assembly::Installed,
+    time: Timestamp,
+}
+
+impl Packages {
+    /// Puts them into a tree and runs their triggers.
+    ///
+    /// # Errors
+    /// When packages clash.
+    pub fn new(unpacked: Vec<Unpacked>) -> Result<Packages, SystemError> {
+        // The newest package dates what nobody dates: no clock is needed, and the clock may be wrong.
+        let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
+        let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
+        let mut tree = Tree::new(Metadata::new(0o755, time));
+        let options = lycia_root::Options { time, strict: false };
+        let installed = assembly::install(&mut tree, unpacked, &options).map_err(packages)?;
+        Ok(Packages {
+            tree,
+            installed,
+            time,
+        })
+    }
+}
+
 /// The root as packages and answers make it, but for what boots it.
 struct Configured {
     tree: Tree,
@@ -232,17 +260,16 @@ struct Configured {
 ///
 /// # Errors
 /// When packages clash, or an answer names something that they do not have.
-pub fn check(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<(), SystemError> {
-    configured(unpacked, parts).map(drop)
+pub fn check(packages: Packages, parts: &Parts<'_>) -> Result<(), SystemError> {
+    configured(packages, parts).map(drop)
 }
 
-fn configured(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<Configured, SystemError> {
-    // The newest package dates what nobody dates: no clock is needed, and the clock may be wrong.
-    let epoch = unpacked.iter().map(|one| one.entry.build_time).max().unwrap_or(0);
-    let time = Timestamp::from_seconds(i64::try_from(epoch).unwrap_or(i64::MAX));
-    let mut tree = Tree::new(Metadata::new(0o755, time));
-    let options = lycia_root::Options { time, strict: false };
-    let mut installed = assembly::install(&mut tree, unpacked, &options).map_err(packages)?;
+fn configured(begun: Packages, parts: &Parts<'_>) -> Result<Configured, SystemError> {
+    let Packages {
+        mut tree,
+        mut installed,
+        time,
+    } = begun;
     let world = parts
         .world
         .iter()
@@ -285,12 +312,12 @@ fn configured(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<Configured, 
 ///
 /// # Errors
 /// When packages clash, an answer does not fit them, or something that boots is missing.
-pub fn assemble(unpacked: Vec<Unpacked>, parts: &Parts<'_>) -> Result<System, SystemError> {
+pub fn assemble(begun: Packages, parts: &Parts<'_>) -> Result<System, SystemError> {
     let Configured {
         mut tree,
         time,
         mut warnings,
-    } = configured(unpacked, parts)?;
+    } = configured(begun, parts)?;
     for (name, text) in parts.records {
         keep(&mut tree, time, name, text)?;
     }
@@ -444,6 +471,11 @@ pub(crate) fn mounting_table(
 
 type Bootable = (Option<Tree>, Option<Vec<u8>>, Option<[u8; grub::BOOT_CODE]>);
 
+/// Where the packages have GRUB's modules for a platform.
+fn grub_folder(platform: &str) -> String {
+    format!("usr/lib/grub/{platform}")
+}
+
 fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Bootable, SystemError> {
     let file = Metadata::new(0o644, time);
     let kernels = lycia_boot::kernels(tree).map_err(boot)?;
@@ -455,13 +487,6 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     let table = mounting_table(tree, &versions, file_system, &parts.install.initramfs)?;
     // The newest first.
     versions.sort_by(|a, b| lycia_apk::version::compare(b, a).then_with(|| b.cmp(a)));
-    for version in &versions {
-        let archive = installed_initramfs(tree, version, &table, time)?;
-        let path = menu::initramfs_path(version);
-        // It has what the administrator sees only, and nothing secret.
-        tree.write(path.as_bytes(), file.clone(), archive.into())
-            .map_err(boot)?;
-    }
     let root_uuid = parts.places.root_uuid.as_str();
     let boot_uuid = parts.places.boot_uuid.as_deref();
     let unlock = parts.places.volume_uuid.as_deref();
@@ -485,6 +510,31 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
             .map(Kind::name),
         (Some(_), None) => None,
     };
+    // The core image takes one processor while the first archive takes another.
+    let bios = std::thread::scope(|scope| {
+        let bios = |one: &&GrubTable| one.firmware == FirmwareKind::Bios;
+        let core = match (parts.install.grub.iter().find(bios), parts.places.bios_boot) {
+            (Some(platform), Some(start)) => {
+                let files = folder(tree, &grub_folder(&platform.platform))?;
+                let early = &early;
+                Some(scope.spawn(move || bios_boot_loader_of(&files, module, early, start)))
+            }
+            _ => None,
+        };
+        for version in &versions {
+            let archive = installed_initramfs(tree, version, &table, time)?;
+            let path = menu::initramfs_path(version);
+            // It has what the administrator sees only, and nothing secret.
+            tree.write(path.as_bytes(), file.clone(), archive.into())
+                .map_err(boot)?;
+        }
+        let joined = core.map(|core| {
+            core.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        joined.transpose()
+    })?;
+    let (core, boot_code) = bios.unzip();
     let text = menu::text(&menu::Installed {
         title: &parts.install.name,
         root_uuid,
@@ -497,10 +547,10 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
     });
     tree.write(b"boot/grub/grub.cfg", file.clone(), text.into())
         .map_err(boot)?;
-    let (mut esp, mut core, mut boot_code) = (None, None, None);
+    let mut esp = None;
     for platform in &parts.install.grub {
         let name = &platform.platform;
-        let files = folder(tree, &format!("usr/lib/grub/{name}"))?;
+        let files = folder(tree, &grub_folder(name))?;
         for (module, content) in &files {
             if module.ends_with(".mod") || module.ends_with(".lst") {
                 tree.write(
@@ -512,14 +562,7 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
             }
         }
         match platform.firmware {
-            FirmwareKind::Bios => {
-                let Some(start) = parts.places.bios_boot else {
-                    continue;
-                };
-                let (image, code) = bios_boot_loader_of(&files, module, &early, start)?;
-                core = Some(image);
-                boot_code = Some(code);
-            }
+            FirmwareKind::Bios => {}
             FirmwareKind::Uefi => {
                 if parts.places.esp_uuid.is_none() {
                     continue;

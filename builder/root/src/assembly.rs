@@ -45,7 +45,7 @@ pub enum AssemblyError {
 }
 
 /// Packages in a tree, and what is still to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Installed {
     /// What is installed.
     pub database: Database,

@@ -5,7 +5,7 @@ use crate::allocator::{Allocator, Report, inspect};
 use crate::answers::Secrets;
 use crate::answers::typed::AnswersFile;
 use crate::fixture::{Fixture, MALLOCNG, MIMALLOC, RPMALLOC, SCUDO, write_tree};
-use crate::system::{Parts, Places, assemble};
+use crate::system::{Packages, Parts, Places, assemble};
 
 fn root(fixture: &Fixture) -> tempfile::TempDir {
     let medium = fixture.medium();
@@ -50,7 +50,7 @@ fn root(fixture: &Fixture) -> tempfile::TempDir {
         records: &[],
         programs: &crate::engine::programs(&medium).unwrap(),
     };
-    let system = assemble(unpacked, &parts).unwrap();
+    let system = assemble(Packages::new(unpacked).unwrap(), &parts).unwrap();
     let directory = tempfile::tempdir().unwrap();
     write_tree(&system.root, directory.path());
     directory

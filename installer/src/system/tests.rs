@@ -40,7 +40,7 @@ fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<Syste
         prepared: Vec::new(),
     };
     assemble(
-        unpacked,
+        Packages::new(unpacked).unwrap(),
         &Parts {
             install: &medium.install,
             programs: &[],
