@@ -758,10 +758,17 @@ fn uefi(
         files.extend(pair("BOOT", removable));
         started.get_or_insert(format!("\\EFI\\BOOT\\{removable}"));
     } else if own.is_empty() {
+        // A folder that starts another system is left to it; one that is damaged is made anew.
+        let present = crate::esp::mounted(esp);
+        let others = |(name, uuid): &(String, String)| name.eq_ignore_ascii_case(vendor) && !uuid.is_empty();
+        let vendor = match present.ours.iter().any(others) {
+            true => present.folder_for(vendor, &|_| true),
+            false => vendor.to_owned(),
+        };
         notes.push(format!(
             "the fallback path belongs to another system and stays: choose \\EFI\\{vendor} in the firmware"
         ));
-        files.extend(pair(vendor, &own_image));
+        files.extend(pair(&vendor, &own_image));
         started = Some(format!("\\EFI\\{vendor}\\{own_image}"));
     }
     files.dedup();

@@ -6,6 +6,7 @@ use lycia_installer::answers::Secrets;
 use lycia_installer::answers::typed::AnswersFile;
 use lycia_installer::device::{BlockDevice, Disk};
 use lycia_installer::engine::{Consent, EngineError, Event};
+use lycia_installer::esp::is_elsewhere;
 use lycia_installer::found::look;
 use lycia_installer::medium::Medium;
 use lycia_installer::mounted::{self, Ground, Prepared};
@@ -55,7 +56,9 @@ pub fn prepared(
         ground.bios = Some(mounted::bios_disk(disk, &found, &mut device)?);
     }
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
-    let mut prepared = mounted::prepare(&medium, machine, &answers, &command_line, ground)?;
+    let mut prepared = mounted::prepare(&medium, machine, &answers, &command_line, ground, &|uuid| {
+        is_elsewhere(machine, &what.views.dev, None, uuid)
+    })?;
     prepared.try_out(scratch(what)?.path(), &mut |_| ())?;
     Ok(prepared)
 }

@@ -12,9 +12,9 @@ use lycia_tree::Content;
 
 use crate::device::{BlockDevice, Reading};
 use crate::encryption::{Passphrase, Sealed};
-use crate::esp::vendor_image;
+use crate::esp::{Stays, vendor_image};
 use crate::file_system::FileSystem;
-use crate::found::{Found, look};
+use crate::found::{Found, Partition, look};
 use crate::journal::{Journal, JournalError, Notes, State};
 use crate::medium::{AllocatorTable, FirmwareKind, Medium, MediumError};
 use crate::nvram;
@@ -263,7 +263,12 @@ fn efi_image_path(medium: &Medium) -> Option<(&str, PathBuf)> {
 }
 
 /// Decides whether the fallback path of a shared EFI system partition is written, and whether what is added fits.
-fn share_esp(draft: &mut Draft, found: &Found, medium: &Medium) -> Result<(), EngineError> {
+fn share_esp(
+    draft: &mut Draft,
+    found: &Found,
+    medium: &Medium,
+    elsewhere: Stays<'_>,
+) -> Result<(), EngineError> {
     let shared = draft.partitions.iter().find(|one| one.role == Role::SharedEsp);
     let Some(number) = shared.map(|one| one.number) else {
         return Ok(());
@@ -275,7 +280,18 @@ fn share_esp(draft: &mut Draft, found: &Found, medium: &Medium) -> Result<(), En
             "an EFI system partition is to be shared, and the medium has no GRUB for UEFI".to_owned(),
         ));
     };
-    draft.fallback = esp.fallback_is_free(name);
+    let goes = |number: u32| draft.lost.iter().any(|lost| lost.number == number);
+    let here = |uuid: &str| {
+        let has = |one: &&Partition| {
+            one.uuid
+                .as_deref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(uuid))
+        };
+        found.partitions.iter().find(has).map(|one| !goes(one.number))
+    };
+    let stays = |uuid: &str| here(uuid).unwrap_or_else(|| elsewhere(uuid));
+    draft.folder = esp.folder_for(medium.install.vendor(), &stays);
+    draft.fallback = esp.fallback_is_free(name, &stays);
     let size = std::fs::metadata(&path)
         .map_err(|source| MediumError::Read { path, source })?
         .len();
@@ -293,7 +309,7 @@ fn share_esp(draft: &mut Draft, found: &Found, medium: &Medium) -> Result<(), En
 }
 
 /// Makes the plan. `device` is the disk that the answers select, opened for reading; where an interrupted run is to be resumed, `journal` is its journal, and
-/// the plan is made from the disk as it was.
+/// the plan is made from the disk as it was. `elsewhere` says whether a file system is on another disk.
 ///
 /// # Errors
 /// When the answers do not fit the machine or the packages.
@@ -304,6 +320,7 @@ pub fn prepare(
     command_line: &str,
     device: &mut dyn BlockDevice,
     journal: Option<&Journal>,
+    elsewhere: Stays<'_>,
 ) -> Result<Prepared, EngineError> {
     let selector = answers.disk.select.as_deref().unwrap_or_default();
     let disk = select(machine, selector)?;
@@ -323,7 +340,7 @@ pub fn prepare(
     let ways = ways(medium, firmware, &answers.disk.layout);
     // Without packages first: what does not fit the disk needs no repository to be found out.
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
-    share_esp(&mut draft, &found, medium)?;
+    share_esp(&mut draft, &found, medium, elsewhere)?;
     let plan = draft.clone().check()?;
     let repositories = repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let world = world(medium, &Wanted::from(answers))?;
@@ -574,11 +591,7 @@ impl Prepared {
         }
         let efivars = self.efivars.as_ref()?;
         let path = match shared {
-            Some(_) => format!(
-                "\\EFI\\{}\\{}",
-                self.medium.install.vendor(),
-                vendor_image(removable)
-            ),
+            Some(_) => format!("\\EFI\\{}\\{}", self.plan.draft().folder, vendor_image(removable)),
             None => format!("\\EFI\\BOOT\\{removable}"),
         };
         let failed = |why: String| Some(format!("the firmware's menu got no entry: {why}"));

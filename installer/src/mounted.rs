@@ -18,6 +18,7 @@ use crate::answers::{Answers, Layout};
 use crate::apply::{Identity, Step};
 use crate::device::{BlockDevice, Guarded, Span};
 use crate::engine::{self, Consent, EngineError, Event};
+use crate::esp::Stays;
 use crate::file_system::{FileSystem, Kind, Subvolume, check_pass};
 use crate::found::{Found, hex};
 use crate::medium::{FirmwareKind, Medium};
@@ -26,7 +27,7 @@ use crate::probe::{Firmware, Machine};
 use crate::secret;
 use crate::show;
 use crate::software::Software;
-use crate::system::{self, Parts, Places, PreparedMount, consoles};
+use crate::system::{self, Parts, Places, PreparedMount, SharedEsp, consoles};
 use crate::unfold::{Place, Reserved, unfold};
 use crate::usage::unescaped;
 
@@ -393,7 +394,7 @@ impl Ground {
         lines
     }
 
-    fn places(&self, identity: &Identity, removable: Option<&str>) -> Places {
+    fn places(&self, identity: &Identity, shared_esp: Option<SharedEsp>) -> Places {
         let esp = self.at(ESP);
         Places {
             root_uuid: self
@@ -403,7 +404,7 @@ impl Ground {
                 .unwrap_or_default(),
             root_type: self.file_system().kind.name(),
             esp_uuid: esp.map(|one| one.uuid.clone()),
-            shared_esp: esp.map(|_| removable.is_some_and(|name| self.fallback_is_free(name))),
+            shared_esp,
             swap_uuid: None,
             boot_uuid: self.at("/boot").map(|one| one.uuid.clone()),
             volume_uuid: None,
@@ -415,18 +416,20 @@ impl Ground {
         }
     }
 
-    /// Whether the fallback path of the EFI system partition is free or ours.
-    fn fallback_is_free(&self, image: &str) -> bool {
-        let folder = self.path(ESP).join("EFI/BOOT");
-        let names: Vec<String> = fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        let config = fs::read_to_string(folder.join("grub.cfg")).unwrap_or_default();
-        let taken = |name: &String| name.eq_ignore_ascii_case(image) || name.eq_ignore_ascii_case("grub.cfg");
-        config.starts_with(crate::esp::MARK) || !names.iter().any(taken)
+    /// What is written to the EFI system partition, if there is one; `elsewhere` says whether a file system is on the machine's disks.
+    fn shared_esp(&self, medium: &Medium, elsewhere: Stays<'_>) -> Option<SharedEsp> {
+        self.at(ESP)?;
+        let esp = crate::esp::mounted(&self.path(ESP));
+        let goes = |uuid: &str| {
+            self.mounts
+                .iter()
+                .any(|one| !one.kept && one.uuid.eq_ignore_ascii_case(uuid))
+        };
+        let stays = |uuid: &str| !goes(uuid) && elsewhere(uuid);
+        Some(SharedEsp {
+            folder: esp.folder_for(medium.install.vendor(), &stays),
+            fallback: removable(medium).is_some_and(|name| esp.fallback_is_free(name, &stays)),
+        })
     }
 }
 
@@ -492,6 +495,7 @@ pub struct Prepared {
     pub ground: Ground,
     /// What is installed.
     pub system: PlannedSystem,
+    shared_esp: Option<SharedEsp>,
     answers: Answers,
     software: Software,
     consoles: Vec<String>,
@@ -508,6 +512,7 @@ pub fn prepare(
     answers: &Answers,
     command_line: &str,
     ground: Ground,
+    elsewhere: Stays<'_>,
 ) -> Result<Prepared, EngineError> {
     let mut answers = answers.clone();
     answers.disk.file_system = ground.file_system();
@@ -562,18 +567,16 @@ pub fn prepare(
     );
     mounts.extend(engine::swap_lines(&answers));
     let mut boot = Vec::new();
-    if boots_uefi {
-        let removable = removable(medium);
+    let shared_esp = ground.shared_esp(medium, elsewhere);
+    if let Some(shared) = &shared_esp {
         boot.push(format!(
             "UEFI: \\EFI\\{} on what is mounted on {ESP}",
-            medium.install.vendor()
+            shared.folder
         ));
-        boot.push(
-            match removable.is_some_and(|name| ground.fallback_is_free(name)) {
-                true => "UEFI: \\EFI\\BOOT there too (the fallback path, which was free or ours)".to_owned(),
-                false => "UEFI: \\EFI\\BOOT there is another system's and stays".to_owned(),
-            },
-        );
+        boot.push(match shared.fallback {
+            true => "UEFI: \\EFI\\BOOT there too (the fallback path, which was free or ours)".to_owned(),
+            false => "UEFI: \\EFI\\BOOT there is another system's and stays".to_owned(),
+        });
     }
     if let Some(bios) = &ground.bios {
         boot.push(format!(
@@ -623,6 +626,7 @@ pub fn prepare(
     Ok(Prepared {
         ground,
         system,
+        shared_esp,
         answers,
         software: Software::new(chosen, repositories, world),
         consoles,
@@ -714,7 +718,7 @@ impl Prepared {
             source,
         })?;
         let packages = self.software.ready(scratch, events)?;
-        let places = self.ground.places(&Identity::new(nonce), removable(&self.medium));
+        let places = self.ground.places(&Identity::new(nonce), self.shared_esp.clone());
         let answers_text = file
             .without_secrets()
             .text()
@@ -787,7 +791,7 @@ impl Prepared {
         if let Some(packages) = self.software.at_hand(source, scratch, events)? {
             let places = self
                 .ground
-                .places(&Identity::new([0; 16]), removable(&self.medium));
+                .places(&Identity::new([0; 16]), self.shared_esp.clone());
             system::check(packages, &self.parts(&places))?;
         }
         Ok(())

@@ -80,8 +80,8 @@ pub struct Places {
     pub root_type: &'static str,
     /// UUID of the EFI system partition.
     pub esp_uuid: Option<String>,
-    /// Whether the EFI system partition is shared: then whether the fallback path may be written.
-    pub shared_esp: Option<bool>,
+    /// Whether the EFI system partition is shared: then what is written to it.
+    pub shared_esp: Option<SharedEsp>,
     /// UUID of the swap.
     pub swap_uuid: Option<String>,
     /// UUID of the file system of `/boot`, where it has one of its own.
@@ -98,6 +98,15 @@ pub struct Places {
     pub bios_boot: Option<u64>,
     /// What is mounted beside the root and the EFI system partition where somebody has prepared the file systems.
     pub prepared: Vec<PreparedMount>,
+}
+
+/// What is written to an EFI system partition that is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedEsp {
+    /// Folder below `EFI`.
+    pub folder: String,
+    /// Whether the fallback path is written as well.
+    pub fallback: bool,
 }
 
 /// A line of fstab for a file system that somebody has prepared.
@@ -145,7 +154,10 @@ impl Places {
                 Some(shared) => shared.uuid.clone(),
                 None => plan.region(Action::Fat32).map(|_| identity.esp_text()),
             },
-            shared_esp: plan.partition(Role::SharedEsp).map(|_| plan.draft().fallback),
+            shared_esp: plan.partition(Role::SharedEsp).map(|_| SharedEsp {
+                folder: plan.draft().folder.clone(),
+                fallback: plan.draft().fallback,
+            }),
             swap_uuid: plan.region(Action::Swap).map(|_| identity.swap().to_string()),
             boot_uuid: plan.region(Action::BootExt4).map(|_| identity.boot().to_string()),
             volume_uuid: plan
@@ -573,13 +585,19 @@ fn bootable(tree: &mut Tree, parts: &Parts<'_>, time: Timestamp) -> Result<Boota
                 let removable = platform.removable_name.as_deref().unwrap_or("BOOTX64.EFI");
                 let (image, config) = efi_files_of(image, &early)?;
                 let mut out = Tree::new(Metadata::new(0o755, time));
-                let vendor = parts.install.vendor();
                 let grub = crate::esp::vendor_image(removable);
-                let places = match parts.places.shared_esp {
-                    None => vec![("BOOT", removable)],
-                    Some(false) => vec![(vendor, grub.as_str())],
-                    Some(true) => vec![(vendor, grub.as_str()), ("BOOT", removable)],
-                };
+                let mut places = Vec::new();
+                if let Some(shared) = &parts.places.shared_esp {
+                    places.push((shared.folder.as_str(), grub.as_str()));
+                }
+                if parts
+                    .places
+                    .shared_esp
+                    .as_ref()
+                    .is_none_or(|shared| shared.fallback)
+                {
+                    places.push(("BOOT", removable));
+                }
                 for (folder, name) in places {
                     out.make_directories(format!("EFI/{folder}").as_bytes(), Metadata::new(0o755, time))
                         .map_err(boot)?;

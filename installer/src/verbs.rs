@@ -12,6 +12,7 @@ use lycia_installer::apply::{self, ApplyError};
 use lycia_installer::contents;
 use lycia_installer::device::{Disk, Reading};
 use lycia_installer::engine::{self, Consent, EngineError, Event};
+use lycia_installer::esp::is_elsewhere;
 use lycia_installer::journal::{Journal, State};
 use lycia_installer::log::Log;
 use lycia_installer::medium::{Medium, MediumError};
@@ -277,7 +278,16 @@ pub(crate) fn prepared(
     let disk = select(machine, answers.disk.select.as_deref().unwrap_or_default())?;
     let mut device = open_read(disk, &what.views)?;
     let command_line = std::fs::read_to_string(what.views.proc.join("cmdline")).unwrap_or_default();
-    let mut prepared = engine::prepare(&medium, machine, &answers, &command_line, &mut device, journal)?;
+    let elsewhere = |uuid: &str| is_elsewhere(machine, &what.views.dev, Some(&disk.name), uuid);
+    let mut prepared = engine::prepare(
+        &medium,
+        machine,
+        &answers,
+        &command_line,
+        &mut device,
+        journal,
+        &elsewhere,
+    )?;
     prepared.check_tools(&Running::default())?;
     prepared.try_out(scratch(what)?.path(), &mut |_| ())?;
     Ok(prepared)

@@ -40,7 +40,7 @@ pub(super) fn of_disk(plan: &Plan, medium: &Medium, answers: &Answers, uefi: boo
     }
     if let Some(shared) = plan.partition(Role::SharedEsp) {
         mounts.push(format!("partition {}  /boot/efi  vfat (kept)", shared.number));
-        let vendor = medium.install.vendor();
+        let vendor = &plan.draft().folder;
         boot.push(format!(
             "UEFI: \\EFI\\{vendor} on partition {}, which is kept",
             shared.number
@@ -50,6 +50,12 @@ pub(super) fn of_disk(plan: &Plan, medium: &Medium, answers: &Answers, uefi: boo
         } else {
             format!("UEFI: \\EFI\\BOOT there is another system's and stays; choose \\EFI\\{vendor} in the firmware's menu")
         });
+        if vendor != medium.install.vendor() {
+            boot.push(format!(
+                "UEFI: \\EFI\\{} there starts another system and stays as it is",
+                medium.install.vendor()
+            ));
+        }
     }
     if uefi
         && answers.nvram

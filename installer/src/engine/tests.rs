@@ -88,6 +88,7 @@ impl Run {
             "",
             &mut device,
             journal.as_ref(),
+            &|_| false,
         )
     }
 
@@ -379,11 +380,11 @@ fn esp_files(image: &Path, at: u64) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-#[test]
-fn an_installation_beside_another_system_shares_its_esp() {
+/// Answers for an installation beside what is on a disk with an EFI system partition, and the machine.
+fn beside_others(more: &str) -> (String, Run) {
     let answers = ANSWERS.replace(
         "layout = \"erase\"\nesp-size = \"64 MiB\"",
-        "layout = \"alongside\"\nesp = 1",
+        &format!("layout = \"alongside\"\nesp = 1\n{more}"),
     );
     let mut run = run(&answers);
     run.machine.firmware = Firmware::Uefi { bits: Some(64) };
@@ -393,6 +394,57 @@ fn an_installation_beside_another_system_shares_its_esp() {
         use std::os::unix::fs::FileExt as _;
         run.image.as_file().write_all_at(&page, at).unwrap();
     }
+    (answers, run)
+}
+
+/// Two of our systems on one disk: each is started from a folder of its own, and the fallback path stays that of the first.
+#[test]
+fn a_second_installation_leaves_the_boot_files_of_the_first() {
+    let (answers, mut run) = beside_others("root-size = \"768 MiB\"");
+    let efivars = tempfile::tempdir().unwrap();
+    let install = |run: &Run| {
+        let mut prepared = run.prepare().unwrap();
+        prepared.efivars = Some(efivars.path().to_owned());
+        run.execute(&prepared);
+        prepared
+    };
+    install(&run);
+    let first = esp_files(run.image.path(), 1 << 20);
+    assert!(first.contains_key("EFI/lycia/grubx64.efi"));
+    run.file = AnswersFile::parse(&answers.replace("\"box\"", "\"second\""), "a").unwrap();
+    let second = install(&run);
+    let text = second.plan.text();
+    for line in [
+        "\\EFI\\lycia-2 on partition 1",
+        "\\EFI\\BOOT there is another system's and stays",
+        "\\EFI\\lycia there starts another system",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let both = esp_files(run.image.path(), 1 << 20);
+    assert!(first.iter().all(|(name, bytes)| both[name] == *bytes));
+    assert_eq!(both.len(), first.len() + 2);
+    assert!(both["EFI/lycia-2/grub.cfg"] != both["EFI/lycia/grub.cfg"]);
+    // Two entries of the firmware's menu, and the order.
+    assert_eq!(std::fs::read_dir(efivars.path()).unwrap().count(), 3);
+    // The second is written over: its folder is used again.
+    let number = |role| second.plan.partition(role).unwrap().number;
+    let replace = format!(
+        "layout = \"replace\"\nreplace = [{}, {}]",
+        number(Role::Root),
+        number(Role::Swap)
+    );
+    run.file = AnswersFile::parse(&answers.replace("layout = \"alongside\"", &replace), "a").unwrap();
+    install(&run);
+    let again = esp_files(run.image.path(), 1 << 20);
+    assert!(first.iter().all(|(name, bytes)| again[name] == *bytes));
+    assert_eq!(again.len(), both.len());
+    assert!(again["EFI/lycia-2/grub.cfg"] != both["EFI/lycia-2/grub.cfg"]);
+}
+
+#[test]
+fn an_installation_beside_another_system_shares_its_esp() {
+    let (answers, mut run) = beside_others("");
     let before = esp_files(run.image.path(), 1 << 20);
     assert_eq!(before.len(), 2);
     let efivars = tempfile::tempdir().unwrap();

@@ -121,7 +121,7 @@ fn what_is_mounted_is_planned_and_written() {
         used: true,
     });
     let fixture = Fixture::new();
-    let prepared = prepare(&fixture.medium(), &machine(), &answers, "", ground).unwrap();
+    let prepared = prepare(&fixture.medium(), &machine(), &answers, "", ground, &|_| false).unwrap();
     let text = prepared.text();
     for line in [
         "/dev/vda2  /  btrfs  rw,relatime,compress=zstd:3,subvol=/@",
@@ -275,7 +275,7 @@ fn what_is_no_place_for_a_root_is_refused() {
     let (_, answers) = fakes.answers("", "");
     let ground = Ground::look(&answers, &fakes.mountinfo, &known, &plain).unwrap();
     let fixture = Fixture::new();
-    let Err(error) = prepare(&fixture.medium(), &machine(), &answers, "", ground) else {
+    let Err(error) = prepare(&fixture.medium(), &machine(), &answers, "", ground, &|_| false) else {
         panic!("nothing starts it")
     };
     assert!(error.to_string().contains("boot.bios-disk"), "{error}");

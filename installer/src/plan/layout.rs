@@ -519,6 +519,7 @@ impl Planner<'_> {
             regions: whole,
             saved,
             fallback: false,
+            folder: String::new(),
             system: None,
         }
     }

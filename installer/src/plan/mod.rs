@@ -355,6 +355,8 @@ pub struct Draft {
     pub saved: Vec<Span>,
     /// Whether the fallback path of a shared EFI system partition is written: only where it is free or ours.
     pub fallback: bool,
+    /// Folder below `EFI` of a shared EFI system partition that the system is started from; empty where none is shared.
+    pub folder: String,
     /// The system, once its packages are known.
     pub system: Option<System>,
 }

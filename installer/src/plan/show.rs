@@ -87,6 +87,9 @@ impl Plan {
                 region.action.words()
             );
         }
+        if !plan.folder.is_empty() {
+            let _ = writeln!(out, "boot folder {}", plan.folder);
+        }
         if plan.fallback {
             let _ = writeln!(out, "fallback path written");
         }
