@@ -29,6 +29,20 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// A folder with what is built of an image.
+fn built(image: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
+        .arg("--project")
+        .arg(project())
+        .args(["build", image, "--output"])
+        .arg(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    folder
+}
+
 /// The medium, for all tests that run at a time.
 struct Iso {
     folder: tempfile::TempDir,
@@ -41,16 +55,9 @@ impl Iso {
         if let Some(iso) = known.upgrade() {
             return iso;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let status = Command::new(env!("CARGO_BIN_EXE_lycia"))
-            .arg("--project")
-            .arg(project())
-            .args(["build", "live", "--output"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let iso = Arc::new(Iso { folder });
+        let iso = Arc::new(Iso {
+            folder: built("live"),
+        });
         *known = Arc::downgrade(&iso);
         iso
     }
@@ -73,7 +80,8 @@ fn through_the_screens_encrypted_and_beside_another_system() {
 fn from_a_server_through_all_allocators_and_rescued() {
     let iso = Iso::get();
     let begun = Instant::now();
-    server::from_a_server(&iso.path(), project());
+    let rescue = built("rescue");
+    server::from_a_server(&iso.path(), &rescue.path().join("rescue-x86_64.iso"), project());
     println!("the server took {} s", begun.elapsed().as_secs());
 }
 

@@ -62,7 +62,7 @@ serial = \"lycia-1\"
     )
 }
 
-pub fn from_a_server(iso: &Path, project: &Path) {
+pub fn from_a_server(iso: &Path, rescue: &Path, project: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let disk = empty(folder.path(), "disk.img");
     let other = Other::new(folder.path());
@@ -133,8 +133,8 @@ pub fn from_a_server(iso: &Path, project: &Path) {
     }
     off(guest, &others);
 
-    // From outside: the allocator in one command, and what starts the system after the firmware finds nothing any more.
-    let guest = live(iso, &mut machine, &media, false);
+    // From outside, by the rescue medium: the allocator in one command, and what starts the system after the firmware finds nothing any more.
+    let guest = live(rescue, &mut machine, &media, false);
     guest.stage("the rescue");
     let systems = ask(&guest, "lycia-install systems");
     assert!(systems.contains("installed"), "{systems}");
