@@ -105,6 +105,8 @@ pub struct Chosen {
     pub entry: PackageInfo,
     /// None for a virtual package.
     repository: Option<usize>,
+    /// Repository tag from which it counts as installed.
+    tag: Option<String>,
 }
 
 /// A step of a change of a root.
@@ -114,8 +116,8 @@ pub enum Change {
     Put(Box<Chosen>),
     /// A package goes.
     Remove(String),
-    /// A package stays.
-    Keep(String),
+    /// A package stays, and counts as coming from the repositories with this tag.
+    Keep(String, Option<String>),
 }
 
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, SourceError> {
@@ -246,16 +248,23 @@ impl Repositories {
     }
 
     /// A package of a universe, as it is installed.
-    fn chosen(&self, info: &PackageInfo, repository: Option<usize>) -> Result<Chosen, SourceError> {
+    fn chosen(
+        &self,
+        info: &PackageInfo,
+        repository: Option<usize>,
+        tag: Option<String>,
+    ) -> Result<Chosen, SourceError> {
         let made = self.virtuals.iter().find(|one| one.name == info.name);
         match (repository, made) {
             (Some(_), _) => Ok(Chosen {
                 entry: info.clone(),
                 repository,
+                tag,
             }),
             (None, Some(made)) => Ok(Chosen {
                 entry: made.info(),
                 repository: None,
+                tag,
             }),
             (None, None) => Err(SourceError::Unsolvable(format!(
                 "{} is in no repository",
@@ -297,7 +306,7 @@ impl Repositories {
         let chosen = solver::select(&universe, &world).map_err(|error| unsolvable(&error))?;
         chosen
             .into_iter()
-            .map(|one| self.chosen(universe.info(one.package), one.repository))
+            .map(|one| self.chosen(universe.info(one.package), one.repository, one.tag))
             .collect()
     }
 
@@ -325,10 +334,14 @@ impl Repositories {
         for change in solution.changes {
             let name = |id| universe.info(id).name.clone();
             out.push(match (change.operation, change.old, change.new) {
-                (Operation::Keep | Operation::Repin, _, Some(new)) => Change::Keep(name(new)),
+                (Operation::Keep | Operation::Repin, _, Some(new)) => Change::Keep(name(new), change.tag),
                 (_, _, Some(new)) => {
                     let repository = universe.source(new, change.tag.as_deref());
-                    Change::Put(Box::new(self.chosen(universe.info(new), repository)?))
+                    Change::Put(Box::new(self.chosen(
+                        universe.info(new),
+                        repository,
+                        change.tag,
+                    )?))
                 }
                 (_, Some(old), None) => Change::Remove(name(old)),
                 (_, None, None) => continue,
@@ -414,6 +427,7 @@ impl Repositories {
                     info: entry.clone(),
                     ..Package::default()
                 },
+                tag: one.tag.clone(),
                 ..Unpacked::default()
             });
         }
@@ -469,7 +483,8 @@ impl Repositories {
             entry: entry.clone(),
             contents: contents(&pack, &sizes).map_err(|error| wrong(place())(&error))?,
             package: verified.package,
-            ..Unpacked::default()
+            format: verified.format,
+            tag: one.tag.clone(),
         })
     }
 }

@@ -444,7 +444,7 @@ fn solve(
             match change {
                 Change::Put(chosen) => after.insert(&chosen.entry.name),
                 Change::Remove(name) => after.remove(name.as_str()),
-                Change::Keep(_) => false,
+                Change::Keep(..) => false,
             };
         }
         let stays: Vec<&str> = others
@@ -552,7 +552,7 @@ fn switch_with(
         .filter_map(|change| match change {
             Change::Remove(name) => Some(name.as_str()),
             Change::Put(chosen) => Some(chosen.entry.name.as_str()),
-            Change::Keep(_) => None,
+            Change::Keep(..) => None,
         })
         .collect();
     installation.leaving(leaving);
@@ -575,8 +575,8 @@ fn switch_with(
                     .map_err(|error| odd(error.to_string()))?;
                 done.push(format!("removed {name}"));
             }
-            Change::Keep(name) => installation
-                .keep(name, None)
+            Change::Keep(name, tag) => installation
+                .keep(name, tag.clone())
                 .map_err(|error| odd(error.to_string()))?,
         }
     }
@@ -588,7 +588,7 @@ fn switch_with(
         .database
         .store(&mut tree, &wanted, time, false)
         .map_err(|error| odd(error.to_string()))?;
-    if changes.iter().all(|change| matches!(change, Change::Keep(_))) && world == wanted {
+    if changes.iter().all(|change| matches!(change, Change::Keep(..))) && world == wanted {
         return Ok(format!("the allocator is {name} already"));
     }
 

@@ -277,3 +277,25 @@ fn lines_of_the_installed_system_name_the_first_mirror() {
         ["v3 https://a.example/main", "https://example.org/x"]
     );
 }
+
+/// What is pinned keeps its tag in the installed database: apk would otherwise take it from somewhere else at the next upgrade.
+#[test]
+fn packages_of_a_tagged_repository_carry_its_tag() {
+    let fixture = Fixture::new();
+    let server = serve(fixture.folder.path(), Faults::default());
+    let lines = ["v3 @pin ${mirror}/live/packages".to_owned()];
+    let keys = fixture.medium().keys().unwrap();
+    let repositories = Repositories::network(&lines, &[server.base.clone()], "x86_64", keys).unwrap();
+    let world = ["musl@pin".to_owned()];
+    let chosen = repositories.solve(&world).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let unpacked = repositories
+        .unpack(&chosen, scratch.path(), &mut |_, _| ())
+        .unwrap();
+    let tag = |name: &str| {
+        let one = unpacked.iter().find(|one| one.entry.name == name).unwrap();
+        one.tag.clone()
+    };
+    assert_eq!(tag("musl").as_deref(), Some("pin"));
+    assert!(repositories.solve(&["musl".to_owned()]).is_err());
+}

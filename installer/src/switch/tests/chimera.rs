@@ -181,7 +181,7 @@ fn an_upgrade_keeps_the_choice() {
         );
         let removed = changes.iter().any(|change| matches!(change, Change::Remove(_)));
         assert!(!removed, "{name}: {changes:?}");
-        let kept = |change: &Change| matches!(change, Change::Keep(one) if one == OVERRIDE);
+        let kept = |change: &Change| matches!(change, Change::Keep(one, _) if one == OVERRIDE);
         assert_eq!(changes.iter().any(kept), name == "mallocng", "{changes:?}");
     }
 }
