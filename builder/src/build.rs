@@ -370,16 +370,19 @@ fn tarball(
     if sockets > 0 {
         warnings.push(format!("{sockets} sockets were left out of the tarball"));
     }
-    if let Some(delta) = delta.filter(|delta| !delta.removed.is_empty()) {
-        let gone: Vec<String> = delta
-            .removed
-            .iter()
-            .map(|path| lycia_tree::display(path))
-            .collect();
-        warnings.push(format!(
-            "the base has what the root has not, and a tarball cannot take it away: {}",
-            gone.join(" ")
-        ));
+    if let Some(delta) = delta {
+        for (paths, what) in [
+            (&delta.removed, "what the root has not, and a tarball cannot take it away"),
+            (
+                &delta.replaced,
+                "directories that the root has something else for, and a tarball cannot take them away",
+            ),
+        ] {
+            let paths: Vec<String> = paths.iter().map(|path| lycia_tree::display(path)).collect();
+            if !paths.is_empty() {
+                warnings.push(format!("the base has {what}: {}", paths.join(" ")));
+            }
+        }
     }
     writing.finish(&format!(
         "{:.1} MiB, {known}, {}",

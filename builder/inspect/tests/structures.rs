@@ -7,13 +7,13 @@ mod samples;
 use std::process::Command;
 
 use lycia_inspect::{Limits, inspect};
-use lycia_media::disk;
 use lycia_media::partition::Guid;
 use lycia_media::partition::mbr::{Mbr, Record};
-use lycia_tree::Content;
+use lycia_media::{disk, tar};
+use lycia_tree::{Content, Metadata, Node};
 
 use samples::{
-    bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
+    TIME, bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
     program_volume, qcow2_image, root, root_part, tarball,
 };
 
@@ -388,6 +388,44 @@ fn what_is_not_read_is_no_fault() {
     assert_eq!(report.part.format, "tar");
     assert_eq!(report.part.files[0].path, "/file");
     assert_eq!(faults(&report), Vec::<String>::new());
+}
+
+#[test]
+fn members_below_what_is_no_directory() {
+    let members = |names: &[(&str, tar::Item<'_>)]| {
+        let mut writer = tar::Writer::new(Vec::new());
+        for (path, item) in names {
+            writer
+                .member(path.as_bytes(), &Metadata::new(0o755, TIME), *item)
+                .unwrap();
+        }
+        writer.finish().unwrap().0
+    };
+    let (link, file) = (Node::Symlink(b"usr/bin".to_vec()), Node::Regular(b"x".to_vec().into()));
+    let (link, file, folder) = (tar::Item::Node(&link), tar::Item::Node(&file), tar::Item::Directory);
+    for (names, wanted) in [
+        (
+            &[
+                ("bin", link),
+                ("bin-too", file),
+                ("bin/.wh.sh", file),
+                ("bin/a", folder),
+                ("bin/a/b", file),
+            ][..],
+            &["/bin/.wh.sh: it lies below /bin", "/bin/a: it", "/bin/a/b: it lies below /bin,"][..],
+        ),
+        (&[("a", file), ("a/b/c", file)], &["/a/b/c: it lies below /a,"]),
+        // What takes the place of the directory comes later, or goes before.
+        (&[("a", folder), ("a/b", file), ("a", link)], &[]),
+        (&[("a", link), ("a", folder), ("a/b", file)], &[]),
+        (&[("a/b", file), ("a.b", file), ("ab", file), ("a", folder)], &[]),
+    ] {
+        let told = faults(&look(&members(names)));
+        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        for wanted in wanted {
+            assert!(told.iter().any(|fault| fault.contains(wanted)), "{wanted}: {told:?}");
+        }
+    }
 }
 
 #[test]
