@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::keys::SigningKey;
 use lycia_media::squashfs;
 use lycia_tree::{Content, Pack};
 use sha2::{Digest as _, Sha256};
@@ -48,6 +49,8 @@ pub struct Options {
     pub offline: bool,
     /// A tarball that tarballs and container images hold the difference from.
     pub base: Option<PathBuf>,
+    /// What signs the checksums, as soon as there are any.
+    pub sign: Option<SigningKey>,
 }
 
 /// A file that was written.
@@ -320,7 +323,8 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     }
     let beside = release::write(&lock, &root, &chosen, &files, options, &mut made)?;
     // A signature of older checksums is none of these.
-    let signatures: Vec<PathBuf> = beside.iter().map(|file| release::signature(&file.path)).collect();
+    let mut signatures: Vec<PathBuf> = beside.iter().map(|file| release::signature(&file.path)).collect();
+    signatures.retain(|path| beside.iter().all(|file| file.path != *path));
     files.extend(beside);
     name_together(made.side, made.media, &signatures)?;
     let built = Built {

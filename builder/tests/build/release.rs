@@ -372,6 +372,50 @@ printf %s "$(umask) $(pwd)" >> "$out"
 }
 
 #[test]
+fn what_was_there_stays_where_the_key_of_a_signature_is_none() {
+    let small = Small::new(0);
+    small.write(
+        "configs/images/small.toml",
+        "repositories = [\"local\"]\npackages = [\"base\"]\noverlays = [\"extra\"]\noutputs = [\"tar\"]\n",
+    );
+    let output = small.path("output");
+    let (key, _) = crate::small::new_key("release.pub");
+    let pem = small.path("release.pem");
+    std::fs::write(&pem, key.private_pem().unwrap()).unwrap();
+    let build = |key: &Path| run(small.build().arg("--output").arg(&output).arg("--sign").arg(key));
+    let there = || -> BTreeMap<String, Vec<u8>> {
+        let names = crate::program::names(&output).into_iter();
+        names.map(|name| (name.clone(), read(&output.join(name)))).collect()
+    };
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(text(&ended.stdout).contains("SHA256SUMS.sig"));
+    let before = there();
+    assert!(before.contains_key("small-x86_64.SHA256SUMS.sig"));
+    // Another root, and keys that are none.
+    small.write("overlays/extra/etc/motd", "another day\n");
+    small.write("none.pem", "no key\n");
+    for name in ["missing.pem", "none.pem"] {
+        let ended = build(&small.path(name));
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(i32::from(Kind::Input.code())), "{said}");
+        assert!(said.contains(&format!("reading the key {}", small.path(name).display())), "{said}");
+        assert!(there() == before, "{name}");
+    }
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let after = there();
+    assert!(before.keys().eq(after.keys()));
+    let sums = "small-x86_64.SHA256SUMS";
+    assert!(before[sums] != after[sums] && before[&format!("{sums}.sig")] != after[&format!("{sums}.sig")]);
+    // Nothing changed: it is signed all the same.
+    std::fs::remove_file(output.join(format!("{sums}.sig"))).unwrap();
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(there() == after);
+}
+
+#[test]
 fn grub_of_this_machine_is_said_listed_and_refused_where_that_is_asked_for() {
     let small = Small::new(0);
     let output = small.path("output");
