@@ -31,7 +31,7 @@ use thiserror::Error;
 pub use compare::{
     Change, ChangedFile, ChangedPart, ChangedValue, Difference, Range, Side, Touched, compare,
 };
-pub use report::{BootEntry, Fault, Installed, Item, Part, Report, System};
+pub use report::{BootEntry, Fault, Installed, Item, Part, Report, System, acts};
 
 /// How much to take from a file that can claim anything.
 #[derive(Clone, PartialEq, Eq, Debug)]

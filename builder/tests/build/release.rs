@@ -372,6 +372,32 @@ printf %s "$(umask) $(pwd)" >> "$out"
 }
 
 #[test]
+fn nothing_of_a_medium_reaches_a_terminal_as_it_is() {
+    use lycia_media::tar;
+    use lycia_tree::{Metadata, Timestamp, Tree};
+    let small = Small::new(0);
+    let metadata = |mode| Metadata::new(mode, Timestamp::from_seconds(5));
+    let mut tree = Tree::new(metadata(0o755));
+    let sums = format!("{}  \u{1b}[2J\u{9b}1m\u{202e}evil\n", "0".repeat(64));
+    for (path, content) in [("boot.ipxe", "#!ipxe\n"), ("SHA256SUMS", &sums)] {
+        tree.write(path.as_bytes(), metadata(0o644), content.into())
+            .unwrap();
+    }
+    let mut bytes = Vec::new();
+    tar::write_tree(&mut bytes, &tree, &tar::Options::default()).unwrap();
+    let kit = small.path("kit.tar");
+    std::fs::write(&kit, bytes).unwrap();
+    for words in [&["inspect"][..], &["inspect", "--json"], &["inspect", "--json", "--files"]] {
+        let ended = run(small.lycia().args(words).arg(&kit));
+        assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
+        for said in [text(&ended.stdout), text(&ended.stderr)] {
+            let raw = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+            assert!(said.contains("evil") && !said.chars().any(raw), "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn what_was_there_stays_where_the_key_of_a_signature_is_none() {
     let small = Small::new(0);
     small.write(
