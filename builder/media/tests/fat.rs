@@ -87,7 +87,7 @@ fn cases() -> Vec<(Tree, Volume)> {
     let tree = esp();
     let mut cases = Vec::new();
     for width in [None, Some(Width::Fat12), Some(Width::Fat16), Some(Width::Fat32)] {
-        cases.push((tree.clone(), volume(fitting_size(&tree, width, 0), width)));
+        cases.push((tree.clone(), volume(fitting_size(&tree, width, 512, 0), width)));
     }
     for size in [15 << 20, 16 << 20, 64 << 20, 520 << 20] {
         cases.push((tree.clone(), volume(size, None)));
