@@ -623,6 +623,13 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     let of = |name: &str| partitions.iter().position(|one| one.name == name);
     let mut shown = Vec::new();
     for one in &file.table.shown {
+        if partitions.iter().filter(|other| other.name == one.partition).count() > 1 {
+            return Err(wrong(format!(
+                "there are several partitions `{}`: which one is to be shown cannot be told",
+                one.partition
+            ))
+            .hint("give them names that differ"));
+        }
         let index = of(&one.partition)
             .ok_or_else(|| wrong(format!("there is no partition `{}` to show", one.partition)))?;
         let kind =

@@ -2,7 +2,7 @@
 
 use crate::devices::same_table;
 use crate::forms::{define, project};
-use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table};
+use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table, superblock};
 use crate::program::{read, run, succeed, text};
 
 const ROOT: &str = "[[partition]]\nname = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\nmount = \"/\"\nslack = \"8M\"\n";
@@ -107,6 +107,39 @@ fn sectors_of_4096_bytes() {
     sound_ext4(&disk, &root);
     // The disk's size is given: the root has all of it.
     assert!(crate::judge::superblock(&disk, &root).contains("Block count:              15872"));
+}
+
+#[test]
+fn partitions_of_one_name_are_told_apart() {
+    let more = |mount: &str, system: &str| {
+        format!("[[partition]]\nname = \"\"\nfile-system = \"{system}\"\nmount = \"{mount}\"\nslack = \"1M\"\n")
+    };
+    let platform = format!(
+        "[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n{}{}{}{}",
+        more("/", "ext4"),
+        more("/srv", "ext4"),
+        more("/mnt", "fat"),
+        more("/media", "fat")
+    );
+    let (_small, disk) = built(&platform, "");
+    let parts = parts(&disk);
+    let fstab = of_ext4(&disk, &parts[0], "/etc/fstab");
+    let lines: Vec<Vec<&str>> = fstab
+        .lines()
+        .filter(|line| line.starts_with("UUID="))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let uuids: std::collections::BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
+    assert_eq!((lines.len(), uuids.len()), (4, 4), "{fstab}");
+    for (part, mount) in parts.iter().zip(["/", "/srv"]) {
+        let shown = superblock(&disk, part);
+        let uuid = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("Filesystem UUID:"))
+            .unwrap()
+            .trim();
+        assert!(fstab.contains(&format!("UUID={uuid}  {mount}  ext4")), "{fstab}");
+    }
 }
 
 #[test]

@@ -63,6 +63,13 @@ fn each_wrong_platform_says_what_is_wrong() {
             "did you mean `file-system`?",
         ),
         (swapped("kind = \"gpt\"", "kind = \"hybrid\""), "[[table.shown]]"),
+        (
+            swapped(
+                "kind = \"gpt\"",
+                "kind = \"hybrid\"\n[[table.shown]]\npartition = \"b\"\ntype = \"0x0c\"",
+            ) + &"[[partition]]\nname = \"b\"\nsize = \"1M\"\n".repeat(2),
+            "several partitions `b`",
+        ),
         (swapped("\"gpt\"", "\"gtp\""), "gtp"),
         (
             more("type = \"linux-rot-x86_64\""),
