@@ -653,11 +653,6 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     for console in boot.consoles.iter().flatten() {
         plain(console)?;
     }
-    if boot.loader == Loader::Grub && mounts.iter().any(|mount| *mount == "boot") {
-        return Err(wrong(
-            "GRUB reads /boot from the root: leave the partition for /boot out",
-        ));
-    }
     if boot.loader != Loader::Extlinux && boot.device_tree.is_some() {
         return Err(wrong("device-tree is for extlinux"));
     }
@@ -679,6 +674,9 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
             "sectors have 512 or 4096 bytes, not {sector_size}"
         )));
     }
+    if boot.loader == Loader::Grub {
+        grub_boots(file.table.kind, sector_size, &partitions)?;
+    }
     let first_usable = optional(file.table.first_usable.as_ref(), "first-usable")?;
     Ok(Platform {
         name: name.to_owned(),
@@ -697,6 +695,53 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
         raw,
         root,
     })
+}
+
+/// Whether some firmware finds GRUB, and GRUB what it boots.
+fn grub_boots(table: TableName, sector_size: u32, partitions: &[Partition]) -> Result<()> {
+    let of = |kind: Guid| partitions.iter().filter(move |one| one.kind == kind);
+    for one in of(Guid::BIOS_BOOT) {
+        if one.file_system != FileSystem::None {
+            return Err(wrong(format!(
+                "GRUB's core image is what lies on the BIOS boot partition `{}`, and it has a file-system",
+                one.name
+            ))
+            .hint("leave `file-system` out, and give a `size`"));
+        }
+    }
+    for one in of(Guid::EFI_SYSTEM) {
+        if !matches!(one.file_system, FileSystem::Fat(_)) {
+            return Err(wrong(format!(
+                "GRUB for UEFI is a file on the EFI system partition `{}`, and it has no FAT",
+                one.name
+            ))
+            .hint("add `file-system = \"fat\"`"));
+        }
+    }
+    let bios = table == TableName::Mbr || of(Guid::BIOS_BOOT).next().is_some();
+    if !bios && of(Guid::EFI_SYSTEM).next().is_none() {
+        return Err(wrong("no firmware finds GRUB: there is no place for it").hint(
+            "add a partition with `type = \"bios-boot\"` and `size = \"1M\"`, or one with `type = \"esp\"` and \
+             `file-system = \"fat\"`",
+        ));
+    }
+    if bios && sector_size != 512 {
+        return Err(
+            wrong("BIOSes, and GRUB for them, count in sectors of 512 bytes").hint(match table {
+                TableName::Mbr => "leave `sector-size` out, or write a GPT with an EFI system partition",
+                _ => "leave `sector-size` out, or the BIOS boot partition",
+            }),
+        );
+    }
+    for one in partitions {
+        let mount = one.mount.as_deref().unwrap_or_default();
+        if mount == "boot" || mount == "boot/grub" || mount.starts_with("boot/grub/") {
+            return Err(wrong(format!(
+                "GRUB reads /boot from the root: leave the partition for /{mount} out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What an image says of its disk.
