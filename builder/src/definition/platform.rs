@@ -416,8 +416,18 @@ const TYPES: &[(&str, &str, u8)] = &[
     ("sifive-bbl", "2e54b353-1271-4842-806f-e436d6af6985", 0xda),
 ];
 
-fn byte(text: &str) -> Option<u8> {
-    u8::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+/// A type in an MBR; nothing where the text is no byte.
+fn byte(text: &str) -> Option<Result<u8>> {
+    let byte = u8::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
+    let what = match byte {
+        0x00 => "of a record that is not used",
+        0x05 | 0x0f | 0x85 => "of an extended partition, which is a chain of tables",
+        0xee => "of the record that protects a GPT",
+        _ => return Some(Ok(byte)),
+    };
+    Some(Err(wrong(format!("the type {text} is that {what}")).hint(
+        "write that of what is on the partition, such as 0x83 for Linux or 0x0c for FAT",
+    )))
 }
 
 fn kind(text: &str) -> Result<(Guid, u8)> {
@@ -425,10 +435,12 @@ fn kind(text: &str) -> Result<(Guid, u8)> {
         return Ok((guid.parse().unwrap_or(Guid::NIL), *byte));
     }
     if let Some(byte) = byte(text) {
-        return Ok((Guid::LINUX_DATA, byte));
+        return Ok((Guid::LINUX_DATA, byte?));
     }
-    if let Ok(guid) = text.to_ascii_lowercase().parse() {
-        return Ok((guid, 0x83));
+    match text.to_ascii_lowercase().parse() {
+        Ok(Guid::NIL) => return Err(wrong(format!("the type {text} is that of an entry that is not used"))),
+        Ok(guid) => return Ok((guid, 0x83)),
+        Err(_) => {}
     }
     let names = TYPES.iter().map(|(name, ..)| *name);
     let error = wrong(format!("`{}` is no partition type", text.escape_debug()));
@@ -633,7 +645,7 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
         let index = of(&one.partition)
             .ok_or_else(|| wrong(format!("there is no partition `{}` to show", one.partition)))?;
         let kind =
-            byte(&one.r#type).ok_or_else(|| wrong(format!("`{}` is no byte like 0x0c", one.r#type)))?;
+            byte(&one.r#type).ok_or_else(|| wrong(format!("`{}` is no byte like 0x0c", one.r#type)))??;
         shown.push((index, kind, one.active));
     }
     if (file.table.kind == TableName::Hybrid) == shown.is_empty() {

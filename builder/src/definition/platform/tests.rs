@@ -202,6 +202,30 @@ fn a_disk_that_grub_cannot_boot_from_is_refused() {
 }
 
 #[test]
+fn types_of_no_partition_are_refused() {
+    let mbr = |kind: &str| checked(&(GOOD.replace("\"gpt\"", "\"mbr\"") + &format!("type = \"{kind}\"\n")));
+    let shown = |kind: &str| {
+        checked(&GOOD.replace(
+            "kind = \"gpt\"",
+            &format!("kind = \"hybrid\"\n[[table.shown]]\npartition = \"root\"\ntype = \"{kind}\""),
+        ))
+    };
+    for kind in ["0x00", "0x05", "0x0f", "0x0F", "0x85", "0xee"] {
+        for error in [mbr(kind).unwrap_err(), shown(kind).unwrap_err()] {
+            assert_eq!(error.kind(), Kind::Input);
+            let text = error.to_string();
+            assert!(text.contains(&format!("the type {kind} is that of")), "{text}");
+        }
+    }
+    for kind in ["0x83", "0x0c", "0xef"] {
+        mbr(kind).unwrap();
+        shown(kind).unwrap();
+    }
+    let nil = format!("{GOOD}type = \"00000000-0000-0000-0000-000000000000\"\n");
+    assert!(checked(&nil).unwrap_err().to_string().contains("not used"));
+}
+
+#[test]
 fn an_image_changes_what_a_platform_says_of_the_root() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
