@@ -110,6 +110,45 @@ fn sectors_of_4096_bytes() {
 }
 
 #[test]
+fn a_fat_sized_by_its_content_has_sectors_of_4096_bytes() {
+    let widths = ["fat12", "fat16", "fat32", "fat"];
+    let partitions: Vec<String> = widths
+        .iter()
+        .map(|width| {
+            format!(
+                "[[partition]]\nname = \"{width}\"\nfile-system = \"{width}\"\n[[partition.file]]\nfrom = \"/etc/motd\"\n\
+                 to = \"docs/greeting.txt\"\n"
+            )
+        })
+        .collect();
+    let platform = format!(
+        "[table]\nkind = \"gpt\"\nsector-size = 4096\n[boot]\nloader = \"none\"\n{}{ROOT}",
+        partitions.concat()
+    );
+    let (_small, disk) = built(&platform, "");
+    for (number, width) in widths.iter().enumerate() {
+        let entry = bytes(&disk, 2 * 4096 + 128 * number as u64, 128);
+        let [first, last] = [32, 40].map(|at| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap()));
+        let part = crate::judge::Part {
+            start: first * 4096,
+            size: (last - first + 1) * 4096,
+            name: String::new(),
+        };
+        assert_eq!(bytes(&disk, part.start + 11, 2), 4096u16.to_le_bytes(), "{width}");
+        let label = if *width == "fat32" { 82 } else { 54 };
+        let wanted = if *width == "fat" { "FAT12" } else { width };
+        let named = text(&bytes(&disk, part.start + label, 5));
+        assert_eq!(named, wanted.to_uppercase(), "{width}");
+        crate::judge::sound_fat(&disk, &part);
+        assert_eq!(
+            crate::judge::of_fat(&disk, &part, "docs/greeting.txt"),
+            b"good day\n",
+            "{width}"
+        );
+    }
+}
+
+#[test]
 fn partitions_of_one_name_are_told_apart() {
     let more = |mount: &str, system: &str| {
         format!("[[partition]]\nname = \"\"\nfile-system = \"{system}\"\nmount = \"{mount}\"\nslack = \"1M\"\n")
