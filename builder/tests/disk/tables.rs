@@ -106,7 +106,7 @@ fn sectors_of_4096_bytes() {
     };
     sound_ext4(&disk, &root);
     // The disk's size is given: the root has all of it.
-    assert!(crate::judge::superblock(&disk, &root).contains("Block count:              15872"));
+    assert!(superblock(&disk, &root).contains("Block count:              15872"));
 }
 
 #[test]
