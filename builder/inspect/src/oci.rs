@@ -310,20 +310,28 @@ fn lay(
             taken.push(format!("{folder}/{gone}/"));
         }
     }
-    for prefix in taken {
+    let clear = |prefix: &str, items: &mut BTreeMap<String, Item>, merged: &mut Listing| {
         let below: Vec<String> = items
-            .range(prefix.clone()..)
-            .take_while(|(path, _)| path.starts_with(&prefix))
+            .range(prefix.to_owned()..)
+            .take_while(|(path, _)| path.starts_with(prefix))
             .map(|(path, _)| path.clone())
             .collect();
         for path in below {
             items.remove(&path);
             merged.kept.remove(&path);
         }
+    };
+    for prefix in taken {
+        clear(&prefix, items, merged);
     }
     for item in listing.items {
         let name = item.path.rsplit('/').next().unwrap_or_default();
         if !name.starts_with(".wh.") {
+            // What takes the place of a directory takes away what lay in it.
+            if item.kind != "directory" && items.get(&item.path).is_none_or(|old| old.kind == "directory") {
+                clear(&format!("{}/", item.path), items, merged);
+            }
+            merged.kept.remove(&item.path);
             items.insert(item.path.clone(), item);
         }
     }

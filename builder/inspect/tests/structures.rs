@@ -10,11 +10,11 @@ use lycia_inspect::{Limits, inspect};
 use lycia_media::partition::Guid;
 use lycia_media::partition::mbr::{Mbr, Record};
 use lycia_media::{disk, tar};
-use lycia_tree::{Content, Metadata, Node};
+use lycia_tree::{Content, Metadata, Node, Tree};
 
 use samples::{
     TIME, bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
-    program_volume, qcow2_image, root, root_part, tarball,
+    program_volume, put, qcow2_image, root, root_part, tarball,
 };
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
@@ -448,6 +448,37 @@ fn blobs_of_a_container_image() {
             (blob(b"1.0.0\"}"), 2, "oci-layout"),
         ],
     );
+}
+
+#[test]
+fn what_takes_the_place_of_a_directory_in_a_layer_takes_away_what_lay_in_it() {
+    let folder = |tree: &mut Tree, path: &str| {
+        put(tree, &format!("{path}/x"), 0o644, Node::Regular(b"1".to_vec().into()));
+    };
+    let mut below = root();
+    folder(&mut below, "/d");
+    folder(&mut below, "/d/deep");
+    folder(&mut below, "/d-more");
+    let mut above = Tree::new(Metadata::new(0o755, TIME));
+    put(&mut above, "/d", 0o644, Node::Regular(b"a file now".to_vec().into()));
+    put(&mut above, "/usr/lib/apk/db", 0o777, Node::Symlink(b"elsewhere".to_vec()));
+    let report = look(&container_of(&[tarball(&below), tarball(&above)], false));
+    assert_eq!(faults(&report), Vec::<String>::new());
+    let part = root_part(&report);
+    let there: Vec<&str> = part.files.iter().map(|item| item.path.as_str()).collect();
+    for (path, stays) in [
+        ("/d", true),
+        ("/d/x", false),
+        ("/d/deep/x", false),
+        ("/d-more/x", true),
+        ("/usr/lib/apk/db", true),
+        ("/usr/lib/apk/db/installed", false),
+        ("/etc/motd", true),
+    ] {
+        assert_eq!(there.contains(&path), stays, "{path}: {there:?}");
+    }
+    // Its package database went with the directory.
+    assert!(part.system.as_ref().is_none_or(|system| system.packages.is_empty()));
 }
 
 #[test]
