@@ -13,7 +13,7 @@ use lycia_media::{disk, tar};
 use lycia_tree::{Content, Metadata, Node, Tree};
 
 use samples::{
-    TIME, bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
+    TIME, bios_disk, boot_iso, container, container_of, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
     program_volume, put, qcow2_image, root, root_part, tarball,
 };
 
@@ -448,6 +448,22 @@ fn blobs_of_a_container_image() {
             (blob(b"1.0.0\"}"), 2, "oci-layout"),
         ],
     );
+}
+
+#[test]
+fn an_index_in_an_index_of_a_container_image() {
+    let report = look(&container_of(&[tarball(&root())], true));
+    assert_eq!(faults(&report), Vec::<String>::new());
+    let places: Vec<&str> = report.part.parts.iter().map(|part| part.place.as_str()).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert_eq!(places[0], "image latest linux/amd64");
+    assert!(places[1].starts_with("image sha256:"), "{places:?}");
+    assert!(root_part(&report).files.iter().any(|item| item.path == "/etc/motd"));
+    let unread = |part: &lycia_inspect::Part| part.facts["not-read"].to_string();
+    let said = unread(&report.part);
+    assert!(said.contains("latest linux/arm64") && said.contains("not in the archive"), "{said}");
+    let said = unread(&report.part.parts[1]);
+    assert!(said.contains("layer 1: application/vnd.in-toto+json"), "{said}");
 }
 
 #[test]
