@@ -306,8 +306,15 @@ pub fn recognise(bytes: &[u8]) -> Option<Known> {
         (0, b"ADB", "apk"),
         (0x36, b"FAT", "fat"),
     ];
+    // Signatures of file systems lie where a GPT has its first entry, whose identifiers and name can be any bytes.
+    let protected = || {
+        let kinds = [446, 462, 478, 494].map(|record| bytes.get(record + 4));
+        at(510, &[0x55, 0xaa]) && kinds.contains(&Some(&0xee))
+    };
     Some(if at(32769, b"CD001") {
         Known::Iso
+    } else if (at(512, b"EFI PART") || at(4096, b"EFI PART")) && protected() {
+        Known::Disk
     } else if at(0, b"hsqs") {
         Known::Squashfs
     } else if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) {

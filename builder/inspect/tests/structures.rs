@@ -222,6 +222,33 @@ fn what_xorriso_writes_is_whole() {
 }
 
 #[test]
+fn a_disk_whose_first_partition_looks_like_a_file_system_is_a_disk() {
+    // EROFS has its signature where the type of the first partition is, ext4 where its name begins.
+    let erofs: Guid = "e0f5e1e2-0001-0203-0405-060708090a0b".parse().unwrap();
+    for (name, kind) in [("\u{ef53}data", Guid::LINUX_DATA), ("data", erofs)] {
+        let mut layout = disk::Layout::new(Guid::derive(b"test", "disk"));
+        layout.size = Some(4 << 20);
+        let mut one = disk::Partition::new(
+            name,
+            kind,
+            Guid::derive(b"test", "one"),
+            disk::Size::Bytes(1 << 20),
+        );
+        one.content = disk::Content::Bytes(Content::from(&b"content"[..]));
+        layout.partitions = vec![one];
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let plan = disk::Plan::new(&layout).unwrap();
+        plan.write(&mut bytes, &mut |_| {}).unwrap();
+        let bytes = bytes.into_inner();
+        let seems = (bytes[1024..1028] == [0xe2, 0xe1, 0xf5, 0xe0], bytes[1080..1082] == [0x53, 0xef]);
+        assert!(seems.0 != seems.1, "{seems:?}");
+        let report = look(&bytes);
+        assert_eq!((report.part.format.as_str(), faults(&report)), ("disk", Vec::new()));
+        assert_eq!(report.part.parts.len(), 1);
+    }
+}
+
+#[test]
 fn records_of_a_hybrid_mbr() {
     flips(
         "a disk with a hybrid MBR",
