@@ -42,8 +42,26 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 /// Why a file was not inspected, as our error.
 pub fn refuse(error: InspectError) -> Error {
     let kind = match &error {
+        // A directory or a device, which is nothing that this machine could do better.
+        InspectError::Read { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => Kind::Input,
         InspectError::Read { source, .. } => io_kind(source),
         InspectError::Unknown { .. } => Kind::Input,
     };
     Error::new(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_the_users_fault() {
+        for path in [".", "/dev/null", "/none/such"] {
+            let error = lycia_inspect::inspect(path.as_ref(), &Limits::default())
+                .map_err(refuse)
+                .expect_err(path);
+            assert_eq!(error.kind(), Kind::Input, "{error}");
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
 }
