@@ -255,9 +255,12 @@ fn misplaced(items: &[Item]) -> Vec<(usize, String)> {
     found
 }
 
-/// The entries of a tar archive.
-pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> Listing {
-    members(cell, place, bytes, &mut Part::default()).0
+/// The entries of a tar archive, and what of it is not read.
+pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Option<String>) {
+    let mut part = Part::default();
+    let (listing, _) = members(cell, place, bytes, &mut part);
+    let unread = part.facts.get("not-read").and_then(|words| words.as_str());
+    (listing, unread.map(str::to_owned))
 }
 
 fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) -> (Listing, Vec<Member>) {

@@ -274,7 +274,8 @@ fn image(
             continue;
         }
         let layer = here.within(&format!("layer {}", number + 1));
-        lay(cell, &layer, &unpacked, &mut merged, &mut items);
+        let left = lay(cell, &layer, &unpacked, &mut merged, &mut items);
+        unread.extend(left.map(|left| format!("layer {}, {left}", number + 1)));
     }
     merged.items = items.into_values().collect();
     part.fact("layers", layers.len());
@@ -287,15 +288,15 @@ fn image(
     part
 }
 
-/// Lays a layer over those below: whiteouts take away, all else replaces.
+/// Lays a layer over those below: whiteouts take away, all else replaces. Says what of it is not read.
 fn lay(
     cell: &mut Cell<'_>,
     place: &Place,
     layer: &Content,
     merged: &mut Listing,
     items: &mut BTreeMap<String, Item>,
-) {
-    let listing = crate::archive::list(cell, place, layer);
+) -> Option<String> {
+    let (listing, unread) = crate::archive::list(cell, place, layer);
     if listing.allocator.is_some() {
         merged.allocator = listing.allocator;
     }
@@ -336,4 +337,5 @@ fn lay(
         }
     }
     merged.kept.extend(listing.kept);
+    unread
 }

@@ -525,6 +525,33 @@ fn what_takes_the_place_of_a_directory_in_a_layer_takes_away_what_lay_in_it() {
 }
 
 #[test]
+fn what_is_not_read_of_a_layer_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let holes = std::fs::File::create(folder.path().join("holes")).unwrap();
+    holes.set_len(1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&holes, b"end", (1 << 20) - 3).unwrap();
+    std::fs::write(folder.path().join("after"), "text\n").unwrap();
+    for format in ["gnu", "pax"] {
+        let (done, said) = run(
+            folder.path(),
+            "tar",
+            "tar",
+            &["--sparse", "--format", format, "-cf", "a.tar", "holes", "after"],
+        );
+        assert!(done, "{said}");
+        let sparse = std::fs::read(folder.path().join("a.tar")).unwrap();
+        let report = look(&sparse);
+        assert_eq!(faults(&report), Vec::<String>::new(), "{format}");
+        assert_eq!(report.part.files, Vec::new(), "{format}");
+        assert!(report.part.facts.contains_key("not-read"), "{format}");
+        let report = look(&container_of(&[tarball(&root()), sparse], false));
+        assert_eq!(faults(&report), Vec::<String>::new(), "{format}");
+        let said = root_part(&report).facts["not-read"].to_string();
+        assert!(said.contains("layer 2, from byte 0 on"), "{format}: {said}");
+    }
+}
+
+#[test]
 fn the_manifest_of_a_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box-x86_64.img");
