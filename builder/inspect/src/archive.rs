@@ -40,7 +40,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
                 cpio::CpioError::Malformed { offset, .. } => *offset,
                 _ => 0,
             };
-            return cell.fault(place, at, error.to_string());
+            return cell.cut(place, at, error.to_string());
         }
     };
     let mut kinds = Vec::new();
@@ -66,7 +66,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    cell.fault(place, segment.offset as u64, error.to_string());
+                    cell.cut(place, segment.offset as u64, error.to_string());
                     break;
                 }
             };
@@ -94,7 +94,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
                 _ => {}
             }
             if !cell.hold(&item) {
-                cell.fault(place, segment.offset as u64, TOO_LONG);
+                cell.cut(place, segment.offset as u64, TOO_LONG);
                 break 'segments;
             }
             match kind {
@@ -280,11 +280,12 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             Ok(None) => break,
             // Whole it may be, nevertheless; what follows is not looked at.
             Err(tape::TarError::Unsupported { what, .. }) => {
+                cell.partial(place);
                 part.fact("not-read", format!("from byte {before} on: {what}"));
                 break;
             }
             Err(error) => {
-                cell.fault(place, before, error.to_string());
+                cell.cut(place, before, error.to_string());
                 break;
             }
         };
@@ -322,7 +323,7 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             tape::Member::Regular => item.size = Some(header.size),
         }
         if !cell.hold(&item) {
-            cell.fault(place, before, TOO_LONG);
+            cell.cut(place, before, TOO_LONG);
             break;
         }
         places.push(before);
@@ -330,7 +331,7 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             tape::Member::Regular => {
                 cell.region(place, start, header.size, &item.path);
                 if !cell.spend(header.size) {
-                    cell.fault(
+                    cell.cut(
                         place,
                         start,
                         "more contents than are read; the rest was not checked",
@@ -346,7 +347,7 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
                 match std::io::copy(&mut archive, &mut taster) {
                     Ok(_) => listing.file(item, taster),
                     Err(error) => {
-                        cell.fault(place, start, format!("{}: {error}", item.path));
+                        cell.cut(place, start, format!("{}: {error}", item.path));
                         listing.items.push(item);
                         break;
                     }

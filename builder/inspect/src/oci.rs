@@ -145,10 +145,10 @@ fn manifests(
             unread.push(format!("{name}: {digest} is not in the archive"));
             continue;
         }
-        let Some(path) = blob(cell, place, blobs, &descriptor) else {
-            continue;
-        };
-        let Some(manifest) = json(cell, place, blobs, &path) else {
+        let Some(manifest) =
+            blob(cell, place, blobs, &descriptor).and_then(|path| json(cell, place, blobs, &path))
+        else {
+            cell.partial(place);
             continue;
         };
         if !manifest["manifests"].is_array() {
@@ -233,10 +233,14 @@ fn image(
     let mut items: BTreeMap<String, Item> = BTreeMap::new();
     let mut unread = Vec::new();
     if layers.len() > LAYERS {
-        unread.push(format!("{} layers above the first {LAYERS}", layers.len() - LAYERS));
+        unread.push(format!(
+            "{} layers above the first {LAYERS}",
+            layers.len() - LAYERS
+        ));
     }
     for (number, layer) in layers.iter().enumerate().take(LAYERS) {
         let Some(path) = blob(cell, place, blobs, layer) else {
+            cell.partial(&here);
             continue;
         };
         let Some(member) = blobs.members.get(path.as_str()) else {
@@ -252,6 +256,7 @@ fn image(
                 Ok(unpacked) => unpacked,
                 Err(error) => {
                     cell.fault(place, member.start, format!("layer {}: {error}", number + 1));
+                    cell.partial(&here);
                     continue;
                 }
             },
@@ -274,7 +279,11 @@ fn image(
             continue;
         }
         let layer = here.within(&format!("layer {}", number + 1));
+        let whole = cell.partial.len();
         let left = lay(cell, &layer, &unpacked, &mut merged, &mut items);
+        if cell.partial.len() > whole {
+            cell.partial(&here);
+        }
         unread.extend(left.map(|left| format!("layer {}, {left}", number + 1)));
     }
     merged.items = items.into_values().collect();

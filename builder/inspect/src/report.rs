@@ -1,6 +1,6 @@
 //! What was found, for machines and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use lycia_tree::Content;
@@ -35,6 +35,9 @@ pub struct Report {
     /// What the regions are of, where it is not the file itself but was unpacked from it.
     #[serde(skip)]
     pub(crate) base: Option<Content>,
+    /// Places that were not read to their end.
+    #[serde(skip)]
+    pub(crate) partial: BTreeSet<String>,
 }
 
 /// Something that was recognised.
@@ -438,6 +441,7 @@ mod tests {
             }],
             regions: Vec::new(),
             base: None,
+            partial: BTreeSet::new(),
         };
         let text = report.text(true);
         let raw = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
