@@ -376,7 +376,10 @@ fn tarball(
     }
     if let Some(delta) = delta {
         for (paths, what) in [
-            (&delta.removed, "what the root has not, and a tarball cannot take it away"),
+            (
+                &delta.removed,
+                "what the root has not, and a tarball cannot take it away",
+            ),
             (
                 &delta.replaced,
                 "directories that the root has something else for, and a tarball cannot take them away",

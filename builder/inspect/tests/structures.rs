@@ -13,8 +13,8 @@ use lycia_media::{disk, tar};
 use lycia_tree::{Content, Metadata, Node, Tree};
 
 use samples::{
-    TIME, bios_disk, boot_iso, container, container_of, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
-    program_volume, put, qcow2_image, root, root_part, tarball,
+    TIME, bios_disk, boot_iso, container, container_of, efi_program, ext4_volume, faults, hybrid_disk, look,
+    look_sha, program_volume, put, qcow2_image, root, root_part, tarball,
 };
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
@@ -240,10 +240,16 @@ fn a_disk_whose_first_partition_looks_like_a_file_system_is_a_disk() {
         let plan = disk::Plan::new(&layout).unwrap();
         plan.write(&mut bytes, &mut |_| {}).unwrap();
         let bytes = bytes.into_inner();
-        let seems = (bytes[1024..1028] == [0xe2, 0xe1, 0xf5, 0xe0], bytes[1080..1082] == [0x53, 0xef]);
+        let seems = (
+            bytes[1024..1028] == [0xe2, 0xe1, 0xf5, 0xe0],
+            bytes[1080..1082] == [0x53, 0xef],
+        );
         assert!(seems.0 != seems.1, "{seems:?}");
         let report = look(&bytes);
-        assert_eq!((report.part.format.as_str(), faults(&report)), ("disk", Vec::new()));
+        assert_eq!(
+            (report.part.format.as_str(), faults(&report)),
+            ("disk", Vec::new())
+        );
         assert_eq!(report.part.parts.len(), 1);
     }
 }
@@ -428,8 +434,15 @@ fn members_below_what_is_no_directory() {
         }
         writer.finish().unwrap().0
     };
-    let (link, file) = (Node::Symlink(b"usr/bin".to_vec()), Node::Regular(b"x".to_vec().into()));
-    let (link, file, folder) = (tar::Item::Node(&link), tar::Item::Node(&file), tar::Item::Directory);
+    let (link, file) = (
+        Node::Symlink(b"usr/bin".to_vec()),
+        Node::Regular(b"x".to_vec().into()),
+    );
+    let (link, file, folder) = (
+        tar::Item::Node(&link),
+        tar::Item::Node(&file),
+        tar::Item::Directory,
+    );
     for (names, wanted) in [
         (
             &[
@@ -439,7 +452,11 @@ fn members_below_what_is_no_directory() {
                 ("bin/a", folder),
                 ("bin/a/b", file),
             ][..],
-            &["/bin/.wh.sh: it lies below /bin", "/bin/a: it", "/bin/a/b: it lies below /bin,"][..],
+            &[
+                "/bin/.wh.sh: it lies below /bin",
+                "/bin/a: it",
+                "/bin/a/b: it lies below /bin,",
+            ][..],
         ),
         (&[("a", file), ("a/b/c", file)], &["/a/b/c: it lies below /a,"]),
         // What takes the place of the directory comes later, or goes before.
@@ -450,7 +467,10 @@ fn members_below_what_is_no_directory() {
         let told = faults(&look(&members(names)));
         assert_eq!(told.len(), wanted.len(), "{told:?}");
         for wanted in wanted {
-            assert!(told.iter().any(|fault| fault.contains(wanted)), "{wanted}: {told:?}");
+            assert!(
+                told.iter().any(|fault| fault.contains(wanted)),
+                "{wanted}: {told:?}"
+            );
         }
     }
 }
@@ -485,10 +505,18 @@ fn an_index_in_an_index_of_a_container_image() {
     assert_eq!(places.len(), 2, "{places:?}");
     assert_eq!(places[0], "image latest linux/amd64");
     assert!(places[1].starts_with("image sha256:"), "{places:?}");
-    assert!(root_part(&report).files.iter().any(|item| item.path == "/etc/motd"));
+    assert!(
+        root_part(&report)
+            .files
+            .iter()
+            .any(|item| item.path == "/etc/motd")
+    );
     let unread = |part: &lycia_inspect::Part| part.facts["not-read"].to_string();
     let said = unread(&report.part);
-    assert!(said.contains("latest linux/arm64") && said.contains("not in the archive"), "{said}");
+    assert!(
+        said.contains("latest linux/arm64") && said.contains("not in the archive"),
+        "{said}"
+    );
     let said = unread(&report.part.parts[1]);
     assert!(said.contains("layer 1: application/vnd.in-toto+json"), "{said}");
 }
@@ -496,15 +524,30 @@ fn an_index_in_an_index_of_a_container_image() {
 #[test]
 fn what_takes_the_place_of_a_directory_in_a_layer_takes_away_what_lay_in_it() {
     let folder = |tree: &mut Tree, path: &str| {
-        put(tree, &format!("{path}/x"), 0o644, Node::Regular(b"1".to_vec().into()));
+        put(
+            tree,
+            &format!("{path}/x"),
+            0o644,
+            Node::Regular(b"1".to_vec().into()),
+        );
     };
     let mut below = root();
     folder(&mut below, "/d");
     folder(&mut below, "/d/deep");
     folder(&mut below, "/d-more");
     let mut above = Tree::new(Metadata::new(0o755, TIME));
-    put(&mut above, "/d", 0o644, Node::Regular(b"a file now".to_vec().into()));
-    put(&mut above, "/usr/lib/apk/db", 0o777, Node::Symlink(b"elsewhere".to_vec()));
+    put(
+        &mut above,
+        "/d",
+        0o644,
+        Node::Regular(b"a file now".to_vec().into()),
+    );
+    put(
+        &mut above,
+        "/usr/lib/apk/db",
+        0o777,
+        Node::Symlink(b"elsewhere".to_vec()),
+    );
     let report = look(&container_of(&[tarball(&below), tarball(&above)], false));
     assert_eq!(faults(&report), Vec::<String>::new());
     let part = root_part(&report);
@@ -521,7 +564,11 @@ fn what_takes_the_place_of_a_directory_in_a_layer_takes_away_what_lay_in_it() {
         assert_eq!(there.contains(&path), stays, "{path}: {there:?}");
     }
     // Its package database went with the directory.
-    assert!(part.system.as_ref().is_none_or(|system| system.packages.is_empty()));
+    assert!(
+        part.system
+            .as_ref()
+            .is_none_or(|system| system.packages.is_empty())
+    );
 }
 
 #[test]

@@ -7,7 +7,9 @@ mod oracle;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use lycia_media::fat::{FatError, Limits, ReadError, Reader, Volume, Width, fitting_size, image, write, write_sectors};
+use lycia_media::fat::{
+    FatError, Limits, ReadError, Reader, Volume, Width, fitting_size, image, write, write_sectors,
+};
 use lycia_tree::{Content, Follow, Node, Timestamp, Tree};
 use oracle::{TIME, put, root_owned, run};
 

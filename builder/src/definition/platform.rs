@@ -438,7 +438,11 @@ fn kind(text: &str) -> Result<(Guid, u8)> {
         return Ok((Guid::LINUX_DATA, byte?));
     }
     match text.to_ascii_lowercase().parse() {
-        Ok(Guid::NIL) => return Err(wrong(format!("the type {text} is that of an entry that is not used"))),
+        Ok(Guid::NIL) => {
+            return Err(wrong(format!(
+                "the type {text} is that of an entry that is not used"
+            )));
+        }
         Ok(guid) => return Ok((guid, 0x83)),
         Err(_) => {}
     }
@@ -635,7 +639,12 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     let of = |name: &str| partitions.iter().position(|one| one.name == name);
     let mut shown = Vec::new();
     for one in &file.table.shown {
-        if partitions.iter().filter(|other| other.name == one.partition).count() > 1 {
+        if partitions
+            .iter()
+            .filter(|other| other.name == one.partition)
+            .count()
+            > 1
+        {
             return Err(wrong(format!(
                 "there are several partitions `{}`: which one is to be shown cannot be told",
                 one.partition

@@ -74,6 +74,10 @@ impl Identity {
 fn volume(seed: &[u8; 32], partitions: &[Partition], index: usize) -> Guid {
     let name = &partitions[index].name;
     let shared = partitions.iter().filter(|one| one.name == *name).count() > 1;
-    let place = if shared { format!("\0{index}") } else { String::new() };
+    let place = if shared {
+        format!("\0{index}")
+    } else {
+        String::new()
+    };
     Guid::derive(seed, &format!("volume {name}{place}"))
 }

@@ -387,7 +387,11 @@ fn nothing_of_a_medium_reaches_a_terminal_as_it_is() {
     tar::write_tree(&mut bytes, &tree, &tar::Options::default()).unwrap();
     let kit = small.path("kit.tar");
     std::fs::write(&kit, bytes).unwrap();
-    for words in [&["inspect"][..], &["inspect", "--json"], &["inspect", "--json", "--files"]] {
+    for words in [
+        &["inspect"][..],
+        &["inspect", "--json"],
+        &["inspect", "--json", "--files"],
+    ] {
         let ended = run(small.lycia().args(words).arg(&kit));
         assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
         for said in [text(&ended.stdout), text(&ended.stderr)] {
@@ -411,7 +415,9 @@ fn what_was_there_stays_where_the_key_of_a_signature_is_none() {
     let build = |key: &Path| run(small.build().arg("--output").arg(&output).arg("--sign").arg(key));
     let there = || -> BTreeMap<String, Vec<u8>> {
         let names = crate::program::names(&output).into_iter();
-        names.map(|name| (name.clone(), read(&output.join(name)))).collect()
+        names
+            .map(|name| (name.clone(), read(&output.join(name))))
+            .collect()
     };
     let ended = build(&pem);
     assert!(ended.status.success(), "{}", text(&ended.stderr));
@@ -425,7 +431,10 @@ fn what_was_there_stays_where_the_key_of_a_signature_is_none() {
         let ended = build(&small.path(name));
         let said = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(i32::from(Kind::Input.code())), "{said}");
-        assert!(said.contains(&format!("reading the key {}", small.path(name).display())), "{said}");
+        assert!(
+            said.contains(&format!("reading the key {}", small.path(name).display())),
+            "{said}"
+        );
         assert!(there() == before, "{name}");
     }
     let ended = build(&pem);

@@ -151,7 +151,9 @@ fn a_fat_sized_by_its_content_has_sectors_of_4096_bytes() {
 #[test]
 fn partitions_of_one_name_are_told_apart() {
     let more = |mount: &str, system: &str| {
-        format!("[[partition]]\nname = \"\"\nfile-system = \"{system}\"\nmount = \"{mount}\"\nslack = \"1M\"\n")
+        format!(
+            "[[partition]]\nname = \"\"\nfile-system = \"{system}\"\nmount = \"{mount}\"\nslack = \"1M\"\n"
+        )
     };
     let platform = format!(
         "[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n{}{}{}{}",

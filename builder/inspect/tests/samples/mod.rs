@@ -398,7 +398,10 @@ pub fn container_of(layers: &[Vec<u8>], nested: bool) -> Vec<u8> {
     let descriptor = |bytes: &[u8]| serde_json::json!({"digest": format!("sha256:{}", look_sha(bytes)), "size": bytes.len()});
     let mut blobs: Vec<Vec<u8>> = layers.to_vec();
     let mut manifest = |layers: &[Vec<u8>], kind: Option<&str>| {
-        let sums: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", look_sha(layer))).collect();
+        let sums: Vec<String> = layers
+            .iter()
+            .map(|layer| format!("sha256:{}", look_sha(layer)))
+            .collect();
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": sums},
         })
