@@ -131,7 +131,8 @@ impl Base {
     /// What `tree` has otherwise.
     pub fn difference(&self, tree: &Tree) -> Delta {
         let mut first: HashMap<InodeId, Vec<u8>> = HashMap::new();
-        let mut present = BTreeSet::new();
+        // With whether something can lie below it.
+        let mut present = HashMap::new();
         let mut changed_files = BTreeSet::new();
         let mut paths = BTreeSet::new();
         let mut footprint = Footprint::new();
@@ -170,7 +171,7 @@ impl Base {
                 }
                 paths.insert(path.clone());
             }
-            present.insert(path);
+            present.insert(path, entry.inode.is_directory());
         }
         // A link may be to a file that the base has otherwise: all names of it go together.
         for entry in tree.walk() {
@@ -178,20 +179,25 @@ impl Base {
                 paths.insert(entry.relative().to_vec());
             }
         }
-        let mut removed = Vec::new();
+        let mut removed = BTreeSet::new();
+        let mut replaced = BTreeSet::new();
         for path in self
             .entries
             .keys()
-            .filter(|path| !present.contains(*path) && !path.is_empty())
+            .filter(|path| !present.contains_key(*path) && !path.is_empty())
         {
-            let below = removed.last().is_some_and(|above: &Vec<u8>| {
-                path.strip_prefix(&above[..])
-                    .is_some_and(|rest| rest.starts_with(b"/"))
-            });
-            if !below {
-                removed.push(path.clone());
-            }
+            // What the root has no directory for went with the outermost one that is missing, or with what is in its place.
+            let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            let outer = ends
+                .map(|(at, _)| &path[..at])
+                .find(|above| present.get(*above) != Some(&true));
+            match outer {
+                Some(above) if present.contains_key(above) => replaced.insert(above.to_vec()),
+                Some(above) => removed.insert(above.to_vec()),
+                None => removed.insert(path.clone()),
+            };
         }
+        let removed: Vec<Vec<u8>> = removed.into_iter().collect();
         // Whatever unpacks changes the times of directories that something is put into or taken from.
         let mut parents = BTreeSet::new();
         for path in paths.iter().chain(&removed) {
@@ -206,8 +212,12 @@ impl Base {
         if !paths.is_empty() || !removed.is_empty() {
             parents.insert(Vec::new());
         }
-        paths.extend(parents.into_iter().filter(|path| present.contains(path)));
-        Delta { paths, removed }
+        paths.extend(parents.into_iter().filter(|path| present.contains_key(path)));
+        Delta {
+            paths,
+            removed,
+            replaced: replaced.into_iter().collect(),
+        }
     }
 }
 
@@ -233,6 +243,8 @@ pub struct Delta {
     pub paths: BTreeSet<Vec<u8>>,
     /// Paths that are gone, sorted; what lies below one of them is not named.
     pub removed: Vec<Vec<u8>>,
+    /// Directories that something lay in and that are no directories any more, sorted: what takes their place takes away what lay below.
+    pub replaced: Vec<Vec<u8>>,
 }
 
 /// Writes the root, or what `delta` says of it; with `whiteouts` also what is gone, as a layer does. Gives the
@@ -490,6 +502,39 @@ mod tests {
         let before = base(&other, None);
         other.metadata_mut(keep).mode = 0o600;
         assert_eq!(shown(&before.difference(&other).paths), ["", "etc", "etc/keep"]);
+    }
+
+    #[test]
+    fn no_whiteout_lies_below_what_is_no_directory() {
+        let old = tree(&[
+            ("bin/foo", "1"),
+            ("bin/sh", "1"),
+            ("etc/x/y", "1"),
+            ("gone/x", "1"),
+            ("gone-too", "1"),
+            ("usr/bin/sh", "1"),
+        ]);
+        let mut new = tree(&[("etc/x", "1"), ("usr/bin/sh", "1")]);
+        let link = Node::Symlink(b"usr/bin".to_vec());
+        new.insert(b"bin", Metadata::new(0o777, Timestamp::from_seconds(5)), link)
+            .unwrap();
+        let base = base(&old, None);
+        let delta = base.difference(&new);
+        assert_eq!(shown(&delta.removed), ["gone", "gone-too"]);
+        assert_eq!(shown(&delta.replaced), ["bin", "etc/x"]);
+        let mut layer = Vec::new();
+        write(&mut layer, &new, Some((&delta, true))).unwrap();
+        let mut archive = Archive::new(&layer[..], tar::Limits::default());
+        let mut names = Vec::new();
+        while let Some(header) = archive.next_member().unwrap() {
+            names.push(String::from_utf8(plain(&header.path)).unwrap());
+        }
+        names.sort();
+        assert_eq!(names, ["", ".wh.gone", ".wh.gone-too", "bin", "etc", "etc/x"]);
+        // A base that has no members for directories: what is gone is the whole of them.
+        let mut bare = base;
+        bare.entries.retain(|_, print| print.what != What::Directory);
+        assert_eq!(shown(&bare.difference(&new).removed), ["gone", "gone-too"]);
     }
 
     #[test]

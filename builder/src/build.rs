@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use lycia_apk::keys::SigningKey;
 use lycia_media::squashfs;
 use lycia_tree::{Content, Pack};
 use sha2::{Digest as _, Sha256};
@@ -48,6 +49,8 @@ pub struct Options {
     pub offline: bool,
     /// A tarball that tarballs and container images hold the difference from.
     pub base: Option<PathBuf>,
+    /// What signs the checksums, as soon as there are any.
+    pub sign: Option<SigningKey>,
 }
 
 /// A file that was written.
@@ -320,7 +323,8 @@ pub fn build(project: &Project, store: &Store, options: &Options, progress: &Pro
     }
     let beside = release::write(&lock, &root, &chosen, &files, options, &mut made)?;
     // A signature of older checksums is none of these.
-    let signatures: Vec<PathBuf> = beside.iter().map(|file| release::signature(&file.path)).collect();
+    let mut signatures: Vec<PathBuf> = beside.iter().map(|file| release::signature(&file.path)).collect();
+    signatures.retain(|path| beside.iter().all(|file| file.path != *path));
     files.extend(beside);
     name_together(made.side, made.media, &signatures)?;
     let built = Built {
@@ -370,16 +374,22 @@ fn tarball(
     if sockets > 0 {
         warnings.push(format!("{sockets} sockets were left out of the tarball"));
     }
-    if let Some(delta) = delta.filter(|delta| !delta.removed.is_empty()) {
-        let gone: Vec<String> = delta
-            .removed
-            .iter()
-            .map(|path| lycia_tree::display(path))
-            .collect();
-        warnings.push(format!(
-            "the base has what the root has not, and a tarball cannot take it away: {}",
-            gone.join(" ")
-        ));
+    if let Some(delta) = delta {
+        for (paths, what) in [
+            (
+                &delta.removed,
+                "what the root has not, and a tarball cannot take it away",
+            ),
+            (
+                &delta.replaced,
+                "directories that the root has something else for, and a tarball cannot take them away",
+            ),
+        ] {
+            let paths: Vec<String> = paths.iter().map(|path| lycia_tree::display(path)).collect();
+            if !paths.is_empty() {
+                warnings.push(format!("the base has {what}: {}", paths.join(" ")));
+            }
+        }
     }
     writing.finish(&format!(
         "{:.1} MiB, {known}, {}",

@@ -93,6 +93,8 @@ impl Context {
     }
 
     fn build(&self, args: &BuildArgs) -> Result<Built> {
+        // Before anything is built: what is wrong with the key shows while older outputs are still there.
+        let key = args.sign.as_deref().map(release::key).transpose()?;
         let options = build::Options {
             image: args.image.image.clone(),
             arch: args.image.source.arch.clone(),
@@ -104,6 +106,8 @@ impl Context {
             jobs: self.jobs(),
             offline: self.global.offline,
             base: args.base.clone(),
+            // What is to be compared first is signed after that.
+            sign: key.clone().filter(|_| !args.verify),
         };
         let progress = self.progress();
         let project = self.project_for(&args.image)?;
@@ -117,7 +121,7 @@ impl Context {
             };
             twice::verify(&built, &options, &again, &store, &progress)?;
         }
-        if let Some(key) = &args.sign {
+        if let Some(key) = &key {
             release::sign(&mut built, key)?;
         }
         for warning in &built.warnings {

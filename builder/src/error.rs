@@ -76,6 +76,11 @@ impl Error {
         self
     }
 
+    /// What is shown of it on a terminal: what others wrote does nothing there. `hint:` and what we list begin lines of their own.
+    pub fn shown(&self) -> String {
+        shown(&self.to_string(), |letter| letter == '\n')
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -85,6 +90,19 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.kind.code())
     }
+}
+
+/// A text whose letters do nothing on a terminal, but for those that `may`.
+pub fn shown(text: &str, may: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if lycia_inspect::acts(letter) && !may(letter) {
+            out.extend(letter.escape_unicode());
+        } else {
+            out.push(letter);
+        }
+    }
+    out
 }
 
 impl fmt::Display for Error {
@@ -181,6 +199,15 @@ mod tests {
             "repository seed: reading Packages.adb: no trusted key signed it\nhint: give the key"
         );
         assert_eq!(error.kind().code(), 4);
+    }
+
+    #[test]
+    fn an_error_does_nothing_on_a_terminal() {
+        let error = Error::new(Kind::Target, "a\u{1b}[2J\rb\u{9b}1m\u{202e}").hint("c\u{7}");
+        assert_eq!(
+            error.shown(),
+            "a\\u{1b}[2J\\u{d}b\\u{9b}1m\\u{202e}\nhint: c\\u{7}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match lycia::commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lycia: {error}");
+            eprintln!("lycia: {}", error.shown());
             error.exit_code()
         }
     }

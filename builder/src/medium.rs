@@ -306,7 +306,7 @@ fn esp(built: &[grub::Built], time: Timestamp, serial: u32) -> Result<Option<Con
         serial,
         time,
         width: None,
-        size: fat::fitting_size(&tree, None, 0),
+        size: fat::fitting_size(&tree, None, 512, 0),
     };
     let image = fat::image(&tree, &volume)
         .explain(Kind::Internal, || "making the EFI system partition".to_owned())?;

@@ -62,6 +62,7 @@ pub fn write(
     store: &Store,
     jobs: usize,
 ) -> Result<String> {
+    no_whiteouts(tree)?;
     let compression = image.oci.compression;
     let blocks = Blocks::open(store)?;
     let packing = Packing {
@@ -194,6 +195,22 @@ pub fn write(
         })
 }
 
+/// A layer says with such names what is gone: files that have one cannot be in an image.
+fn no_whiteouts(tree: &Tree) -> Result<()> {
+    match tree.walk().find(|entry| entry.name().starts_with(archive::WHITEOUT)) {
+        None => Ok(()),
+        Some(entry) => Err(Error::new(
+            Kind::Target,
+            format!(
+                "the root has {}, and a container image cannot: in a layer the name says that something is gone",
+                lycia_tree::display(&entry.path)
+            ),
+        )
+        .hint("leave it out of the root, or \"oci\" out of the outputs")
+        .context("writing the image")),
+    }
+}
+
 /// How layers are compressed, and where.
 struct Packing<'a> {
     compression: Compression,
@@ -311,6 +328,22 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_would_be_a_whiteout_is_refused() {
+        let mut tree = Tree::new(Metadata::new(0o755, Timestamp::default()));
+        let mut put = |path: &[u8]| {
+            let metadata = || Metadata::new(0o755, Timestamp::default());
+            tree.make_directories(b"srv/.wh", metadata()).unwrap();
+            tree.write(path, metadata(), "x".into()).unwrap();
+            no_whiteouts(&tree)
+        };
+        put(b"srv/a.wh.b").unwrap();
+        put(b"srv/.wh/x").unwrap();
+        let error = put(b"srv/.wh.gone").unwrap_err();
+        assert_eq!(error.kind(), Kind::Target);
+        assert!(error.to_string().contains("/srv/.wh.gone"), "{error}");
+    }
 
     #[test]
     fn dates() {

@@ -24,7 +24,23 @@ pub fn signature(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Writes the bills of materials of `files`, and the checksums of all of them.
+/// Reads a private key.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub fn key(path: &Path) -> Result<SigningKey> {
+    let doing = || format!("reading the key {}", path.display());
+    let pem = io(std::fs::read(path), doing)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    SigningKey::from_pem(&name, &pem).explain(Kind::Input, doing)
+}
+
+fn signed(key: &SigningKey, sums: &[u8], path: &Path) -> Result<Vec<u8>> {
+    key.sign_detached(sums)
+        .explain(Kind::Internal, || format!("signing {}", path.display()))
+}
+
+/// Writes the bills of materials of `files`, and the checksums of all of them, signed where that is wanted.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -61,20 +77,24 @@ pub fn write(
     lines.sort_by(|one, other| one[66..].cmp(&other[66..]));
     lines.dedup();
     let path = options.output.join(format!("{stem}{SUMS}"));
-    more.push(made.beside("checksums", path, lines.concat().as_bytes())?);
+    let sums = lines.concat();
+    more.push(made.beside("checksums", path.clone(), sums.as_bytes())?);
+    if let Some(key) = &options.sign {
+        let signature = signed(key, sums.as_bytes(), &path)?;
+        more.push(made.beside("signature", self::signature(&path), &signature)?);
+    }
     Ok(more)
 }
 
-/// Signs the checksums of a build with a private key: `NAME.SHA256SUMS.sig`, which `openssl dgst -sha512 -verify` takes.
+/// Signs the checksums of a build with a private key, unless that was done: `NAME.SHA256SUMS.sig`, which
+/// `openssl dgst -sha512 -verify` takes.
 ///
 /// # Errors
-/// When the key cannot be read, or the signature not be written.
-pub fn sign(built: &mut Built, key: &Path) -> Result<()> {
-    let pem = io(std::fs::read(key), || {
-        format!("reading the key {}", key.display())
-    })?;
-    let name = key.file_name().unwrap_or_default().to_string_lossy();
-    let key = SigningKey::from_pem(&name, &pem).explain(Kind::Input, || "reading the key".to_owned())?;
+/// When the signature cannot be written.
+pub fn sign(built: &mut Built, key: &SigningKey) -> Result<()> {
+    if built.files.iter().any(|file| file.kind == "signature") {
+        return Ok(());
+    }
     let sums: Vec<PathBuf> = built
         .files
         .iter()
@@ -83,9 +103,7 @@ pub fn sign(built: &mut Built, key: &Path) -> Result<()> {
         .collect();
     for path in sums {
         let bytes = io(std::fs::read(&path), || format!("reading {}", path.display()))?;
-        let signature = key
-            .sign_detached(&bytes)
-            .explain(Kind::Internal, || format!("signing {}", path.display()))?;
+        let signature = signed(key, &bytes, &path)?;
         let beside = self::signature(&path);
         write_whole(&beside, &signature)?;
         built.files.push(Written {

@@ -117,11 +117,13 @@ impl Inputs {
         })
     }
 
-    /// Remembers a build. It is for speed alone: what cannot be remembered is built again.
+    /// Remembers a build, but for signatures, which each run is asked for anew. It is for speed alone: what cannot be remembered is
+    /// built again.
     pub fn remember(&self, built: &Built) {
         let files: Option<Vec<Seen>> = built
             .files
             .iter()
+            .filter(|written| written.kind != "signature")
             .map(|written| {
                 let metadata = written.path.symlink_metadata().ok()?;
                 Some(Seen {

@@ -7,7 +7,7 @@ use lycia_media::tar as tape;
 use lycia_tree::{Content, Timestamp};
 
 use crate::cell::{Cell, Known, Place, TOO_LONG, recognise};
-use crate::report::Part;
+use crate::report::{Item, Part};
 use crate::sink::{self, Listing};
 use crate::{beside, boot, oci, volumes};
 
@@ -40,7 +40,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
                 cpio::CpioError::Malformed { offset, .. } => *offset,
                 _ => 0,
             };
-            return cell.fault(place, at, error.to_string());
+            return cell.cut(place, at, error.to_string());
         }
     };
     let mut kinds = Vec::new();
@@ -66,7 +66,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    cell.fault(place, segment.offset as u64, error.to_string());
+                    cell.cut(place, segment.offset as u64, error.to_string());
                     break;
                 }
             };
@@ -94,7 +94,7 @@ pub fn initramfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32
                 _ => {}
             }
             if !cell.hold(&item) {
-                cell.fault(place, segment.offset as u64, TOO_LONG);
+                cell.cut(place, segment.offset as u64, TOO_LONG);
                 break 'segments;
             }
             match kind {
@@ -212,9 +212,55 @@ fn kit(
     }
 }
 
-/// The entries of a tar archive.
-pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> Listing {
-    members(cell, place, bytes, &mut Part::default()).0
+/// Items below the path of an earlier one that is no directory, by their numbers, with that path: where programs put them depends on
+/// what is there already, and can be outside of the tree.
+fn misplaced(items: &[Item]) -> Vec<(usize, String)> {
+    // A directory and all below it are neighbours in this order.
+    let key = |number: usize| {
+        let path = items[number].path.trim_start_matches('/').bytes();
+        path.map(|byte| if byte == b'/' { 0 } else { byte })
+    };
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|&one, &other| key(one).cmp(key(other)).then(one.cmp(&other)));
+    let below = |path: &str, above: &str| {
+        let rest = path.strip_prefix(above);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let mut found = Vec::new();
+    // Members of one path, around those that follow; each path is below the one before.
+    let mut around: Vec<Vec<usize>> = Vec::new();
+    for number in order {
+        let path = items[number].path.as_str();
+        while let Some(last) = around.last().map(|group| items[group[0]].path.as_str())
+            && last != path
+            && !below(path, last)
+        {
+            around.pop();
+        }
+        // What was there when this came.
+        let before = |group: &&Vec<usize>| {
+            let earlier = group.partition_point(|&other| other < number);
+            earlier > 0 && items[group[earlier - 1]].kind != "directory"
+        };
+        let mut outer = around.iter().filter(|group| items[group[0]].path != path);
+        if let Some(group) = outer.find(before) {
+            found.push((number, items[group[0]].path.clone()));
+        }
+        match around.last_mut() {
+            Some(group) if items[group[0]].path == path => group.push(number),
+            _ => around.push(vec![number]),
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// The entries of a tar archive, and what of it is not read.
+pub fn list(cell: &mut Cell<'_>, place: &Place, bytes: &Content) -> (Listing, Option<String>) {
+    let mut part = Part::default();
+    let (listing, _) = members(cell, place, bytes, &mut part);
+    let unread = part.facts.get("not-read").and_then(|words| words.as_str());
+    (listing, unread.map(str::to_owned))
 }
 
 fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) -> (Listing, Vec<Member>) {
@@ -225,6 +271,8 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
     let mut archive = tape::Archive::new(bytes.bytes(), limits);
     let mut listing = Listing::default();
     let mut members = Vec::new();
+    // Where the header of each item begins.
+    let mut places = Vec::new();
     loop {
         let before = archive.position();
         let header = match archive.next_member() {
@@ -232,11 +280,12 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             Ok(None) => break,
             // Whole it may be, nevertheless; what follows is not looked at.
             Err(tape::TarError::Unsupported { what, .. }) => {
+                cell.partial(place);
                 part.fact("not-read", format!("from byte {before} on: {what}"));
                 break;
             }
             Err(error) => {
-                cell.fault(place, before, error.to_string());
+                cell.cut(place, before, error.to_string());
                 break;
             }
         };
@@ -274,14 +323,15 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             tape::Member::Regular => item.size = Some(header.size),
         }
         if !cell.hold(&item) {
-            cell.fault(place, before, TOO_LONG);
+            cell.cut(place, before, TOO_LONG);
             break;
         }
+        places.push(before);
         match &header.member {
             tape::Member::Regular => {
                 cell.region(place, start, header.size, &item.path);
                 if !cell.spend(header.size) {
-                    cell.fault(
+                    cell.cut(
                         place,
                         start,
                         "more contents than are read; the rest was not checked",
@@ -297,7 +347,7 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
                 match std::io::copy(&mut archive, &mut taster) {
                     Ok(_) => listing.file(item, taster),
                     Err(error) => {
-                        cell.fault(place, start, format!("{}: {error}", item.path));
+                        cell.cut(place, start, format!("{}: {error}", item.path));
                         listing.items.push(item);
                         break;
                     }
@@ -305,6 +355,13 @@ fn members(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part)
             }
             _ => listing.items.push(item),
         }
+    }
+    for (number, above) in misplaced(&listing.items) {
+        let what = format!(
+            "{}: it lies below {above}, which is no directory",
+            listing.items[number].path
+        );
+        cell.fault(place, places.get(number).copied().unwrap_or(0), what);
     }
     // A hard link has the content of the other name.
     let contents: HashMap<String, (Option<u64>, Option<String>)> = listing

@@ -1,5 +1,7 @@
 //! Recognising what bytes are, and what is shared while that is done.
 
+use std::collections::BTreeSet;
+
 use lycia_media::compress::Format;
 use lycia_tree::Content;
 
@@ -21,6 +23,8 @@ pub struct Cell<'l> {
     pub regions: Vec<Region>,
     /// What the regions are of, where that is not the file.
     pub base: Option<Content>,
+    /// Names of places that were not read to their end: their lists lack something.
+    pub partial: BTreeSet<String>,
     /// Bytes of contents read so far.
     pub spent: u64,
     /// Bytes of names and attributes that may still be held.
@@ -85,6 +89,7 @@ impl Cell<'_> {
             faults: Vec::new(),
             regions: Vec::new(),
             base: None,
+            partial: BTreeSet::new(),
             spent: 0,
             held: limits.names,
             labels: limits.names,
@@ -114,6 +119,19 @@ impl Cell<'_> {
             }),
             _ => {}
         }
+    }
+
+    /// Remembers that not all of a place was read.
+    pub fn partial(&mut self, place: &Place) {
+        if self.partial.len() < FAULTS {
+            self.partial.insert(place.name.clone());
+        }
+    }
+
+    /// Tells a fault behind which a place was not read.
+    pub fn cut(&mut self, place: &Place, offset: u64, what: impl Into<String>) {
+        self.partial(place);
+        self.fault(place, offset, what);
     }
 
     /// Remembers whose `len` bytes from `start` of a place are.
@@ -167,7 +185,7 @@ impl Cell<'_> {
     /// Recognises what `bytes` are and reads them.
     pub fn part(&mut self, place: Place, bytes: &Content, depth: u32) -> Option<Part> {
         if depth > self.limits.depth {
-            self.fault(
+            self.cut(
                 &place,
                 0,
                 "too many things lie in one another; this one was not looked at",
@@ -212,7 +230,7 @@ impl Cell<'_> {
         let unpacked = match self.unpack(bytes.bytes(), format) {
             Ok(unpacked) => unpacked,
             Err(error) => {
-                self.fault(place, 0, format!("unpacking: {error}"));
+                self.cut(place, 0, format!("unpacking: {error}"));
                 return;
             }
         };
@@ -306,8 +324,15 @@ pub fn recognise(bytes: &[u8]) -> Option<Known> {
         (0, b"ADB", "apk"),
         (0x36, b"FAT", "fat"),
     ];
+    // Signatures of file systems lie where a GPT has its first entry, whose identifiers and name can be any bytes.
+    let protected = || {
+        let kinds = [446, 462, 478, 494].map(|record| bytes.get(record + 4));
+        at(510, &[0x55, 0xaa]) && kinds.contains(&Some(&0xee))
+    };
     Some(if at(32769, b"CD001") {
         Known::Iso
+    } else if (at(512, b"EFI PART") || at(4096, b"EFI PART")) && protected() {
+        Known::Disk
     } else if at(0, b"hsqs") {
         Known::Squashfs
     } else if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::map;
-use crate::report::{Item, Part, Report, line};
+use crate::report::{Fault, Item, Part, Report, line};
 
 /// Ranges of one structure that are named one by one.
 const RANGES: usize = 16;
@@ -19,6 +19,10 @@ const PIECE: usize = 64 << 10;
 /// All that differs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Difference {
+    /// What is wrong with the media: what follows can be of that.
+    pub damage: Vec<Damage>,
+    /// Parts that were not read to their end: what one side lacks of them may be there.
+    pub unread: Vec<Unread>,
     /// What parts say of themselves.
     pub values: Vec<ChangedValue>,
     /// Parts that only one of the media has.
@@ -29,6 +33,44 @@ pub struct Difference {
     pub files: Vec<ChangedFile>,
     /// Bytes, by what they belong to.
     pub bytes: Vec<Touched>,
+}
+
+/// Which of two media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// The first.
+    Old,
+    /// The second.
+    New,
+}
+
+impl Which {
+    fn word(self) -> &'static str {
+        match self {
+            Which::Old => "old",
+            Which::New => "new",
+        }
+    }
+}
+
+/// Something that is wrong with one of the media.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// Of which one.
+    pub side: Which,
+    /// What.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+/// A part of one of the media that was not read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unread {
+    /// Of which one.
+    pub side: Which,
+    /// Where.
+    pub place: String,
 }
 
 /// A value that differs.
@@ -165,10 +207,32 @@ pub fn compare(old: (&Report, &Content), new: (&Report, &Content)) -> Difference
             .collect();
         parts
     });
+    let unread = [old.0, new.0].map(|report| {
+        let parts = report.part.walk().into_iter();
+        // What nothing is known of may be a damaged something.
+        let unread = parts.filter(|part| report.partial.contains(&part.place) || part.format == "unknown");
+        unread.map(key).collect::<BTreeSet<String>>()
+    });
+    for (number, side) in [Which::Old, Which::New].into_iter().enumerate() {
+        let report = [old.0, new.0][number];
+        let damage = report.faults.iter().cloned();
+        difference
+            .damage
+            .extend(damage.map(|fault| Damage { side, fault }));
+        let places = unread[number].iter().cloned();
+        difference
+            .unread
+            .extend(places.map(|place| Unread { side, place }));
+    }
     let keys: BTreeSet<&String> = sides[0].keys().chain(sides[1].keys()).collect();
     for key in keys {
         match (sides[0].get(key), sides[1].get(key)) {
-            (Some(old), Some(new)) => part(key, old, new, &mut difference),
+            (Some(old), Some(new)) => {
+                let whole = [0, 1].map(|side| !unread[side].contains(key));
+                part(key, (old, new), whole, &mut difference);
+            }
+            // It may be in what was not read.
+            (old, _) if within(key, &unread[usize::from(old.is_some())]) => {}
             (old, new) => {
                 let what = if old.is_some() {
                     Change::Removed
@@ -194,6 +258,14 @@ pub fn compare(old: (&Report, &Content), new: (&Report, &Content)) -> Difference
     difference
 }
 
+/// Whether a part lies in one of those of these keys.
+fn within(key: &str, outer: &BTreeSet<String>) -> bool {
+    outer.iter().any(|outer| {
+        let rest = key.strip_prefix(outer.as_str());
+        matches!(&**outer, "" | "packing") || rest.is_some_and(|rest| rest.starts_with(": "))
+    })
+}
+
 fn values(
     place: &str,
     old: &BTreeMap<String, Value>,
@@ -214,12 +286,19 @@ fn values(
     }
 }
 
-fn part(place: &str, old: &Part, new: &Part, difference: &mut Difference) {
+/// What differs between two parts. `whole` says of each whether it was read to its end: what the other has and it has not may be in
+/// what was not read, and what follows from all of its files is not known.
+fn part(place: &str, (old, new): (&Part, &Part), whole: [bool; 2], difference: &mut Difference) {
+    let [old_whole, new_whole] = whole;
+    let both = old_whole && new_whole;
     let all = |part: &Part| {
         let mut facts = part.facts.clone();
+        if !both {
+            facts.remove("entries");
+        }
         facts.insert("format".to_owned(), part.format.clone().into());
         facts.insert("size".to_owned(), part.size.into());
-        for (number, entry) in part.entries.iter().enumerate() {
+        for (number, entry) in part.entries.iter().enumerate().filter(|_| both) {
             facts.insert(
                 format!("menu entry {} of {}", number + 1, entry.config),
                 format!(
@@ -229,7 +308,7 @@ fn part(place: &str, old: &Part, new: &Part, difference: &mut Difference) {
                 .into(),
             );
         }
-        if let Some(system) = &part.system {
+        if let Some(system) = part.system.as_ref().filter(|_| both) {
             facts.insert("world".to_owned(), system.world.join(" ").into());
             facts.insert(
                 "allocator".to_owned(),
@@ -246,7 +325,9 @@ fn part(place: &str, old: &Part, new: &Part, difference: &mut Difference) {
             .map(|one| (one.name.clone(), one.version.clone().into()))
             .collect()
     };
-    values(place, &packages(old), &packages(new), &mut difference.packages);
+    if both {
+        values(place, &packages(old), &packages(new), &mut difference.packages);
+    }
     let files = |part: &Part| -> BTreeMap<String, Item> {
         part.files
             .iter()
@@ -258,6 +339,8 @@ fn part(place: &str, old: &Part, new: &Part, difference: &mut Difference) {
     for path in paths {
         let (old, new) = (old.get(path), new.get(path));
         let what = match (old, new) {
+            (None, _) if !old_whole => Vec::new(),
+            (_, None) if !new_whole => Vec::new(),
             (None, _) => vec![Change::Added],
             (_, None) => vec![Change::Removed],
             (Some(old), Some(new)) => {
@@ -392,7 +475,7 @@ fn bytes(old: Flat<'_, '_>, new: Flat<'_, '_>) -> Vec<Touched> {
 }
 
 impl Difference {
-    /// Whether there is none.
+    /// Whether there is none. Damage that both have alike is none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
             && self.parts.is_empty()
@@ -416,6 +499,22 @@ impl Difference {
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
+        for damage in &self.damage {
+            line(
+                &mut text,
+                format_args!("damaged   {}: {}", damage.side.word(), damage.fault),
+            );
+        }
+        for unread in &self.unread {
+            line(
+                &mut text,
+                format_args!(
+                    "not read  {}: {}not all of it; what it seems to lack is left out",
+                    unread.side.word(),
+                    named(&unread.place)
+                ),
+            );
+        }
         for part in &self.parts {
             line(
                 &mut text,
@@ -489,7 +588,7 @@ impl Difference {
                 ),
             );
         }
-        if text.is_empty() {
+        if self.is_empty() {
             text.push_str("no difference\n");
         }
         text
@@ -510,6 +609,18 @@ mod tests {
             new: Some(evil().into()),
         };
         let difference = Difference {
+            damage: vec![Damage {
+                side: Which::Old,
+                fault: Fault {
+                    offset: None,
+                    place: evil(),
+                    what: evil(),
+                },
+            }],
+            unread: vec![Unread {
+                side: Which::New,
+                place: evil(),
+            }],
             values: vec![value()],
             parts: vec![ChangedPart {
                 place: evil(),
@@ -532,7 +643,7 @@ mod tests {
             }],
         };
         let text = difference.text();
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 7, "{text}");
         assert!(
             !text.chars().any(|letter| letter != '\n' && letter.is_control()),
             "{text:?}"

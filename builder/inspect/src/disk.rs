@@ -81,7 +81,7 @@ pub fn partitions(
         cell.region(place, one.start, one.len, &one.name);
         let below = place.below(&one.name, one.start);
         let Some(content) = volumes::range(bytes, one.start, one.len) else {
-            cell.fault(
+            cell.cut(
                 place,
                 one.start,
                 format!("{} runs over the end of the disk", one.name),
@@ -192,7 +192,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
             table.is_protective()
         }
         Some(Err(error)) => {
-            cell.fault(place, 510, error.to_string());
+            cell.cut(place, 510, error.to_string());
             true
         }
         None => return found,
@@ -204,7 +204,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
         _ if has_backup(all) && !signature(all.len() - 512) => 4096,
         _ if has_backup(all) => 512,
         _ if protective => {
-            cell.fault(place, 512, "a protective MBR, but no GPT");
+            cell.cut(place, 512, "a protective MBR, but no GPT");
             return found;
         }
         _ => return found,
@@ -212,7 +212,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
     let copies = match gpt::Table::read_copies(&mut Cursor::new(all), sector_size) {
         Ok(copies) => copies,
         Err(error) => {
-            cell.fault(place, u64::from(sector_size), error.to_string());
+            cell.cut(place, u64::from(sector_size), error.to_string());
             return found;
         }
     };
@@ -245,7 +245,7 @@ pub fn tables(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Pa
             backup
         }
         [Err(primary), Err(backup)] => {
-            cell.fault(place, wide, primary.to_string());
+            cell.cut(place, wide, primary.to_string());
             cell.fault(place, end.saturating_sub(wide), backup.to_string());
             return found;
         }
@@ -352,7 +352,7 @@ fn logical(
         let rest = usize::try_from(at).ok().and_then(|at| all.get(at..));
         let table = rest.and_then(sector).map(mbr::Mbr::decode);
         let Some(Ok(table)) = table else {
-            return cell.fault(
+            return cell.cut(
                 place,
                 at,
                 "no table of logical partitions is here, though one is named",
@@ -384,7 +384,7 @@ fn logical(
         };
         let next = first.saturating_add(u64::from(next.first) * unit);
         if next <= at || *number > LOGICAL {
-            return cell.fault(
+            return cell.cut(
                 place,
                 at,
                 "the chain of logical partitions goes back or has no end",
@@ -410,8 +410,11 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
     let disk = match qcow::Disk::open(bytes.bytes()) {
         Ok(disk) => disk,
         // Whole it may be, nevertheless.
-        Err(qcow::ReadError::Unsupported(why)) => return part.fact("not-read", why),
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(qcow::ReadError::Unsupported(why)) => {
+            cell.partial(place);
+            return part.fact("not-read", why);
+        }
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     };
     part.fact("version", disk.version);
     part.fact("disk-size", disk.size);
@@ -420,7 +423,7 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
         part.fact("snapshots-not-read", disk.snapshots);
     }
     if disk.size > cell.limits.unpacked {
-        return cell.fault(
+        return cell.cut(
             place,
             24,
             format!("a disk of {} bytes is more than is read", disk.size),
@@ -430,7 +433,7 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
     let mut data = 0u64;
     let limit = cell.limits.unpacked;
     if !cell.spend(disk.size) {
-        return cell.fault(place, 24, "with what else was read its disk is more than is read");
+        return cell.cut(place, 24, "with what else was read its disk is more than is read");
     }
     let unpacked = disk.unpack(&mut |at, cluster, _| {
         data += cluster.len() as u64;
@@ -444,7 +447,7 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
             qcow::ReadError::Malformed { at, .. } => *at,
             _ => 0,
         };
-        return cell.fault(place, at, error.to_string());
+        return cell.cut(place, at, error.to_string());
     }
     part.fact("data", data);
     for (at, what) in disk.check_counts() {
@@ -452,7 +455,7 @@ pub fn qcow2(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, pa
     }
     let raw = match store.finish(disk.size) {
         Ok(raw) => raw,
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     };
     let inner = cell.inside(place, &raw);
     part.parts.extend(cell.part(inner, &raw, depth + 1));

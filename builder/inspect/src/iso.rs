@@ -31,7 +31,7 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
     let volume = match iso9660::inspect(bytes.bytes(), &limits) {
         Ok(volume) => volume,
         Err(error) => {
-            cell.fault(place, 16 * iso9660::BLOCK, error.to_string());
+            cell.cut(place, 16 * iso9660::BLOCK, error.to_string());
             // The tables may still be right.
             let found = disk::tables(cell, place, bytes, part);
             let found = found.into_iter().filter(|one| one.start > 64 << 10).collect();
@@ -95,7 +95,7 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
             EntryKind::Regular(_) => item.size = Some(entry.len()),
         }
         if !cell.hold(&item) {
-            cell.fault(place, 16 * iso9660::BLOCK, TOO_LONG);
+            cell.cut(place, 16 * iso9660::BLOCK, TOO_LONG);
             break;
         }
         match &entry.kind {
@@ -108,7 +108,7 @@ pub fn read(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, par
                     cell.region(place, extent.offset(), u64::from(extent.len), &item.path);
                 }
                 if !cell.spend(entry.len()) {
-                    cell.fault(place, at, "more contents than are read; the rest was not checked");
+                    cell.cut(place, at, "more contents than are read; the rest was not checked");
                     break;
                 }
                 let runs: Vec<(u64, u64)> = extents

@@ -29,9 +29,10 @@ use lycia_tree::Content;
 use thiserror::Error;
 
 pub use compare::{
-    Change, ChangedFile, ChangedPart, ChangedValue, Difference, Range, Side, Touched, compare,
+    Change, ChangedFile, ChangedPart, ChangedValue, Damage, Difference, Range, Side, Touched, Unread, Which,
+    compare,
 };
-pub use report::{BootEntry, Fault, Installed, Item, Part, Report, System};
+pub use report::{BootEntry, Fault, Installed, Item, Part, Report, System, acts};
 
 /// How much to take from a file that can claim anything.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,5 +131,6 @@ pub fn inspect_bytes(name: &str, content: &Content, limits: &Limits) -> Option<R
         faults: cell.faults,
         regions: cell.regions,
         base: cell.base,
+        partial: cell.partial,
     })
 }

@@ -11,8 +11,12 @@ use crate::report::{Item, Part};
 use crate::sink::{self, Listing};
 use crate::{root, volumes};
 
-/// Images of one index that are read.
+/// Images of all indexes that are read.
 const MANIFESTS: usize = 16;
+/// Indexes in one another that are read.
+const INDEXES: u32 = 4;
+/// Descriptors of all indexes that are looked at.
+const DESCRIPTORS: usize = 1024;
 /// Layers of one image that are read.
 const LAYERS: usize = 128;
 
@@ -21,10 +25,14 @@ struct Blobs<'a> {
     listing: &'a Listing,
 }
 
+fn blob_path(digest: &str) -> String {
+    format!("/blobs/{}", digest.replacen(':', "/", 1))
+}
+
 /// What a descriptor leads to: its path, if it is as the descriptor says.
 fn blob(cell: &mut Cell<'_>, place: &Place, blobs: &Blobs<'_>, descriptor: &Value) -> Option<String> {
     let digest = descriptor["digest"].as_str().unwrap_or_default();
-    let path = format!("/blobs/{}", digest.replacen(':', "/", 1));
+    let path = blob_path(digest);
     let Some(member) = blobs.members.get(path.as_str()) else {
         cell.fault(place, 0, format!("{digest} is named, but is not in the archive"));
         return None;
@@ -93,17 +101,83 @@ pub fn read(
         cell.fault(place, 0, "there is no index.json");
         return;
     };
-    let manifests = index["manifests"].as_array().cloned().unwrap_or_default();
-    for descriptor in manifests.iter().take(MANIFESTS) {
-        let Some(path) = blob(cell, place, &blobs, descriptor) else {
+    let mut unread = Vec::new();
+    for (name, manifest) in manifests(cell, place, &blobs, &index, &mut unread) {
+        if part.parts.len() == MANIFESTS {
+            unread.push(format!("{name}: more images than are read"));
             continue;
-        };
-        let Some(manifest) = json(cell, place, &blobs, &path) else {
-            continue;
-        };
-        let image = image(cell, place, bytes, &blobs, descriptor, &manifest);
+        }
+        let image = image(cell, place, bytes, &blobs, &name, &manifest);
         part.parts.push(image);
     }
+    if !unread.is_empty() {
+        part.fact("not-read", unread);
+    }
+}
+
+/// Manifests of images with their names, from an index and those that it names: archives for several platforms have one in another
+/// (OCI image specification, "Image Index"). What is not looked at goes to `unread`.
+fn manifests(
+    cell: &mut Cell<'_>,
+    place: &Place,
+    blobs: &Blobs<'_>,
+    index: &Value,
+    unread: &mut Vec<String>,
+) -> Vec<(String, Value)> {
+    let listed = |index: &Value, depth: u32, above: Option<&str>| -> Vec<(Value, u32, Option<String>)> {
+        let all = index["manifests"].as_array().into_iter().flatten().rev();
+        all.map(|one| (one.clone(), depth, above.map(str::to_owned)))
+            .collect()
+    };
+    let mut found = Vec::new();
+    let mut stack = listed(index, 1, None);
+    let mut seen = 0;
+    while let Some((descriptor, depth, above)) = stack.pop() {
+        seen += 1;
+        if seen > DESCRIPTORS {
+            unread.push("more descriptors than are looked at".to_owned());
+            break;
+        }
+        let name = named(&descriptor, above.as_deref());
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        // Of a list for several platforms an archive may have some: that is for who copied it to say.
+        if depth > 1 && !blobs.members.contains_key(blob_path(digest).as_str()) {
+            unread.push(format!("{name}: {digest} is not in the archive"));
+            continue;
+        }
+        let Some(manifest) =
+            blob(cell, place, blobs, &descriptor).and_then(|path| json(cell, place, blobs, &path))
+        else {
+            cell.partial(place);
+            continue;
+        };
+        if !manifest["manifests"].is_array() {
+            found.push((name, manifest));
+        } else if depth < INDEXES {
+            stack.extend(listed(&manifest, depth + 1, Some(&name)));
+        } else {
+            unread.push(format!("{name}: too many indexes lie in one another"));
+        }
+    }
+    found
+}
+
+/// What an image or index is called: by its own name, by that of the index that it is of and its platform, or by its digest.
+fn named(descriptor: &Value, above: Option<&str>) -> String {
+    if let Some(own) = descriptor["annotations"]["org.opencontainers.image.ref.name"].as_str() {
+        return own.to_owned();
+    }
+    let field = |key: &str| descriptor["platform"][key].as_str();
+    let known = |word: &&str| *word != "unknown";
+    if let (Some(above), Some(os), Some(architecture)) = (
+        above,
+        field("os").filter(known),
+        field("architecture").filter(known),
+    ) {
+        let variant = field("variant").map(|variant| format!("/{variant}"));
+        return format!("{above} {os}/{architecture}{}", variant.unwrap_or_default());
+    }
+    descriptor["digest"].as_str().unwrap_or("image").to_owned()
 }
 
 fn image(
@@ -111,13 +185,9 @@ fn image(
     place: &Place,
     bytes: &Content,
     blobs: &Blobs<'_>,
-    descriptor: &Value,
+    name: &str,
     manifest: &Value,
 ) -> Part {
-    let name = descriptor["annotations"]["org.opencontainers.image.ref.name"]
-        .as_str()
-        .or(descriptor["digest"].as_str())
-        .unwrap_or("image");
     let here = place.within(&format!("image {name}"));
     let mut part = Part {
         place: here.name.clone(),
@@ -161,8 +231,16 @@ fn image(
     }
     let mut merged = Listing::default();
     let mut items: BTreeMap<String, Item> = BTreeMap::new();
+    let mut unread = Vec::new();
+    if layers.len() > LAYERS {
+        unread.push(format!(
+            "{} layers above the first {LAYERS}",
+            layers.len() - LAYERS
+        ));
+    }
     for (number, layer) in layers.iter().enumerate().take(LAYERS) {
         let Some(path) = blob(cell, place, blobs, layer) else {
+            cell.partial(&here);
             continue;
         };
         let Some(member) = blobs.members.get(path.as_str()) else {
@@ -178,6 +256,7 @@ fn image(
                 Ok(unpacked) => unpacked,
                 Err(error) => {
                     cell.fault(place, member.start, format!("layer {}: {error}", number + 1));
+                    cell.partial(&here);
                     continue;
                 }
             },
@@ -194,26 +273,39 @@ fn image(
                 ),
             );
         }
+        // Manifests can be of other things than images, as what is said about one: they have files in place of archives.
+        if let Some(kind) = layer["mediaType"].as_str().filter(|kind| !kind.contains("tar")) {
+            unread.push(format!("layer {}: {kind}", number + 1));
+            continue;
+        }
         let layer = here.within(&format!("layer {}", number + 1));
-        lay(cell, &layer, &unpacked, &mut merged, &mut items);
+        let whole = cell.partial.len();
+        let left = lay(cell, &layer, &unpacked, &mut merged, &mut items);
+        if cell.partial.len() > whole {
+            cell.partial(&here);
+        }
+        unread.extend(left.map(|left| format!("layer {}, {left}", number + 1)));
     }
     merged.items = items.into_values().collect();
     part.fact("layers", layers.len());
+    if !unread.is_empty() {
+        part.fact("not-read", unread);
+    }
     part.fact("entries", merged.items.len());
     part.system = root::system(&merged, &mut |what| cell.fault(&here, 0, what));
     part.files = merged.items;
     part
 }
 
-/// Lays a layer over those below: whiteouts take away, all else replaces.
+/// Lays a layer over those below: whiteouts take away, all else replaces. Says what of it is not read.
 fn lay(
     cell: &mut Cell<'_>,
     place: &Place,
     layer: &Content,
     merged: &mut Listing,
     items: &mut BTreeMap<String, Item>,
-) {
-    let listing = crate::archive::list(cell, place, layer);
+) -> Option<String> {
+    let (listing, unread) = crate::archive::list(cell, place, layer);
     if listing.allocator.is_some() {
         merged.allocator = listing.allocator;
     }
@@ -228,22 +320,31 @@ fn lay(
             taken.push(format!("{folder}/{gone}/"));
         }
     }
-    for prefix in taken {
+    let clear = |prefix: &str, items: &mut BTreeMap<String, Item>, merged: &mut Listing| {
         let below: Vec<String> = items
-            .range(prefix.clone()..)
-            .take_while(|(path, _)| path.starts_with(&prefix))
+            .range(prefix.to_owned()..)
+            .take_while(|(path, _)| path.starts_with(prefix))
             .map(|(path, _)| path.clone())
             .collect();
         for path in below {
             items.remove(&path);
             merged.kept.remove(&path);
         }
+    };
+    for prefix in taken {
+        clear(&prefix, items, merged);
     }
     for item in listing.items {
         let name = item.path.rsplit('/').next().unwrap_or_default();
         if !name.starts_with(".wh.") {
+            // What takes the place of a directory takes away what lay in it.
+            if item.kind != "directory" && items.get(&item.path).is_none_or(|old| old.kind == "directory") {
+                clear(&format!("{}/", item.path), items, merged);
+            }
+            merged.kept.remove(&item.path);
             items.insert(item.path.clone(), item);
         }
     }
     merged.kept.extend(listing.kept);
+    unread
 }

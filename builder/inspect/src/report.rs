@@ -1,6 +1,6 @@
 //! What was found, for machines and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use lycia_tree::Content;
@@ -35,6 +35,9 @@ pub struct Report {
     /// What the regions are of, where it is not the file itself but was unpacked from it.
     #[serde(skip)]
     pub(crate) base: Option<Content>,
+    /// Places that were not read to their end.
+    #[serde(skip)]
+    pub(crate) partial: BTreeSet<String>,
 }
 
 /// Something that was recognised.
@@ -261,12 +264,17 @@ impl Part {
     }
 }
 
-/// Adds a line. What stands in a medium is shown and does nothing: control characters are escaped, and those that turn the
+/// Whether a terminal does something about a letter in place of showing it: control characters, ends of lines, and what turns the
 /// direction of a text (Unicode Standard Annex 9).
+pub fn acts(letter: char) -> bool {
+    let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}')
+}
+
+/// Adds a line. What stands in a medium is shown and does nothing.
 pub(crate) fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
     for letter in words.to_string().chars() {
-        let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}') {
+        if acts(letter) {
             text.extend(letter.escape_unicode());
         } else {
             text.push(letter);
@@ -433,6 +441,7 @@ mod tests {
             }],
             regions: Vec::new(),
             base: None,
+            partial: BTreeSet::new(),
         };
         let text = report.text(true);
         let raw = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';

@@ -1,10 +1,12 @@
 //! Bytes of files, and of what is compressed.
 
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use lycia_media::compress::Format;
-use lycia_tree::{Content, Pack};
+use lycia_tree::{Content, Pack, PackError};
 
 /// What is unpacked goes to a file from this size on.
 const IN_MEMORY: usize = 16 << 20;
@@ -24,12 +26,16 @@ pub fn open(path: &Path) -> io::Result<Content> {
             "it is no regular file",
         ));
     }
-    map(path, metadata.len())
+    whole(Pack::open(path, metadata.len()), metadata.len())
 }
 
-fn map(path: &Path, len: u64) -> io::Result<Content> {
-    let pack = Pack::open(path, len).map_err(io::Error::other)?;
-    pack.range(0, len).map_err(io::Error::other)
+fn whole(pack: Result<Arc<Pack>, PackError>, len: u64) -> io::Result<Content> {
+    pack.and_then(|pack| pack.range(0, len)).map_err(io::Error::other)
+}
+
+/// A file without a name: it goes with this process, however that ends.
+fn nameless() -> io::Result<File> {
+    tempfile::tempfile_in(std::env::temp_dir())
 }
 
 fn decoder<'b>(bytes: &'b [u8], format: Format) -> io::Result<Box<dyn Read + 'b>> {
@@ -83,7 +89,7 @@ pub fn unpack(bytes: &[u8], format: Format, limit: u64) -> io::Result<Content> {
 #[derive(Default)]
 pub struct Store {
     memory: Vec<u8>,
-    file: Option<tempfile::NamedTempFile>,
+    file: Option<File>,
 }
 
 impl Store {
@@ -101,7 +107,7 @@ impl Store {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let mut file = tempfile::NamedTempFile::new()?;
+                let mut file = nameless()?;
                 file.write_all(&self.memory)?;
                 self.memory = Vec::new();
                 self.file.insert(file)
@@ -124,15 +130,35 @@ impl Store {
             file => {
                 let mut file = match file {
                     Some(file) => file,
-                    None => tempfile::NamedTempFile::new()?,
+                    None => nameless()?,
                 };
                 if !self.memory.is_empty() {
                     file.write_all(&self.memory)?;
                 }
-                file.as_file().set_len(size)?;
-                // The mapping outlives the name.
-                map(file.path(), size)
+                file.set_len(size)?;
+                whole(Pack::of(&file, Path::new("of what was unpacked"), size), size)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_unpacked_has_no_name() {
+        let mut store = Store::default();
+        store.put(0, b"first").unwrap();
+        store.put(IN_MEMORY as u64, b"behind").unwrap();
+        let file = store.file.as_ref().unwrap();
+        assert_eq!(file.metadata().unwrap().nlink(), 0);
+        let size = IN_MEMORY as u64 + 10;
+        let content = store.finish(size).unwrap();
+        assert_eq!(content.len(), size);
+        assert_eq!(&content.bytes()[..6], b"first\0");
+        assert_eq!(&content.bytes()[IN_MEMORY..], b"behind\0\0\0\0");
     }
 }

@@ -23,7 +23,7 @@ const TOO_MUCH: &str = "more contents than are read; the rest was not checked";
 pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
     let mut image = match squash::Image::open(Cursor::new(bytes.bytes())) {
         Ok(image) => image,
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     };
     let own = image.superblock().clone();
     part.fact("compressor", format!("{:?}", image.compressor()));
@@ -67,11 +67,11 @@ pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut 
                 cell.fault(place, own.inode_table, fault);
             }
         }
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     }
     let entries = match image.entries(&limits) {
         Ok(entries) => entries,
-        Err(error) => return cell.fault(place, own.inode_table, error.to_string()),
+        Err(error) => return cell.cut(place, own.inode_table, error.to_string()),
     };
     let mut listing = Listing::default();
     let mut first: HashMap<u64, (String, Option<Item>)> = HashMap::new();
@@ -106,7 +106,7 @@ pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut 
             squash::EntryKind::Regular(file) => item.size = Some(file.len),
         }
         if !cell.hold(&item) {
-            cell.fault(place, own.inode_table, TOO_LONG);
+            cell.cut(place, own.inode_table, TOO_LONG);
             break;
         }
         match &inode.kind {
@@ -125,7 +125,7 @@ pub fn squashfs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut 
                     cell.region(place, at, len, "fragment block");
                 }
                 if !cell.spend(file.len) {
-                    cell.fault(place, at, TOO_MUCH);
+                    cell.cut(place, at, TOO_MUCH);
                     break;
                 }
                 let mut taster = listing.taster(&item.path);
@@ -155,8 +155,11 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     let mut reader = match ext::Reader::open(Cursor::new(bytes.bytes()), limits) {
         Ok(reader) => reader,
         // Whole it may be, nevertheless.
-        Err(ext::ReadError::Unsupported(why)) => return part.fact("not-read", why),
-        Err(error) => return cell.fault(place, 1024, error.to_string()),
+        Err(ext::ReadError::Unsupported(why)) => {
+            cell.partial(place);
+            return part.fact("not-read", why);
+        }
+        Err(error) => return cell.cut(place, 1024, error.to_string()),
     };
     let own = reader.summary().clone();
     if !own.extents {
@@ -175,7 +178,7 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
     let size = own.blocks.saturating_mul(u64::from(own.block_size));
     cell.region(place, 0, size.min(bytes.len()), "blocks without a file");
     if size > bytes.len() {
-        return cell.fault(
+        return cell.cut(
             place,
             1024,
             format!("the volume has {size} bytes, of which {} are there", bytes.len()),
@@ -229,7 +232,7 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             let mut item = known.clone();
             item.path = shown;
             if !cell.hold(&item) {
-                cell.fault(place, inode_at, TOO_LONG);
+                cell.cut(place, inode_at, TOO_LONG);
                 whole = false;
                 break;
             }
@@ -346,14 +349,14 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
             Kind::Regular => item.size = Some(file.size),
         }
         if !cell.hold(&item) {
-            cell.fault(place, inode_at, TOO_LONG);
+            cell.cut(place, inode_at, TOO_LONG);
             whole = false;
             break;
         }
         match file.kind {
             Kind::Regular => {
                 if !cell.spend(file.size) {
-                    cell.fault(place, at, TOO_MUCH);
+                    cell.cut(place, at, TOO_MUCH);
                     whole = false;
                     break;
                 }
@@ -373,6 +376,9 @@ pub fn ext4(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part
                 listing.items.push(item);
             }
         }
+    }
+    if !whole {
+        cell.partial(place);
     }
     if unread > 0 {
         part.fact(
@@ -487,7 +493,7 @@ pub fn fat(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part
     };
     let mut reader = match vfat::Reader::open(Cursor::new(bytes.bytes()), limits) {
         Ok(reader) => reader,
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     };
     let own = reader.summary().clone();
     part.fact("width", format!("{:?}", own.width));
@@ -521,7 +527,7 @@ pub fn fat(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part
     }
     let listed = match reader.list() {
         Ok(listed) => listed,
-        Err(error) => return cell.fault(place, 0, error.to_string()),
+        Err(error) => return cell.cut(place, 0, error.to_string()),
     };
     let mut listing = Listing::default();
     let mut found = Vec::new();
@@ -537,10 +543,10 @@ pub fn fat(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part
             cell.region(place, start, len, &item.path);
         }
         if let Some(fault) = &entry.fault {
-            cell.fault(place, at, format!("{}: {fault}", item.path));
+            cell.cut(place, at, format!("{}: {fault}", item.path));
         }
         if !cell.hold(&item) {
-            cell.fault(place, at, TOO_LONG);
+            cell.cut(place, at, TOO_LONG);
             break;
         }
         if entry.is_directory || entry.fault.is_some() {
@@ -549,7 +555,7 @@ pub fn fat(cell: &mut Cell<'_>, place: &Place, bytes: &Content, depth: u32, part
         }
         item.size = Some(entry.size);
         if !cell.spend(entry.size) {
-            cell.fault(place, at, TOO_MUCH);
+            cell.cut(place, at, TOO_MUCH);
             break;
         }
         let mut taster = listing.taster(&item.path);
@@ -633,7 +639,7 @@ pub fn pieces(bytes: &Content, runs: &[(u64, u64)], out: &mut dyn Write) -> io::
 pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Part) {
     let image = match ero::Image::open(bytes.bytes()) {
         Ok(image) => image,
-        Err(error) => return cell.fault(place, 1024, error.to_string()),
+        Err(error) => return cell.cut(place, 1024, error.to_string()),
     };
     let own = image.superblock().clone();
     part.fact("label", display(&own.label));
@@ -657,7 +663,7 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
                 ero::ReadError::Malformed { at, .. } => *at,
                 _ => 1024,
             };
-            return cell.fault(place, at, error.to_string());
+            return cell.cut(place, at, error.to_string());
         }
     };
     let mut listing = Listing::default();
@@ -691,7 +697,7 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
             ero::EntryKind::Regular(_) => item.size = Some(entry.size),
         }
         if !cell.hold(&item) {
-            cell.fault(place, 1024, TOO_LONG);
+            cell.cut(place, 1024, TOO_LONG);
             break;
         }
         match &entry.kind {
@@ -704,7 +710,7 @@ pub fn erofs(cell: &mut Cell<'_>, place: &Place, bytes: &Content, part: &mut Par
                         cell.region(place, start, len, &item.path);
                     }
                     if !cell.spend(entry.size) {
-                        cell.fault(place, at, TOO_MUCH);
+                        cell.cut(place, at, TOO_MUCH);
                         break;
                     }
                     let mut taster = listing.taster(&item.path);

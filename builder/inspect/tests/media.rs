@@ -363,3 +363,74 @@ fn what_is_nothing_that_is_known_is_refused() {
     assert!(inspect(&path, &Limits::default()).is_err());
     assert!(inspect(Path::new("/nonexistent/x"), &Limits::default()).is_err());
 }
+
+#[test]
+fn what_a_damaged_medium_seems_to_lack_is_no_removal() {
+    use lycia_inspect::Which;
+    let old = root();
+    let mut new = root();
+    new.write(
+        b"/dev/motd",
+        Metadata::new(0o644, samples::TIME),
+        b"new".to_vec().into(),
+    )
+    .unwrap();
+    let found = |old: &[u8], new: &[u8]| {
+        let found = difference(old, new);
+        let gone: Vec<String> = found
+            .files
+            .iter()
+            .filter(|file| file.what == [Change::Removed])
+            .map(|file| file.path.clone())
+            .collect();
+        let text = found.text();
+        (found, gone, text)
+    };
+    // Of whole ones it is.
+    let (whole, gone, text) = found(&tarball(&new), &tarball(&old));
+    assert!(whole.damage.is_empty() && whole.unread.is_empty(), "{text}");
+    assert_eq!(gone, ["/dev/motd"]);
+    // An archive that cannot be read behind its third member.
+    let mut damaged = tarball(&old);
+    let at = damaged.windows(8).position(|bytes| bytes == b"usr/bin/").unwrap();
+    damaged[at + 1] ^= 1;
+    let (broken, gone, text) = found(&tarball(&new), &damaged);
+    assert_eq!(
+        (broken.damage.len(), broken.damage[0].side),
+        (1, Which::New),
+        "{text}"
+    );
+    assert_eq!(gone, Vec::<String>::new(), "{text}");
+    assert!(text.starts_with("damaged   new: byte "), "{text}");
+    assert!(broken.packages.is_empty() && !text.contains("entries"), "{text}");
+    assert!(text.contains("not read  new: not all of it"), "{text}");
+    let json = serde_json::to_value(&broken).unwrap();
+    assert_eq!(json["damage"][0]["side"], "new");
+    assert!(json["damage"][0]["what"].is_string(), "{json}");
+    // The other way round nothing was added.
+    let (broken, _, text) = found(&damaged, &tarball(&new));
+    assert_eq!(broken.damage[0].side, Which::Old);
+    assert!(
+        broken.files.iter().all(|file| file.what != [Change::Added]),
+        "{text}"
+    );
+    // A disk whose tables are gone, and one whose file system is.
+    let disk = disk_image(&old);
+    let mut tables = disk.clone();
+    tables[512..520].fill(0);
+    let end = tables.len();
+    tables[end - 512..end - 504].fill(0);
+    let mut volume = disk.clone();
+    let at = volume
+        .windows(2)
+        .enumerate()
+        .position(|(at, bytes)| at % 1024 == 56 && at > 3 << 20 && bytes == [0x53, 0xef])
+        .unwrap();
+    volume[at..at + 2].fill(0);
+    for damaged in [&tables, &volume] {
+        let (broken, gone, text) = found(&disk, damaged);
+        assert_eq!((gone, broken.parts), (Vec::new(), Vec::new()), "{text}");
+        assert!(text.contains("not read  new: "), "{text}");
+        assert!(!broken.bytes.is_empty());
+    }
+}

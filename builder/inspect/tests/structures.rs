@@ -7,14 +7,14 @@ mod samples;
 use std::process::Command;
 
 use lycia_inspect::{Limits, inspect};
-use lycia_media::disk;
 use lycia_media::partition::Guid;
 use lycia_media::partition::mbr::{Mbr, Record};
-use lycia_tree::Content;
+use lycia_media::{disk, tar};
+use lycia_tree::{Content, Metadata, Node, Tree};
 
 use samples::{
-    bios_disk, boot_iso, container, efi_program, ext4_volume, faults, hybrid_disk, look, look_sha,
-    program_volume, qcow2_image, root, root_part, tarball,
+    TIME, bios_disk, boot_iso, container, container_of, efi_program, ext4_volume, faults, hybrid_disk, look,
+    look_sha, program_volume, put, qcow2_image, root, root_part, tarball,
 };
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
@@ -222,6 +222,39 @@ fn what_xorriso_writes_is_whole() {
 }
 
 #[test]
+fn a_disk_whose_first_partition_looks_like_a_file_system_is_a_disk() {
+    // EROFS has its signature where the type of the first partition is, ext4 where its name begins.
+    let erofs: Guid = "e0f5e1e2-0001-0203-0405-060708090a0b".parse().unwrap();
+    for (name, kind) in [("\u{ef53}data", Guid::LINUX_DATA), ("data", erofs)] {
+        let mut layout = disk::Layout::new(Guid::derive(b"test", "disk"));
+        layout.size = Some(4 << 20);
+        let mut one = disk::Partition::new(
+            name,
+            kind,
+            Guid::derive(b"test", "one"),
+            disk::Size::Bytes(1 << 20),
+        );
+        one.content = disk::Content::Bytes(Content::from(&b"content"[..]));
+        layout.partitions = vec![one];
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let plan = disk::Plan::new(&layout).unwrap();
+        plan.write(&mut bytes, &mut |_| {}).unwrap();
+        let bytes = bytes.into_inner();
+        let seems = (
+            bytes[1024..1028] == [0xe2, 0xe1, 0xf5, 0xe0],
+            bytes[1080..1082] == [0x53, 0xef],
+        );
+        assert!(seems.0 != seems.1, "{seems:?}");
+        let report = look(&bytes);
+        assert_eq!(
+            (report.part.format.as_str(), faults(&report)),
+            ("disk", Vec::new())
+        );
+        assert_eq!(report.part.parts.len(), 1);
+    }
+}
+
+#[test]
 fn records_of_a_hybrid_mbr() {
     flips(
         "a disk with a hybrid MBR",
@@ -391,6 +424,58 @@ fn what_is_not_read_is_no_fault() {
 }
 
 #[test]
+fn members_below_what_is_no_directory() {
+    let members = |names: &[(&str, tar::Item<'_>)]| {
+        let mut writer = tar::Writer::new(Vec::new());
+        for (path, item) in names {
+            writer
+                .member(path.as_bytes(), &Metadata::new(0o755, TIME), *item)
+                .unwrap();
+        }
+        writer.finish().unwrap().0
+    };
+    let (link, file) = (
+        Node::Symlink(b"usr/bin".to_vec()),
+        Node::Regular(b"x".to_vec().into()),
+    );
+    let (link, file, folder) = (
+        tar::Item::Node(&link),
+        tar::Item::Node(&file),
+        tar::Item::Directory,
+    );
+    for (names, wanted) in [
+        (
+            &[
+                ("bin", link),
+                ("bin-too", file),
+                ("bin/.wh.sh", file),
+                ("bin/a", folder),
+                ("bin/a/b", file),
+            ][..],
+            &[
+                "/bin/.wh.sh: it lies below /bin",
+                "/bin/a: it",
+                "/bin/a/b: it lies below /bin,",
+            ][..],
+        ),
+        (&[("a", file), ("a/b/c", file)], &["/a/b/c: it lies below /a,"]),
+        // What takes the place of the directory comes later, or goes before.
+        (&[("a", folder), ("a/b", file), ("a", link)], &[]),
+        (&[("a", link), ("a", folder), ("a/b", file)], &[]),
+        (&[("a/b", file), ("a.b", file), ("ab", file), ("a", folder)], &[]),
+    ] {
+        let told = faults(&look(&members(names)));
+        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        for wanted in wanted {
+            assert!(
+                told.iter().any(|fault| fault.contains(wanted)),
+                "{wanted}: {told:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn blobs_of_a_container_image() {
     let image = container(&root());
     let blob = |what: &[u8]| find(&image, what);
@@ -410,6 +495,107 @@ fn blobs_of_a_container_image() {
             (blob(b"1.0.0\"}"), 2, "oci-layout"),
         ],
     );
+}
+
+#[test]
+fn an_index_in_an_index_of_a_container_image() {
+    let report = look(&container_of(&[tarball(&root())], true));
+    assert_eq!(faults(&report), Vec::<String>::new());
+    let places: Vec<&str> = report.part.parts.iter().map(|part| part.place.as_str()).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert_eq!(places[0], "image latest linux/amd64");
+    assert!(places[1].starts_with("image sha256:"), "{places:?}");
+    assert!(
+        root_part(&report)
+            .files
+            .iter()
+            .any(|item| item.path == "/etc/motd")
+    );
+    let unread = |part: &lycia_inspect::Part| part.facts["not-read"].to_string();
+    let said = unread(&report.part);
+    assert!(
+        said.contains("latest linux/arm64") && said.contains("not in the archive"),
+        "{said}"
+    );
+    let said = unread(&report.part.parts[1]);
+    assert!(said.contains("layer 1: application/vnd.in-toto+json"), "{said}");
+}
+
+#[test]
+fn what_takes_the_place_of_a_directory_in_a_layer_takes_away_what_lay_in_it() {
+    let folder = |tree: &mut Tree, path: &str| {
+        put(
+            tree,
+            &format!("{path}/x"),
+            0o644,
+            Node::Regular(b"1".to_vec().into()),
+        );
+    };
+    let mut below = root();
+    folder(&mut below, "/d");
+    folder(&mut below, "/d/deep");
+    folder(&mut below, "/d-more");
+    let mut above = Tree::new(Metadata::new(0o755, TIME));
+    put(
+        &mut above,
+        "/d",
+        0o644,
+        Node::Regular(b"a file now".to_vec().into()),
+    );
+    put(
+        &mut above,
+        "/usr/lib/apk/db",
+        0o777,
+        Node::Symlink(b"elsewhere".to_vec()),
+    );
+    let report = look(&container_of(&[tarball(&below), tarball(&above)], false));
+    assert_eq!(faults(&report), Vec::<String>::new());
+    let part = root_part(&report);
+    let there: Vec<&str> = part.files.iter().map(|item| item.path.as_str()).collect();
+    for (path, stays) in [
+        ("/d", true),
+        ("/d/x", false),
+        ("/d/deep/x", false),
+        ("/d-more/x", true),
+        ("/usr/lib/apk/db", true),
+        ("/usr/lib/apk/db/installed", false),
+        ("/etc/motd", true),
+    ] {
+        assert_eq!(there.contains(&path), stays, "{path}: {there:?}");
+    }
+    // Its package database went with the directory.
+    assert!(
+        part.system
+            .as_ref()
+            .is_none_or(|system| system.packages.is_empty())
+    );
+}
+
+#[test]
+fn what_is_not_read_of_a_layer_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let holes = std::fs::File::create(folder.path().join("holes")).unwrap();
+    holes.set_len(1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&holes, b"end", (1 << 20) - 3).unwrap();
+    std::fs::write(folder.path().join("after"), "text\n").unwrap();
+    for format in ["gnu", "pax"] {
+        let (done, said) = run(
+            folder.path(),
+            "tar",
+            "tar",
+            &["--sparse", "--format", format, "-cf", "a.tar", "holes", "after"],
+        );
+        assert!(done, "{said}");
+        let sparse = std::fs::read(folder.path().join("a.tar")).unwrap();
+        let report = look(&sparse);
+        assert_eq!(faults(&report), Vec::<String>::new(), "{format}");
+        assert_eq!(report.part.files, Vec::new(), "{format}");
+        assert!(report.part.facts.contains_key("not-read"), "{format}");
+        let report = look(&container_of(&[tarball(&root()), sparse], false));
+        assert_eq!(faults(&report), Vec::<String>::new(), "{format}");
+        let said = root_part(&report).facts["not-read"].to_string();
+        assert!(said.contains("layer 2, from byte 0 on"), "{format}: {said}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn write_image(directory: &Path, path: &Path) {
         serial: 0x4c59_4349,
         time: Timestamp::from_seconds(TIME),
         width: None,
-        size: fat::fitting_size(&esp, None, 0),
+        size: fat::fitting_size(&esp, None, 512, 0),
     };
 
     let mut tree = Tree::new(root_owned(0o755));

@@ -7,7 +7,9 @@ mod oracle;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use lycia_media::fat::{FatError, Limits, ReadError, Reader, Volume, Width, fitting_size, image, write};
+use lycia_media::fat::{
+    FatError, Limits, ReadError, Reader, Volume, Width, fitting_size, image, write, write_sectors,
+};
 use lycia_tree::{Content, Follow, Node, Timestamp, Tree};
 use oracle::{TIME, put, root_owned, run};
 
@@ -87,7 +89,7 @@ fn cases() -> Vec<(Tree, Volume)> {
     let tree = esp();
     let mut cases = Vec::new();
     for width in [None, Some(Width::Fat12), Some(Width::Fat16), Some(Width::Fat32)] {
-        cases.push((tree.clone(), volume(fitting_size(&tree, width, 0), width)));
+        cases.push((tree.clone(), volume(fitting_size(&tree, width, 512, 0), width)));
     }
     for size in [15 << 20, 16 << 20, 64 << 20, 520 << 20] {
         cases.push((tree.clone(), volume(size, None)));
@@ -102,6 +104,22 @@ fn on_file(bytes: &[u8], job: impl FnOnce(&str, &Path)) {
     let path = directory.path().join("esp.img");
     std::fs::write(&path, bytes).unwrap();
     job(path.to_str().unwrap(), directory.path());
+}
+
+#[test]
+fn a_size_that_fits_is_one_for_every_size_of_sectors() {
+    let tree = esp();
+    for sector in [512, 4096] {
+        for width in [None, Some(Width::Fat12), Some(Width::Fat16), Some(Width::Fat32)] {
+            for spare in [0, 10, 13, 14, 15, 16, 20, 40, 60].map(|mebibytes| mebibytes << 20) {
+                let volume = volume(fitting_size(&tree, width, sector, spare), width);
+                let mut file = tempfile::tempfile().unwrap();
+                file.set_len(volume.size).unwrap();
+                write_sectors(&mut file, 0, sector, &tree, &volume)
+                    .unwrap_or_else(|error| panic!("{width:?}, {sector}, {spare}: {error}"));
+            }
+        }
+    }
 }
 
 #[test]

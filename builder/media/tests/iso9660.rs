@@ -372,7 +372,7 @@ fn esp() -> Vec<u8> {
         serial: 1,
         time: Timestamp::from_seconds(TIME),
         width: None,
-        size: fat::fitting_size(&tree, None, 0),
+        size: fat::fitting_size(&tree, None, 512, 0),
     };
     fat::image(&tree, &volume).unwrap()
 }

@@ -39,10 +39,18 @@ pub fn repo(context: &Context, args: &RepoArgs) -> Result<()> {
     }
 }
 
-/// A value as JSON with a final newline.
+/// A value as JSON with a final newline. What a terminal would obey is escaped in its strings, where alone it can be.
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    let mut text =
-        serde_json::to_string_pretty(value).explain(Kind::Internal, || "writing JSON".to_owned())?;
+    let plain = serde_json::to_string_pretty(value).explain(Kind::Internal, || "writing JSON".to_owned())?;
+    let mut text = String::with_capacity(plain.len() + 1);
+    for letter in plain.chars() {
+        match letter {
+            '\n' => text.push('\n'),
+            // All of these have four digits.
+            letter if lycia_inspect::acts(letter) => text.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => text.push(letter),
+        }
+    }
     text.push('\n');
     Ok(text)
 }
@@ -157,4 +165,17 @@ fn serve(context: &Context, args: &RepoServeArgs) -> Result<()> {
         "writing to standard output".to_owned()
     })?;
     server.run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::json;
+
+    #[test]
+    fn json_does_nothing_on_a_terminal() {
+        let evil = "a\u{1b}[2J\u{9b}1m\u{7f}\u{202e}\u{e9}\n";
+        let text = json(&[evil]).unwrap();
+        assert_eq!(text, "[\n  \"a\\u001b[2J\\u009b1m\\u007f\\u202e\u{e9}\\n\"\n]\n");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [evil]);
+    }
 }

@@ -416,8 +416,18 @@ const TYPES: &[(&str, &str, u8)] = &[
     ("sifive-bbl", "2e54b353-1271-4842-806f-e436d6af6985", 0xda),
 ];
 
-fn byte(text: &str) -> Option<u8> {
-    u8::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+/// A type in an MBR; nothing where the text is no byte.
+fn byte(text: &str) -> Option<Result<u8>> {
+    let byte = u8::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
+    let what = match byte {
+        0x00 => "of a record that is not used",
+        0x05 | 0x0f | 0x85 => "of an extended partition, which is a chain of tables",
+        0xee => "of the record that protects a GPT",
+        _ => return Some(Ok(byte)),
+    };
+    Some(Err(wrong(format!("the type {text} is that {what}")).hint(
+        "write that of what is on the partition, such as 0x83 for Linux or 0x0c for FAT",
+    )))
 }
 
 fn kind(text: &str) -> Result<(Guid, u8)> {
@@ -425,10 +435,16 @@ fn kind(text: &str) -> Result<(Guid, u8)> {
         return Ok((guid.parse().unwrap_or(Guid::NIL), *byte));
     }
     if let Some(byte) = byte(text) {
-        return Ok((Guid::LINUX_DATA, byte));
+        return Ok((Guid::LINUX_DATA, byte?));
     }
-    if let Ok(guid) = text.to_ascii_lowercase().parse() {
-        return Ok((guid, 0x83));
+    match text.to_ascii_lowercase().parse() {
+        Ok(Guid::NIL) => {
+            return Err(wrong(format!(
+                "the type {text} is that of an entry that is not used"
+            )));
+        }
+        Ok(guid) => return Ok((guid, 0x83)),
+        Err(_) => {}
     }
     let names = TYPES.iter().map(|(name, ..)| *name);
     let error = wrong(format!("`{}` is no partition type", text.escape_debug()));
@@ -623,10 +639,22 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     let of = |name: &str| partitions.iter().position(|one| one.name == name);
     let mut shown = Vec::new();
     for one in &file.table.shown {
+        if partitions
+            .iter()
+            .filter(|other| other.name == one.partition)
+            .count()
+            > 1
+        {
+            return Err(wrong(format!(
+                "there are several partitions `{}`: which one is to be shown cannot be told",
+                one.partition
+            ))
+            .hint("give them names that differ"));
+        }
         let index = of(&one.partition)
             .ok_or_else(|| wrong(format!("there is no partition `{}` to show", one.partition)))?;
         let kind =
-            byte(&one.r#type).ok_or_else(|| wrong(format!("`{}` is no byte like 0x0c", one.r#type)))?;
+            byte(&one.r#type).ok_or_else(|| wrong(format!("`{}` is no byte like 0x0c", one.r#type)))??;
         shown.push((index, kind, one.active));
     }
     if (file.table.kind == TableName::Hybrid) == shown.is_empty() {
@@ -645,11 +673,6 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
     plain(&boot.arguments)?;
     for console in boot.consoles.iter().flatten() {
         plain(console)?;
-    }
-    if boot.loader == Loader::Grub && mounts.iter().any(|mount| *mount == "boot") {
-        return Err(wrong(
-            "GRUB reads /boot from the root: leave the partition for /boot out",
-        ));
     }
     if boot.loader != Loader::Extlinux && boot.device_tree.is_some() {
         return Err(wrong("device-tree is for extlinux"));
@@ -672,6 +695,9 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
             "sectors have 512 or 4096 bytes, not {sector_size}"
         )));
     }
+    if boot.loader == Loader::Grub {
+        grub_boots(file.table.kind, sector_size, &partitions)?;
+    }
     let first_usable = optional(file.table.first_usable.as_ref(), "first-usable")?;
     Ok(Platform {
         name: name.to_owned(),
@@ -690,6 +716,53 @@ fn check(file: PlatformFile, name: &str, arch: &str) -> Result<Platform> {
         raw,
         root,
     })
+}
+
+/// Whether some firmware finds GRUB, and GRUB what it boots.
+fn grub_boots(table: TableName, sector_size: u32, partitions: &[Partition]) -> Result<()> {
+    let of = |kind: Guid| partitions.iter().filter(move |one| one.kind == kind);
+    for one in of(Guid::BIOS_BOOT) {
+        if one.file_system != FileSystem::None {
+            return Err(wrong(format!(
+                "GRUB's core image is what lies on the BIOS boot partition `{}`, and it has a file-system",
+                one.name
+            ))
+            .hint("leave `file-system` out, and give a `size`"));
+        }
+    }
+    for one in of(Guid::EFI_SYSTEM) {
+        if !matches!(one.file_system, FileSystem::Fat(_)) {
+            return Err(wrong(format!(
+                "GRUB for UEFI is a file on the EFI system partition `{}`, and it has no FAT",
+                one.name
+            ))
+            .hint("add `file-system = \"fat\"`"));
+        }
+    }
+    let bios = table == TableName::Mbr || of(Guid::BIOS_BOOT).next().is_some();
+    if !bios && of(Guid::EFI_SYSTEM).next().is_none() {
+        return Err(wrong("no firmware finds GRUB: there is no place for it").hint(
+            "add a partition with `type = \"bios-boot\"` and `size = \"1M\"`, or one with `type = \"esp\"` and \
+             `file-system = \"fat\"`",
+        ));
+    }
+    if bios && sector_size != 512 {
+        return Err(
+            wrong("BIOSes, and GRUB for them, count in sectors of 512 bytes").hint(match table {
+                TableName::Mbr => "leave `sector-size` out, or write a GPT with an EFI system partition",
+                _ => "leave `sector-size` out, or the BIOS boot partition",
+            }),
+        );
+    }
+    for one in partitions {
+        let mount = one.mount.as_deref().unwrap_or_default();
+        if mount == "boot" || mount == "boot/grub" || mount.starts_with("boot/grub/") {
+            return Err(wrong(format!(
+                "GRUB reads /boot from the root: leave the partition for /{mount} out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What an image says of its disk.

@@ -4,7 +4,7 @@ use lycia_media::partition::Guid;
 use sha2::{Digest as _, Sha256};
 
 use crate::definition::Image;
-use crate::definition::platform::Disk;
+use crate::definition::platform::{Disk, Partition};
 use crate::lock::Lock;
 
 /// The identity of a disk.
@@ -40,7 +40,7 @@ impl Identity {
         Identity {
             disk: Guid::derive(&seed, "disk"),
             signature: signature.max(1),
-            root: volume(&seed, &disk.platform.partitions[disk.platform.root].name),
+            root: volume(&seed, &disk.platform.partitions, disk.platform.root),
             seed,
         }
     }
@@ -53,7 +53,7 @@ impl Identity {
 
     /// The ext4 on a partition.
     pub fn volume(&self, disk: &Disk, index: usize) -> Guid {
-        volume(&self.seed, &disk.platform.partitions[index].name)
+        volume(&self.seed, &disk.platform.partitions, index)
     }
 
     /// Serial number of the FAT on a partition.
@@ -69,6 +69,15 @@ impl Identity {
     }
 }
 
-fn volume(seed: &[u8; 32], name: &str) -> Guid {
-    Guid::derive(seed, &format!("volume {name}"))
+/// By the name alone, so that a partition more leaves the others what they are. Names need not differ, but what is found by its UUID
+/// must: where several have one, the place counts, behind a zero, which is in no name.
+fn volume(seed: &[u8; 32], partitions: &[Partition], index: usize) -> Guid {
+    let name = &partitions[index].name;
+    let shared = partitions.iter().filter(|one| one.name == *name).count() > 1;
+    let place = if shared {
+        format!("\0{index}")
+    } else {
+        String::new()
+    };
+    Guid::derive(seed, &format!("volume {name}{place}"))
 }

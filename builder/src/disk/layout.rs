@@ -305,7 +305,7 @@ pub fn sizes(disk: &Disk, identity: &Identity, contents: &Contents, time: Timest
                     ext4::fitting_size(tree, &ext4_volume(disk, identity, index, time), slack)
                         .explain(Kind::Target, || format!("sizing the partition {}", one.name))?
                 }
-                FileSystem::Fat(width) => fat::fitting_size(tree, width, slack),
+                FileSystem::Fat(width) => fat::fitting_size(tree, width, disk.platform.sector_size, slack),
                 FileSystem::None => 0,
             },
             _ => 0,

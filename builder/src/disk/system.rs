@@ -125,7 +125,23 @@ fn fstab(disk: &Disk, identity: &Identity) -> String {
         let options = partition.options.as_deref().unwrap_or(usual);
         let pass = if mount.is_empty() { 1 } else { 2 };
         // Writing to a String does not fail.
+        let mount = field(mount);
         let _ = writeln!(text, "UUID={uuid}  /{mount}  {kind}  {options}  0  {pass}");
+    }
+    text
+}
+
+/// A path in a line of fstab, where blanks end a field (fstab(5)).
+fn field(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for letter in path.chars() {
+        match letter {
+            ' ' => text.push_str("\\040"),
+            '\t' => text.push_str("\\011"),
+            '\n' => text.push_str("\\012"),
+            '\\' => text.push_str("\\134"),
+            other => text.push(other),
+        }
     }
     text
 }
@@ -389,4 +405,20 @@ fn copy(writer: &mut Writer<'_>, from: &str, to: &str, wanted: impl Fn(&[u8]) ->
         writer.put(&format!("{to}/{}", path.trim_start_matches('/')), 0o644, content)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn a_mount_point_is_one_field_of_fstab() {
+        for (path, text) in [
+            ("boot/efi", "boot/efi"),
+            ("srv/my files", "srv/my\\040files"),
+            ("a\\b\tc\nd", "a\\134b\\011c\\012d"),
+        ] {
+            assert_eq!(field(path), text);
+        }
+    }
 }

@@ -372,6 +372,85 @@ printf %s "$(umask) $(pwd)" >> "$out"
 }
 
 #[test]
+fn nothing_of_a_medium_reaches_a_terminal_as_it_is() {
+    use lycia_media::tar;
+    use lycia_tree::{Metadata, Timestamp, Tree};
+    let small = Small::new(0);
+    let metadata = |mode| Metadata::new(mode, Timestamp::from_seconds(5));
+    let mut tree = Tree::new(metadata(0o755));
+    let sums = format!("{}  \u{1b}[2J\u{9b}1m\u{202e}evil\n", "0".repeat(64));
+    for (path, content) in [("boot.ipxe", "#!ipxe\n"), ("SHA256SUMS", &sums)] {
+        tree.write(path.as_bytes(), metadata(0o644), content.into())
+            .unwrap();
+    }
+    let mut bytes = Vec::new();
+    tar::write_tree(&mut bytes, &tree, &tar::Options::default()).unwrap();
+    let kit = small.path("kit.tar");
+    std::fs::write(&kit, bytes).unwrap();
+    for words in [
+        &["inspect"][..],
+        &["inspect", "--json"],
+        &["inspect", "--json", "--files"],
+    ] {
+        let ended = run(small.lycia().args(words).arg(&kit));
+        assert_eq!(ended.status.code(), Some(i32::from(Kind::Target.code())));
+        for said in [text(&ended.stdout), text(&ended.stderr)] {
+            let raw = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+            assert!(said.contains("evil") && !said.chars().any(raw), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_there_stays_where_the_key_of_a_signature_is_none() {
+    let small = Small::new(0);
+    small.write(
+        "configs/images/small.toml",
+        "repositories = [\"local\"]\npackages = [\"base\"]\noverlays = [\"extra\"]\noutputs = [\"tar\"]\n",
+    );
+    let output = small.path("output");
+    let (key, _) = crate::small::new_key("release.pub");
+    let pem = small.path("release.pem");
+    std::fs::write(&pem, key.private_pem().unwrap()).unwrap();
+    let build = |key: &Path| run(small.build().arg("--output").arg(&output).arg("--sign").arg(key));
+    let there = || -> BTreeMap<String, Vec<u8>> {
+        let names = crate::program::names(&output).into_iter();
+        names
+            .map(|name| (name.clone(), read(&output.join(name))))
+            .collect()
+    };
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(text(&ended.stdout).contains("SHA256SUMS.sig"));
+    let before = there();
+    assert!(before.contains_key("small-x86_64.SHA256SUMS.sig"));
+    // Another root, and keys that are none.
+    small.write("overlays/extra/etc/motd", "another day\n");
+    small.write("none.pem", "no key\n");
+    for name in ["missing.pem", "none.pem"] {
+        let ended = build(&small.path(name));
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(i32::from(Kind::Input.code())), "{said}");
+        assert!(
+            said.contains(&format!("reading the key {}", small.path(name).display())),
+            "{said}"
+        );
+        assert!(there() == before, "{name}");
+    }
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let after = there();
+    assert!(before.keys().eq(after.keys()));
+    let sums = "small-x86_64.SHA256SUMS";
+    assert!(before[sums] != after[sums] && before[&format!("{sums}.sig")] != after[&format!("{sums}.sig")]);
+    // Nothing changed: it is signed all the same.
+    std::fs::remove_file(output.join(format!("{sums}.sig"))).unwrap();
+    let ended = build(&pem);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(there() == after);
+}
+
+#[test]
 fn grub_of_this_machine_is_said_listed_and_refused_where_that_is_asked_for() {
     let small = Small::new(0);
     let output = small.path("output");

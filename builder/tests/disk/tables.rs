@@ -2,7 +2,7 @@
 
 use crate::devices::same_table;
 use crate::forms::{define, project};
-use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table};
+use crate::judge::{bytes, dump, of_ext4, parts, sound_ext4, sound_table, superblock};
 use crate::program::{read, run, succeed, text};
 
 const ROOT: &str = "[[partition]]\nname = \"root\"\ntype = \"linux\"\nfile-system = \"ext4\"\nmount = \"/\"\nslack = \"8M\"\n";
@@ -106,7 +106,81 @@ fn sectors_of_4096_bytes() {
     };
     sound_ext4(&disk, &root);
     // The disk's size is given: the root has all of it.
-    assert!(crate::judge::superblock(&disk, &root).contains("Block count:              15872"));
+    assert!(superblock(&disk, &root).contains("Block count:              15872"));
+}
+
+#[test]
+fn a_fat_sized_by_its_content_has_sectors_of_4096_bytes() {
+    let widths = ["fat12", "fat16", "fat32", "fat"];
+    let partitions: Vec<String> = widths
+        .iter()
+        .map(|width| {
+            format!(
+                "[[partition]]\nname = \"{width}\"\nfile-system = \"{width}\"\n[[partition.file]]\nfrom = \"/etc/motd\"\n\
+                 to = \"docs/greeting.txt\"\n"
+            )
+        })
+        .collect();
+    let platform = format!(
+        "[table]\nkind = \"gpt\"\nsector-size = 4096\n[boot]\nloader = \"none\"\n{}{ROOT}",
+        partitions.concat()
+    );
+    let (_small, disk) = built(&platform, "");
+    for (number, width) in widths.iter().enumerate() {
+        let entry = bytes(&disk, 2 * 4096 + 128 * number as u64, 128);
+        let [first, last] = [32, 40].map(|at| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap()));
+        let part = crate::judge::Part {
+            start: first * 4096,
+            size: (last - first + 1) * 4096,
+            name: String::new(),
+        };
+        assert_eq!(bytes(&disk, part.start + 11, 2), 4096u16.to_le_bytes(), "{width}");
+        let label = if *width == "fat32" { 82 } else { 54 };
+        let wanted = if *width == "fat" { "FAT12" } else { width };
+        let named = text(&bytes(&disk, part.start + label, 5));
+        assert_eq!(named, wanted.to_uppercase(), "{width}");
+        crate::judge::sound_fat(&disk, &part);
+        assert_eq!(
+            crate::judge::of_fat(&disk, &part, "docs/greeting.txt"),
+            b"good day\n",
+            "{width}"
+        );
+    }
+}
+
+#[test]
+fn partitions_of_one_name_are_told_apart() {
+    let more = |mount: &str, system: &str| {
+        format!(
+            "[[partition]]\nname = \"\"\nfile-system = \"{system}\"\nmount = \"{mount}\"\nslack = \"1M\"\n"
+        )
+    };
+    let platform = format!(
+        "[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n{}{}{}{}",
+        more("/", "ext4"),
+        more("/srv", "ext4"),
+        more("/mnt", "fat"),
+        more("/media", "fat")
+    );
+    let (_small, disk) = built(&platform, "");
+    let parts = parts(&disk);
+    let fstab = of_ext4(&disk, &parts[0], "/etc/fstab");
+    let lines: Vec<Vec<&str>> = fstab
+        .lines()
+        .filter(|line| line.starts_with("UUID="))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let uuids: std::collections::BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
+    assert_eq!((lines.len(), uuids.len()), (4, 4), "{fstab}");
+    for (part, mount) in parts.iter().zip(["/", "/srv"]) {
+        let shown = superblock(&disk, part);
+        let uuid = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("Filesystem UUID:"))
+            .unwrap()
+            .trim();
+        assert!(fstab.contains(&format!("UUID={uuid}  {mount}  ext4")), "{fstab}");
+    }
 }
 
 #[test]

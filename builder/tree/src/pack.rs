@@ -61,6 +61,19 @@ impl Pack {
     /// # Errors
     /// When it cannot be opened or mapped, or has another length.
     pub fn open(path: &Path, expected: u64) -> Result<Arc<Pack>, PackError> {
+        let file = File::open(path).map_err(|source| PackError::Io {
+            doing: "opening",
+            path: path.to_owned(),
+            source,
+        })?;
+        Pack::of(&file, path, expected)
+    }
+
+    /// Maps a pack that is open, which must be `expected` bytes long; it may have no name. `path` is for messages.
+    ///
+    /// # Errors
+    /// When it cannot be mapped, or has another length.
+    pub fn of(file: &File, path: &Path, expected: u64) -> Result<Arc<Pack>, PackError> {
         let io = |doing| {
             move |source| PackError::Io {
                 doing,
@@ -68,7 +81,6 @@ impl Pack {
                 source,
             }
         };
-        let file = File::open(path).map_err(io("opening"))?;
         let found = file.metadata().map_err(io("reading the size of"))?.len();
         if found != expected {
             return Err(PackError::Length {
@@ -84,7 +96,7 @@ impl Pack {
         // SAFETY: a mapping is only sound while nobody changes or truncates the file. Packs are written
         // aside and renamed into the store, never opened for writing afterwards, and a run that prunes
         // the store unlinks them, which leaves mappings whole.
-        let map = unsafe { Mmap::map(&file) }.map_err(io("mapping"))?;
+        let map = unsafe { Mmap::map(file) }.map_err(io("mapping"))?;
         Ok(Arc::new(Pack {
             bytes: Bytes::Mapped(map),
         }))

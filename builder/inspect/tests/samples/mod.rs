@@ -389,29 +389,69 @@ pub fn hybrid_disk() -> Vec<u8> {
 
 /// A container image of one layer.
 pub fn container(tree: &Tree) -> Vec<u8> {
-    let layer = tarball(tree);
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", look_sha(&layer))]},
-    })
-    .to_string();
+    container_of(&[tarball(tree)], false)
+}
+
+/// A container image of layers; as archives for several platforms have it, in an index of its own, beside one that is not there and
+/// something that is no image.
+pub fn container_of(layers: &[Vec<u8>], nested: bool) -> Vec<u8> {
     let descriptor = |bytes: &[u8]| serde_json::json!({"digest": format!("sha256:{}", look_sha(bytes)), "size": bytes.len()});
-    let manifest =
-        serde_json::json!({"config": descriptor(config.as_bytes()), "layers": [descriptor(&layer)]})
-            .to_string();
-    let index = serde_json::json!({"manifests": [descriptor(manifest.as_bytes())]}).to_string();
+    let mut blobs: Vec<Vec<u8>> = layers.to_vec();
+    let mut manifest = |layers: &[Vec<u8>], kind: Option<&str>| {
+        let sums: Vec<String> = layers
+            .iter()
+            .map(|layer| format!("sha256:{}", look_sha(layer)))
+            .collect();
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": sums},
+        })
+        .to_string();
+        let layers: Vec<serde_json::Value> = layers
+            .iter()
+            .map(|layer| {
+                let mut one = descriptor(layer);
+                if let Some(kind) = kind {
+                    one["mediaType"] = kind.into();
+                }
+                one
+            })
+            .collect();
+        let manifest =
+            serde_json::json!({"config": descriptor(config.as_bytes()), "layers": layers}).to_string();
+        let described = descriptor(manifest.as_bytes());
+        blobs.extend([config.into_bytes(), manifest.into_bytes()]);
+        described
+    };
+    let mut top = manifest(layers, None);
+    if nested {
+        let said = b"{\"said\": \"about it\"}".to_vec();
+        let mut about = manifest(std::slice::from_ref(&said), Some("application/vnd.in-toto+json"));
+        blobs.push(said);
+        let mut other = descriptor(b"an image that is elsewhere");
+        for (one, architecture, os) in [
+            (&mut top, "amd64", "linux"),
+            (&mut about, "unknown", "unknown"),
+            (&mut other, "arm64", "linux"),
+        ] {
+            one["platform"] = serde_json::json!({"architecture": architecture, "os": os});
+        }
+        let index = serde_json::json!({"manifests": [top, about, other]}).to_string();
+        top = descriptor(index.as_bytes());
+        top["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "latest"});
+        blobs.push(index.into_bytes());
+    }
+    let index = serde_json::json!({"manifests": [top]}).to_string();
     let mut files = Tree::new(Metadata::new(0o755, TIME));
-    let blob = |bytes: &[u8]| format!("/blobs/sha256/{}", look_sha(bytes));
-    for (path, bytes) in [
-        (blob(&layer), layer.clone()),
-        (blob(config.as_bytes()), config.clone().into_bytes()),
-        (blob(manifest.as_bytes()), manifest.clone().into_bytes()),
+    let blobs = blobs
+        .into_iter()
+        .map(|bytes| (format!("/blobs/sha256/{}", look_sha(&bytes)), bytes));
+    for (path, bytes) in blobs.chain([
         ("/index.json".to_owned(), index.into_bytes()),
         (
             "/oci-layout".to_owned(),
             b"{\"imageLayoutVersion\":\"1.0.0\"}".to_vec(),
         ),
-    ] {
+    ]) {
         put(&mut files, &path, 0o644, Node::Regular(bytes.into()));
     }
     let mut bytes = Vec::new();

@@ -95,8 +95,9 @@ pub enum FatError {
     },
 }
 
-/// A size in bytes, a multiple of 1 MiB, in which `tree` and `spare` bytes more fit at whatever width.
-pub fn fitting_size(tree: &Tree, width: Option<Width>, spare: u64) -> u64 {
+/// A size in bytes, a multiple of 1 MiB, in which `tree` and `spare` bytes more fit at whatever width, on a disk with sectors of
+/// `sector_size` bytes.
+pub fn fitting_size(tree: &Tree, width: Option<Width>, sector_size: u32, spare: u64) -> u64 {
     // The largest clusters that the sizes below get, and the most slots that a name can take.
     const CLUSTER: u64 = 32 << 10;
     let mut bytes = spare;
@@ -112,12 +113,19 @@ pub fn fitting_size(tree: &Tree, width: Option<Width>, spare: u64) -> u64 {
     }
     // Two tables of 4 bytes per cluster of 512 at the worst, reserved sectors and root directory.
     bytes += bytes / 48 + (128 << 10);
+    let sector = u64::from(sector_size);
+    // As many clusters of one sector as the width has at least, and what is not in clusters.
     let least = match width {
-        Some(Width::Fat32) => 34 << 20,
-        Some(Width::Fat16) => 5 << 20,
+        Some(Width::Fat32) => (geometry::MOST_16 + 1) * sector + (2 << 20),
+        Some(Width::Fat16) => ((geometry::MOST_12 + 1) * sector + (1 << 20)).max(5 << 20),
         Some(Width::Fat12) | None => 1 << 20,
     };
-    bytes.max(least).next_multiple_of(1 << 20)
+    let size = bytes.max(least).next_multiple_of(1 << 20);
+    // Where the width follows from the size, the smallest of FAT16 has too few clusters of large sectors.
+    match width {
+        None if sector > SECTOR && size == 16 << 20 => 17 << 20,
+        _ => size,
+    }
 }
 
 /// Makes the volume in memory.

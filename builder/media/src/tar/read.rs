@@ -84,6 +84,8 @@ struct Records {
     size: Option<u64>,
     mtime: Option<Timestamp>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the content is that of a sparse file in one of GNU's formats, and not the file's.
+    sparse: bool,
 }
 
 impl<R: Read> Read for Archive<R> {
@@ -251,6 +253,12 @@ impl<R: Read> Archive<R> {
             number(&block[from..from + len])
                 .ok_or_else(|| self.malformed(format!("a {what} that is no number")))
         };
+        if records.sparse {
+            return Err(TarError::Unsupported {
+                offset: self.offset,
+                what: "a sparse file in GNU's format".to_owned(),
+            });
+        }
         let mut path = field(0, 100);
         // GNU's own format has other fields where the prefix would be.
         if &block[257..263] == b"ustar\0" && block[345] != 0 {
@@ -399,9 +407,7 @@ fn parse(mut bytes: &[u8], found: &mut Records) -> Result<(), &'static str> {
             b"size" => found.size = whole()?,
             b"mtime" if value.is_empty() => found.mtime = None,
             b"mtime" => found.mtime = Some(time(value).ok_or(BROKEN)?),
-            key if key.starts_with(b"GNU.sparse.") => {
-                return Err("a sparse file in GNU's format, which is not supported");
-            }
+            key if key.starts_with(b"GNU.sparse.") => found.sparse = true,
             key => {
                 if let Some(name) = key.strip_prefix(XATTR) {
                     found.xattrs.push((unescape(name), value.to_vec()));

@@ -1,6 +1,7 @@
 use super::*;
 
 const GOOD: &str = "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\nkind = \"gpt\"\n[boot]\nloader = \"grub\"\n\
+    [[partition]]\nname = \"bios\"\ntype = \"bios-boot\"\nsize = \"1M\"\n\
     [[partition]]\nname = \"root\"\nfile-system = \"ext4\"\nmount = \"/\"\n";
 
 fn checked(text: &str) -> Result<Platform> {
@@ -63,6 +64,13 @@ fn each_wrong_platform_says_what_is_wrong() {
             "did you mean `file-system`?",
         ),
         (swapped("kind = \"gpt\"", "kind = \"hybrid\""), "[[table.shown]]"),
+        (
+            swapped(
+                "kind = \"gpt\"",
+                "kind = \"hybrid\"\n[[table.shown]]\npartition = \"b\"\ntype = \"0x0c\"",
+            ) + &"[[partition]]\nname = \"b\"\nsize = \"1M\"\n".repeat(2),
+            "several partitions `b`",
+        ),
         (swapped("\"gpt\"", "\"gtp\""), "gtp"),
         (
             more("type = \"linux-rot-x86_64\""),
@@ -132,6 +140,89 @@ fn each_wrong_platform_says_what_is_wrong() {
         let shown = error.to_string();
         assert!(shown.contains(part), "no `{part}` in `{shown}`");
     }
+}
+
+#[test]
+fn a_disk_that_grub_cannot_boot_from_is_refused() {
+    let platform = |table: &str, partitions: &[&str]| {
+        let partitions: Vec<String> = partitions
+            .iter()
+            .map(|one| format!("[[partition]]\n{one}\n"))
+            .collect();
+        checked(&format!(
+            "summary = \"x\"\narchitectures = [\"x86_64\"]\n[table]\n{table}\n[boot]\nloader = \"grub\"\n{}",
+            partitions.concat()
+        ))
+    };
+    let root = "name = \"root\"\nfile-system = \"ext4\"\nmount = \"/\"";
+    let bios = "name = \"bios\"\ntype = \"bios-boot\"\nsize = \"1M\"";
+    let esp = "name = \"esp\"\ntype = \"esp\"\nfile-system = \"fat\"\nmount = \"/boot/efi\"";
+    let bare = "name = \"esp\"\ntype = \"esp\"\nsize = \"8M\"";
+    let used = "name = \"bios\"\ntype = \"bios-boot\"\nfile-system = \"fat\"";
+    let mount = |place: &str| format!("name = \"b\"\nfile-system = \"ext4\"\nmount = \"{place}\"");
+    let (gpt, mbr) = ("kind = \"gpt\"", "kind = \"mbr\"");
+    for (table, partitions) in [
+        (gpt, &[bios, root][..]),
+        (gpt, &[esp, root]),
+        (gpt, &[bios, esp, root, &mount("/boot-more")]),
+        (mbr, &[root]),
+        ("kind = \"gpt\"\nsector-size = 4096", &[esp, root]),
+    ] {
+        platform(table, partitions).unwrap();
+    }
+    for (table, partitions, part) in [
+        (gpt, &[root][..], "no firmware finds GRUB"),
+        (
+            "kind = \"hybrid\"\n[[table.shown]]\npartition = \"root\"\ntype = \"0x83\"",
+            &[root],
+            "no firmware finds GRUB",
+        ),
+        (gpt, &[bare, root], "`esp`, and it has no FAT"),
+        (gpt, &[bios, bare, root], "`esp`, and it has no FAT"),
+        (gpt, &[used, root], "`bios`, and it has a file-system"),
+        (gpt, &[esp, used, root], "`bios`, and it has a file-system"),
+        (gpt, &[bios, root, &mount("/boot/grub")], "for /boot/grub out"),
+        (
+            gpt,
+            &[esp, root, &mount("boot//grub/fonts/")],
+            "for /boot/grub/fonts out",
+        ),
+        (
+            "kind = \"gpt\"\nsector-size = 4096",
+            &[bios, esp, root],
+            "512 bytes",
+        ),
+        ("kind = \"mbr\"\nsector-size = 4096", &[root], "512 bytes"),
+    ] {
+        let error = platform(table, partitions).expect_err(part);
+        assert_eq!(error.kind(), Kind::Input);
+        let shown = error.to_string();
+        assert!(shown.contains(part), "no `{part}` in `{shown}`");
+    }
+}
+
+#[test]
+fn types_of_no_partition_are_refused() {
+    let mbr = |kind: &str| checked(&(GOOD.replace("\"gpt\"", "\"mbr\"") + &format!("type = \"{kind}\"\n")));
+    let shown = |kind: &str| {
+        checked(&GOOD.replace(
+            "kind = \"gpt\"",
+            &format!("kind = \"hybrid\"\n[[table.shown]]\npartition = \"root\"\ntype = \"{kind}\""),
+        ))
+    };
+    for kind in ["0x00", "0x05", "0x0f", "0x0F", "0x85", "0xee"] {
+        for error in [mbr(kind).unwrap_err(), shown(kind).unwrap_err()] {
+            assert_eq!(error.kind(), Kind::Input);
+            let text = error.to_string();
+            assert!(text.contains(&format!("the type {kind} is that of")), "{text}");
+        }
+    }
+    for kind in ["0x83", "0x0c", "0xef"] {
+        mbr(kind).unwrap();
+        shown(kind).unwrap();
+    }
+    let nil = format!("{GOOD}type = \"00000000-0000-0000-0000-000000000000\"\n");
+    assert!(checked(&nil).unwrap_err().to_string().contains("not used"));
 }
 
 #[test]
