@@ -158,7 +158,7 @@ fn partitions_of_one_name_are_told_apart() {
     let platform = format!(
         "[table]\nkind = \"gpt\"\n[boot]\nloader = \"none\"\n{}{}{}{}",
         more("/", "ext4"),
-        more("/srv", "ext4"),
+        more("/my files", "ext4"),
         more("/mnt", "fat"),
         more("/media", "fat")
     );
@@ -172,7 +172,7 @@ fn partitions_of_one_name_are_told_apart() {
         .collect();
     let uuids: std::collections::BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
     assert_eq!((lines.len(), uuids.len()), (4, 4), "{fstab}");
-    for (part, mount) in parts.iter().zip(["/", "/srv"]) {
+    for (part, mount) in parts.iter().zip(["/", "/my\\040files"]) {
         let shown = superblock(&disk, part);
         let uuid = shown
             .lines()
