@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use lycia_media::partition::gpt;
 
 use super::{
-    ALIGNMENT, Action, Draft, Lost, MINIMUM_ROOT, Partition, PlanError, Region, Role, SCHEMA, TableChange,
-    Target,
+    ALIGNMENT, Action, Draft, Lost, LostWhole, MINIMUM_ROOT, Partition, PlanError, Region, Role, SCHEMA,
+    TableChange, Target,
 };
 use crate::answers::{self, Layout};
 use crate::device::Span;
@@ -515,6 +515,11 @@ impl Planner<'_> {
             },
             table,
             lost: self.lost,
+            // Whatever is laid out on a disk without a table gets a new one.
+            lost_whole: self.found.whole.as_ref().map(|whole| LostWhole {
+                file_system: whole.kind.clone(),
+                label: whole.label.clone(),
+            }),
             partitions: self.partitions,
             regions: whole,
             saved,

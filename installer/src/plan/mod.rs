@@ -256,6 +256,15 @@ pub struct Lost {
     pub label: Option<String>,
 }
 
+/// What is on a whole disk without a table, and goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostWhole {
+    /// File system, or what the disk is a member of.
+    pub file_system: String,
+    /// Label of the file system.
+    pub label: Option<String>,
+}
+
 /// What becomes of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -347,6 +356,9 @@ pub struct Draft {
     pub table: TableChange,
     /// What goes.
     pub lost: Vec<Lost>,
+    /// What goes with the whole disk, where that has no table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_whole: Option<LostWhole>,
     /// Partitions as they will be.
     pub partitions: Vec<Partition>,
     /// Every byte range of the disk.
