@@ -324,6 +324,9 @@ pub fn prepare(
     // Without packages first: what does not fit the disk needs no repository to be found out.
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
     share_esp(&mut draft, &found, medium)?;
+    if journal.is_none() {
+        draft.name_systems(device);
+    }
     let plan = draft.clone().check()?;
     let repositories = repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let world = world(medium, &Wanted::from(answers))?;
@@ -724,16 +727,13 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         keep: Vec::new(),
         swap_partitions: Vec::new(),
     };
-    Ok(lay_out(
-        disk,
-        &found,
-        &wanted,
-        Ways {
-            bios: true,
-            uefi: true,
-        },
-    )?
-    .check()?)
+    let both = Ways {
+        bios: true,
+        uefi: true,
+    };
+    let mut draft = lay_out(disk, &found, &wanted, both)?;
+    draft.name_systems(device);
+    Ok(draft.check()?)
 }
 
 /// The journal of an interrupted run on a disk, if there is one.

@@ -59,7 +59,7 @@ pub struct Partition {
     pub mbr_kind: Option<u8>,
     /// Name in the table.
     pub name: Option<String>,
-    /// File system, as mount calls it.
+    /// File system, as mount calls it, or what blkid calls what is none: `swap`, `LVM2_member`.
     pub file_system: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
@@ -352,8 +352,9 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
             .is_some_and(|end| end <= size)
     });
     for partition in partitions.iter_mut().filter(|one| !one.is_extended()) {
-        if let Some(found) = file_system(device, partition.span) {
-            partition.file_system = Some(found.kind.to_owned());
+        // A beginning that cannot be read leaves the rest of the disk as it is.
+        if let Ok(Some(found)) = content(device, partition.span) {
+            partition.file_system = Some(found.kind);
             partition.label = found.label;
             partition.uuid = found.uuid;
         }

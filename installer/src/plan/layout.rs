@@ -153,6 +153,7 @@ impl Planner<'_> {
                 name: old.name.clone(),
                 file_system: old.file_system.clone(),
                 label: old.label.clone(),
+                system: None,
             });
         }
     }
@@ -519,6 +520,7 @@ impl Planner<'_> {
             lost_whole: self.found.whole.as_ref().map(|whole| LostWhole {
                 file_system: whole.kind.clone(),
                 label: whole.label.clone(),
+                system: None,
             }),
             partitions: self.partitions,
             regions: whole,

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use lycia_media::partition::{Guid, gpt};
 use serde::Serialize;
 
-use crate::device::Span;
-use crate::found;
+use crate::device::{BlockDevice, Span};
+use crate::file_system::Kind;
+use crate::{found, rescue};
 
 /// Version of the plan's text and JSON.
 pub const SCHEMA: u32 = 2;
@@ -254,6 +255,9 @@ pub struct Lost {
     pub file_system: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
+    /// The system that is installed in it. It takes no part in the hash: where an interrupted run is resumed nobody can read it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// What is on a whole disk without a table, and goes.
@@ -263,6 +267,9 @@ pub struct LostWhole {
     pub file_system: String,
     /// Label of the file system.
     pub label: Option<String>,
+    /// As [`Lost::system`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// What becomes of the table.
@@ -377,6 +384,24 @@ pub struct Draft {
 pub struct Plan(Draft);
 
 impl Draft {
+    /// Says which systems go: looks into what goes, as far as that can be read without the kernel.
+    pub(crate) fn name_systems(&mut self, device: &mut dyn BlockDevice) {
+        let mut named = |kind: Option<&str>, span: Span| {
+            let readable = kind.and_then(Kind::named) == Some(Kind::Ext4);
+            readable.then(|| rescue::system_in(device, span))?
+        };
+        for lost in &mut self.lost {
+            lost.system = named(lost.file_system.as_deref(), lost.span);
+        }
+        let whole = Span {
+            start: 0,
+            size: self.disk.size,
+        };
+        if let Some(lost) = &mut self.lost_whole {
+            lost.system = named(Some(&lost.file_system), whole);
+        }
+    }
+
     /// Checks every rule on the finished draft.
     ///
     /// # Errors

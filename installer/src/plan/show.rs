@@ -30,7 +30,12 @@ fn lost_words(lost: &Lost) -> String {
 fn whole_words(whole: &LostWhole) -> String {
     let label = whole.label.as_ref();
     let label = label.map(|label| format!(" \"{label}\"")).unwrap_or_default();
-    printable(&format!("{}{label}", whole.file_system))
+    let system = system_words(", ", whole.system.as_ref());
+    printable(&format!("{}{label}{system}", whole.file_system))
+}
+
+fn system_words(before: &str, system: Option<&String>) -> String {
+    system.map_or_else(String::new, |system| format!("{before}{}", printable(system)))
 }
 
 impl Plan {
@@ -171,11 +176,12 @@ impl Plan {
             for old in &plan.lost {
                 let _ = writeln!(
                     out,
-                    "  {:>3}  {:>10}  from byte {}{}",
+                    "  {:>3}  {:>10}  from byte {}{}{}",
                     old.number,
                     size(old.span.size),
                     old.span.start,
-                    lost_words(old)
+                    lost_words(old),
+                    system_words("  ", old.system.as_ref())
                 );
             }
         }

@@ -310,6 +310,61 @@ fn what_a_disk_without_a_table_holds_is_lost() {
 }
 
 #[test]
+fn what_goes_is_named_as_the_screen_before_names_it() {
+    let mut fake = with_partitions(
+        16 << 30,
+        512,
+        &[(1, 500), (501, 500), (1001, 500), (1501, 500), (2001, 500)],
+    );
+    let kinds = ["ext4", "LVM2_member", "linux_raid_member", "swap", "BitLocker"];
+    for (at, kind) in kinds.iter().enumerate() {
+        put_content(&mut fake, (1 + 500 * at as u64) * MIB, kind);
+    }
+    let plan = plan_of(&mut fake, &wanted(Layout::Erase)).unwrap();
+    let named: Vec<Option<&str>> = plan
+        .draft()
+        .lost
+        .iter()
+        .map(|one| one.file_system.as_deref())
+        .collect();
+    assert_eq!(named, kinds.map(Some));
+    // The system is looked for in the text, and takes no part in the hash.
+    let mut draft = plan.draft().clone();
+    draft.name_systems(&mut fake);
+    let looked = draft.check().unwrap();
+    assert_eq!(looked.hash(), plan.hash());
+    let systems: Vec<Option<&str>> = looked
+        .draft()
+        .lost
+        .iter()
+        .map(|one| one.system.as_deref())
+        .collect();
+    assert_eq!(
+        systems,
+        [Some("Old Linux 7 (host attic)"), None, None, None, None]
+    );
+    let text = looked.text();
+    assert!(
+        text.contains("ext4  label PRECIOUS  name old 1  Old Linux 7 (host attic)\n"),
+        "{text}"
+    );
+    assert!(text.contains("linux_raid_member  name old 3\n"), "{text}");
+    // So it is on a disk without a table.
+    let mut bare = Fake::new(8 << 30, 512);
+    put_content(&mut bare, 0, "ext4");
+    let mut draft = plan_of(&mut bare, &wanted(Layout::Erase))
+        .unwrap()
+        .draft()
+        .clone();
+    draft.name_systems(&mut bare);
+    let text = draft.check().unwrap().text();
+    assert!(
+        text.contains("ext4 \"PRECIOUS\", Old Linux 7 (host attic); it"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_journal_keeps_off_old_headers() {
     // An old partition that ends exactly where the new root does, and one that ends a little before.
     let size: u64 = 8 << 30;
