@@ -428,7 +428,13 @@ impl Planner<'_> {
     fn tables(&mut self, entry_sectors: u64, zero_unused: Option<u64>) {
         let sector = self.sector;
         let entries = entry_sectors * sector;
-        self.put(0, sector, "protective MBR", Action::Table, None);
+        let boots = self.regions.iter().any(|one| one.action == Action::BootLoader);
+        let first = if boots {
+            "protective MBR and boot code"
+        } else {
+            "protective MBR"
+        };
+        self.put(0, sector, first, Action::Table, None);
         self.put(sector, 2 * sector, "GPT header", Action::Table, None);
         self.put(
             2 * sector,

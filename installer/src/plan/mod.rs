@@ -10,7 +10,8 @@ pub(crate) use show::system as system_text;
 
 use std::collections::BTreeMap;
 
-use lycia_media::partition::{Guid, gpt};
+use lycia_boot::grub;
+use lycia_media::partition::{Guid, gpt, mbr};
 use serde::Serialize;
 
 use crate::device::{BlockDevice, Span};
@@ -350,6 +351,15 @@ pub struct System {
     pub files: Vec<String>,
 }
 
+/// What becomes of the boot sector's code that a BIOS runs now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Previous {
+    /// Another entry of the new menu starts this sector; what it loads stays where it is.
+    Kept(Box<[u8; grub::SECTOR]>),
+    /// What it loads, at this byte, is written over.
+    Gone(u64),
+}
+
 /// A plan that was not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Draft {
@@ -414,6 +424,24 @@ impl Draft {
             }),
             None => Ok(Plan(self)),
         }
+    }
+
+    /// What becomes of the code in `sector`, the disk's first; none where it has none, nothing is written over it, or everything on the disk goes.
+    pub(crate) fn previous(&self, sector: &[u8; grub::SECTOR]) -> Option<Previous> {
+        let written = self.regions_of(Action::BootLoader).next().is_some();
+        let code = sector[..mbr::CODE_LEN].iter().any(|&byte| byte != 0) && sector[510..] == [0x55, 0xaa];
+        if !written || !code || self.table == TableChange::New {
+            return None;
+        }
+        let core = grub::first_sector_of(sector).map(|first| first.saturating_mul(grub::SECTOR as u64));
+        let kept = |at: u64| {
+            let mut kept = self.regions_of(Action::Keep);
+            kept.any(|region| region.span.start <= at && at < region.span.end())
+        };
+        Some(match core {
+            Some(at) if !kept(at) => Previous::Gone(at),
+            _ => Previous::Kept(Box::new(*sector)),
+        })
     }
 
     fn regions_of(&self, action: Action) -> impl Iterator<Item = &Region> {
