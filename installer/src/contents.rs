@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lycia_init::superblock::Superblock;
 use lycia_media::fat;
 use lycia_media::partition::Guid;
 use lycia_media::partition::mbr::KIND_EFI_SYSTEM;
@@ -211,26 +210,15 @@ fn loaders(device: &mut dyn BlockDevice, span: Span) -> Vec<String> {
 /// What is in a part of a device; of an EFI system partition also whose boot loaders are there.
 fn inside(device: &mut dyn BlockDevice, span: Span, esp: bool) -> Contents {
     let mut out = Contents::default();
-    let mut head = vec![0; HEAD.min(span.size) as usize];
-    if let Err(error) = device.read_at(span.start, &mut head) {
-        out.unread = Some(error.to_string());
-        return out;
-    }
-    // A signature of these stays below a file system that was made over it; an old file system below them as well. LVM and RAID clear what they find.
-    match (member(&head), found::file_system(device, span)) {
-        (Some(member), None) => out.file_system = Some(member.to_owned()),
-        (Some(member @ ("LVM2_member" | "linux_raid_member" | "BitLocker")), Some(_)) => {
-            out.file_system = Some(member.to_owned());
+    match found::content(device, span) {
+        Err(error) => {
+            out.unread = Some(error.to_string());
+            return out;
         }
-        (
-            _,
-            Some(Superblock {
-                kind, label, uuid, ..
-            }),
-        ) => {
-            (out.file_system, out.label, out.uuid) = (Some(kind.to_owned()), label, uuid);
+        Ok(None) => {}
+        Ok(Some(content)) => {
+            (out.file_system, out.label, out.uuid) = (Some(content.kind), content.label, content.uuid);
         }
-        (None, None) => {}
     }
     let kind = out.file_system.as_deref();
     out.looked_into = kind.and_then(Kind::named) == Some(Kind::Ext4);

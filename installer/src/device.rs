@@ -139,8 +139,8 @@ impl Disk {
         let sector = self.sector as usize;
         let fits = self.direct
             && bytes.len() >= LARGE
-            && bytes.len() % sector == 0
-            && offset % u64::from(self.sector) == 0
+            && bytes.len().is_multiple_of(sector)
+            && offset.is_multiple_of(u64::from(self.sector))
             && bytes.as_ptr().align_offset(PAGE) == 0;
         if !fits {
             return Ok(0);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::answers::typed::AnswersFile;
 use crate::answers::{Answers, Layout, Network, Source};
 use crate::apply::{self, ApplyError, Contents, Identity, Step};
+use lycia_boot::{grub, menu};
 use lycia_luks::LuksError;
 use lycia_media::partition::gpt;
 use lycia_tree::Content;
@@ -19,7 +20,7 @@ use crate::journal::{Journal, JournalError, Notes, State};
 use crate::medium::{AllocatorTable, FirmwareKind, Medium, MediumError};
 use crate::nvram;
 use crate::plan::layout::{Ways, lay_out};
-use crate::plan::{Action, Draft, Plan, PlanError, Role};
+use crate::plan::{Action, Draft, Plan, PlanError, Previous, Role};
 use crate::probe::{Firmware, Machine};
 use crate::secret;
 use crate::select::{SelectError, select};
@@ -95,6 +96,8 @@ pub struct Prepared {
     pub answers: Answers,
     software: Software,
     consoles: Vec<String>,
+    /// What the disk's first sector starts now.
+    previous: Option<Previous>,
     /// The firmware that the plan is for, and the one that started the medium this time.
     firmware: Firmware,
     started_by: Firmware,
@@ -328,19 +331,27 @@ pub fn prepare(
         path: disk.path.clone(),
         source,
     };
-    let found = match journal {
-        Some(journal) => {
-            let mut original = journal.original(device).map_err(ApplyError::Journal)?;
-            look(&mut original).map_err(unreadable)?
+    let mut first = [0; grub::SECTOR];
+    let mut seen = |device: &mut dyn BlockDevice| {
+        if device.size() >= first.len() as u64 {
+            device.read_at(0, &mut first)?;
         }
-        None => look(device).map_err(unreadable)?,
+        look(device)
     };
+    let found = match journal {
+        Some(journal) => seen(&mut journal.original(device).map_err(ApplyError::Journal)?),
+        None => seen(device),
+    };
+    let found = found.map_err(unreadable)?;
     // What was begun is finished as it was planned, whichever firmware started the medium this time.
     let firmware = journal.map_or(machine.firmware, |journal| journal.notes().firmware);
     let ways = ways(medium, firmware, &answers.disk.layout);
     // Without packages first: what does not fit the disk needs no repository to be found out.
     let mut draft = lay_out(disk, &found, &answers.disk, ways)?;
     share_esp(&mut draft, &found, medium, elsewhere)?;
+    if journal.is_none() {
+        draft.name_systems(device);
+    }
     let plan = draft.clone().check()?;
     let repositories = repositories(medium, &answers.source, answers.allocator.as_deref())?;
     let world = world(medium, &Wanted::from(answers))?;
@@ -349,7 +360,8 @@ pub fn prepare(
         Some(journal) => journal.notes().consoles.clone(),
         None => consoles(answers, command_line),
     };
-    let system = describe(
+    let previous = draft.previous(&first);
+    let mut system = describe(
         &world,
         &chosen,
         &repositories,
@@ -358,6 +370,20 @@ pub fn prepare(
         &consoles,
         of_disk(&plan, medium, answers, matches!(firmware, Firmware::Uefi { .. })),
     )?;
+    match &previous {
+        Some(Previous::Kept(_)) => {
+            system.boot.push(format!(
+                "BIOS: what the boot sector starts now will not start by itself any more: the new menu has it as `{}`",
+                menu::PREVIOUS_TITLE
+            ));
+            system.files.push(format!("/{} (the boot sector of now)", menu::PREVIOUS));
+        }
+        Some(Previous::Gone(at)) => system.boot.push(format!(
+            "BIOS: what the boot sector starts now will not start any more, and the new menu has no entry for it: its GRUB is at byte {at}, \
+             which is written over"
+        )),
+        None => {}
+    }
     // Directories, initramfs and the file system's own: a quarter and 64 MiB beside the packages, and room to work.
     let needed = system.installed_size / 4 * 5
         + 64 * MIB
@@ -379,6 +405,7 @@ pub fn prepare(
         answers: answers.clone(),
         software: Software::new(chosen, repositories, world),
         consoles,
+        previous,
         firmware,
         started_by: machine.firmware,
         medium: medium.clone(),
@@ -477,7 +504,10 @@ impl Prepared {
             ("plan.txt".to_owned(), self.plan.text()),
             ("answers.toml".to_owned(), answers_text),
         ];
-        let programs = programs(&self.medium)?;
+        let mut programs = programs(&self.medium)?;
+        if let Some(Previous::Kept(sector)) = &self.previous {
+            programs.push((menu::PREVIOUS.to_owned(), 0o644, sector.to_vec().into()));
+        }
         let mut system = system::assemble(
             packages,
             &Parts {
@@ -737,16 +767,13 @@ pub fn erase_only(disk: &crate::probe::Disk, device: &mut dyn BlockDevice) -> Re
         keep: Vec::new(),
         swap_partitions: Vec::new(),
     };
-    Ok(lay_out(
-        disk,
-        &found,
-        &wanted,
-        Ways {
-            bios: true,
-            uefi: true,
-        },
-    )?
-    .check()?)
+    let both = Ways {
+        bios: true,
+        uefi: true,
+    };
+    let mut draft = lay_out(disk, &found, &wanted, both)?;
+    draft.name_systems(device);
+    Ok(draft.check()?)
 }
 
 /// The journal of an interrupted run on a disk, if there is one.

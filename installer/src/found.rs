@@ -7,6 +7,7 @@ use lycia_init::superblock::{self, ReadAt};
 use lycia_media::partition::{Guid, gpt, mbr};
 use sha2::{Digest as _, Sha256};
 
+use crate::contents::{HEAD, member};
 use crate::device::{BlockDevice, Reading, Span};
 use crate::esp::{self, Esp};
 
@@ -58,7 +59,7 @@ pub struct Partition {
     pub mbr_kind: Option<u8>,
     /// Name in the table.
     pub name: Option<String>,
-    /// File system, as mount calls it.
+    /// File system, as mount calls it, or what blkid calls what is none: `swap`, `LVM2_member`.
     pub file_system: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
@@ -97,6 +98,8 @@ pub struct Found {
     pub table: Table,
     /// Its partitions by number.
     pub partitions: Vec<Partition>,
+    /// What is on the whole disk, where there is no table.
+    pub whole: Option<Content>,
     /// Sectors of the chain in which an MBR keeps its logical partitions.
     pub chain: Vec<Span>,
     /// SHA-256 of the first and the last [`EDGE`] bytes and of the chain of logical partitions, in hexadecimal.
@@ -129,6 +132,42 @@ pub fn file_system(device: &mut dyn BlockDevice, span: Span) -> Option<superbloc
         span,
     };
     superblock::identify(&part).into_iter().next()
+}
+
+/// What a disk or a part of it is known by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// File system as mount calls it, or what blkid calls what is none: `swap`, `LVM2_member`.
+    pub kind: String,
+    /// Label of the file system.
+    pub label: Option<String>,
+    /// UUID of the file system, as blkid spells it.
+    pub uuid: Option<String>,
+}
+
+/// What is in a part of a device: a file system, or a member of something larger.
+///
+/// # Errors
+/// When its beginning cannot be read.
+pub fn content(device: &mut dyn BlockDevice, span: Span) -> io::Result<Option<Content>> {
+    let mut head = vec![0; HEAD.min(span.size) as usize];
+    device.read_at(span.start, &mut head)?;
+    let alone = |kind: &str| Content {
+        kind: kind.to_owned(),
+        label: None,
+        uuid: None,
+    };
+    // A signature of these stays below a file system that was made over it; an old file system below them as well. LVM and RAID clear what they find.
+    Ok(match (member(&head), file_system(device, span)) {
+        (Some(member), None) => Some(alone(member)),
+        (Some(member @ ("LVM2_member" | "linux_raid_member" | "BitLocker")), Some(_)) => Some(alone(member)),
+        (_, Some(found)) => Some(Content {
+            kind: found.kind.to_owned(),
+            label: found.label,
+            uuid: found.uuid,
+        }),
+        (None, None) => None,
+    })
 }
 
 /// SHA-256 in hexadecimal.
@@ -302,6 +341,10 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
         }
         _ => (Table::None, Vec::new(), Vec::new()),
     };
+    let whole = match table {
+        Table::None => content(device, Span { start: 0, size })?,
+        _ => None,
+    };
     partitions.retain(|one: &Partition| {
         one.span
             .start
@@ -309,8 +352,9 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
             .is_some_and(|end| end <= size)
     });
     for partition in partitions.iter_mut().filter(|one| !one.is_extended()) {
-        if let Some(found) = file_system(device, partition.span) {
-            partition.file_system = Some(found.kind.to_owned());
+        // A beginning that cannot be read leaves the rest of the disk as it is.
+        if let Ok(Some(found)) = content(device, partition.span) {
+            partition.file_system = Some(found.kind);
             partition.label = found.label;
             partition.uuid = found.uuid;
         }
@@ -322,6 +366,7 @@ pub fn look(device: &mut dyn BlockDevice) -> io::Result<Found> {
     Ok(Found {
         table,
         partitions,
+        whole,
         chain,
         digest,
     })

@@ -20,7 +20,8 @@ use lycia_luks::LuksError;
 use lycia_media::ext4::{Limits, Reader};
 use rustix::mount::{MountFlags, mount};
 
-use crate::device::{BlockDevice, Disk, Window};
+use crate::contents::InstalledSystem;
+use crate::device::{BlockDevice, Disk, Span, Window};
 use crate::file_system::Kind;
 use crate::found::{Found, look};
 use crate::probe::{self, Machine};
@@ -265,6 +266,17 @@ fn system<R: Read + Seek>(volume: R, (disk, partition, uuid): (&str, u32, String
         clean: Some(reader.summary().clean),
         boot: boot.map(Boot::of),
     })
+}
+
+/// What the system in an ext4 volume calls itself and its host, in words; none if there is none.
+pub(crate) fn system_in(device: &mut dyn BlockDevice, span: Span) -> Option<String> {
+    let mut nothing = |_| ();
+    let found = system(Window::new(device, span, &mut nothing), ("", 0, String::new()))?;
+    let known = InstalledSystem {
+        name: found.name,
+        hostname: found.hostname,
+    };
+    Some(known.words())
 }
 
 impl Boot {

@@ -32,6 +32,8 @@ const UNCOMPRESSED_SIZE: usize = 0x0c;
 const KERNEL_SECTOR: usize = 0x5c;
 const BOOT_DRIVE: usize = 0x64;
 const DRIVE_CHECK: usize = 0x66;
+/// What the boot sector says when it fails, in every version from 0.97 on.
+const GRUB_WORDS: &[u8] = b"GRUB \0Geom\0Hard Disk\0Read\0 Error";
 /// Bytes of the boot sector that are code; the rest of the MBR is data of the disk.
 pub const BOOT_CODE: usize = 440;
 
@@ -263,6 +265,15 @@ pub fn boot_code(files: &Files, first_sector: u64) -> Result<[u8; BOOT_CODE], Gr
     // Some BIOSes pass no usable drive number: the check that believes them is made void, as for every hard disk.
     code[DRIVE_CHECK..DRIVE_CHECK + 2].copy_from_slice(&[0x90, 0x90]);
     Ok(code)
+}
+
+/// Where a first sector looks for GRUB's core image, in sectors of 512 bytes; none where its code is not GRUB's.
+#[must_use]
+pub fn first_sector_of(sector: &[u8; SECTOR]) -> Option<u64> {
+    let code = &sector[..BOOT_CODE];
+    let words = code.windows(GRUB_WORDS.len()).any(|part| part == GRUB_WORDS);
+    let place = code[KERNEL_SECTOR..].first_chunk::<8>()?;
+    words.then(|| u64::from_le_bytes(*place))
 }
 
 /// Where the embedded configuration of an EFI image is: the bytes that it may have.

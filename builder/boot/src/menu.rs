@@ -24,6 +24,11 @@ pub struct Installed<'a> {
     pub timeout: u32,
 }
 
+/// Path of the first sector that a disk had before the system was installed beside others, for BIOS. Where it is, the menu starts it.
+pub const PREVIOUS: &str = "boot/grub/previous.img";
+/// What the menu calls it.
+pub const PREVIOUS_TITLE: &str = "What this disk started before";
+
 /// Path of a kernel's initramfs.
 #[must_use]
 pub fn initramfs_path(version: &str) -> String {
@@ -87,6 +92,12 @@ pub fn text(system: &Installed<'_>) -> String {
             &format!("{words} loglevel=7 single"),
         );
     }
+    let previous = PREVIOUS.rsplit('/').next().unwrap_or(PREVIOUS);
+    let _ = write!(
+        out,
+        "if [ \"$grub_platform\" = pc -a -f \"$prefix/{previous}\" ]; then\n    menuentry '{PREVIOUS_TITLE}' --id previous {{\n        \
+         chainloader \"$prefix/{previous}\"\n    }}\nfi\n"
+    );
     out.push_str(
         "if [ \"$grub_platform\" = efi ]; then\n    \
          if search --no-floppy --set=windows --file /EFI/Microsoft/Boot/bootmgfw.efi; then\n        \
@@ -188,6 +199,14 @@ mod tests {
             ),
             "{apart}"
         );
+    }
+
+    #[test]
+    fn what_the_disk_started_before_is_offered_under_bios() {
+        let text = menu("Lycia", &[]);
+        let entry = "if [ \"$grub_platform\" = pc -a -f \"$prefix/previous.img\" ]; then\n    \
+                     menuentry 'What this disk started before' --id previous {\n        chainloader \"$prefix/previous.img\"\n";
+        assert!(text.contains(entry), "{text}");
     }
 
     #[test]

@@ -380,6 +380,63 @@ fn esp_files(image: &Path, at: u64) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+#[test]
+fn what_a_bios_started_before_is_in_the_new_menu() {
+    use std::os::unix::fs::FileExt as _;
+    let answers = ANSWERS.replace(
+        "layout = \"erase\"\nesp-size = \"64 MiB\"",
+        "layout = \"alongside\"",
+    );
+    let mut run = run(&answers);
+    run.machine.disks = vec![disk(4 << 30, 512)];
+    run.image.as_file().set_len(4 << 30).unwrap();
+    for (at, page) in crate::plan::tests::with_esp().content() {
+        run.image.as_file().write_all_at(&page, at).unwrap();
+    }
+    // Nothing is said of a sector without code.
+    let text = run.prepare().unwrap().plan.text();
+    assert!(
+        text.contains("protective MBR and boot code: write table") && !text.contains("starts now"),
+        "{text}"
+    );
+    // GRUB of a system that stays, with its core image in a partition that is kept; and in what is written over.
+    let boot = std::fs::read("/usr/lib/grub/i386-pc/boot.img").unwrap();
+    let files = [("boot.img".to_owned(), Content::from(boot))].into();
+    let root = run.prepare().unwrap().plan.root().unwrap().span.start;
+    for (core, says, kept) in [
+        (
+            100 << 20,
+            "the new menu has it as `What this disk started before`",
+            true,
+        ),
+        (
+            root,
+            "the new menu has no entry for it: its GRUB is at byte",
+            false,
+        ),
+    ] {
+        let code = grub::boot_code(&files, core / 512).unwrap();
+        run.image.as_file().write_all_at(&code, 0).unwrap();
+        let mut sector = [0; 512];
+        run.image.as_file().read_exact_at(&mut sector, 0).unwrap();
+        let prepared = run.prepare().unwrap();
+        let text = prepared.plan.text();
+        assert!(text.contains(says), "{text}");
+        assert_eq!(text.contains("/boot/grub/previous.img"), kept, "{text}");
+        if kept {
+            let bare = run.image.path().to_owned();
+            run.execute(&prepared);
+            let tree = run.root(&prepared.plan);
+            assert_eq!(tree.read(b"boot/grub/previous.img").unwrap(), sector);
+            let mut now = [0; 512];
+            File::open(&bare).unwrap().read_exact(&mut now).unwrap();
+            assert_ne!(now[..440], sector[..440]);
+            let mut device = Disk::open_write(&bare, 512).unwrap();
+            apply::undo(&mut device).unwrap();
+        }
+    }
+}
+
 /// Answers for an installation beside what is on a disk with an EFI system partition, and the machine.
 fn beside_others(more: &str) -> (String, Run) {
     let answers = ANSWERS.replace(

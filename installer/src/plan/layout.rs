@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use lycia_media::partition::gpt;
 
 use super::{
-    ALIGNMENT, Action, Draft, Lost, MINIMUM_ROOT, Partition, PlanError, Region, Role, SCHEMA, TableChange,
-    Target,
+    ALIGNMENT, Action, Draft, Lost, LostWhole, MINIMUM_ROOT, Partition, PlanError, Region, Role, SCHEMA,
+    TableChange, Target,
 };
 use crate::answers::{self, Layout};
 use crate::device::Span;
@@ -153,6 +153,7 @@ impl Planner<'_> {
                 name: old.name.clone(),
                 file_system: old.file_system.clone(),
                 label: old.label.clone(),
+                system: None,
             });
         }
     }
@@ -427,7 +428,13 @@ impl Planner<'_> {
     fn tables(&mut self, entry_sectors: u64, zero_unused: Option<u64>) {
         let sector = self.sector;
         let entries = entry_sectors * sector;
-        self.put(0, sector, "protective MBR", Action::Table, None);
+        let boots = self.regions.iter().any(|one| one.action == Action::BootLoader);
+        let first = if boots {
+            "protective MBR and boot code"
+        } else {
+            "protective MBR"
+        };
+        self.put(0, sector, first, Action::Table, None);
         self.put(sector, 2 * sector, "GPT header", Action::Table, None);
         self.put(
             2 * sector,
@@ -515,6 +522,12 @@ impl Planner<'_> {
             },
             table,
             lost: self.lost,
+            // Whatever is laid out on a disk without a table gets a new one.
+            lost_whole: self.found.whole.as_ref().map(|whole| LostWhole {
+                file_system: whole.kind.clone(),
+                label: whole.label.clone(),
+                system: None,
+            }),
             partitions: self.partitions,
             regions: whole,
             saved,

@@ -10,11 +10,13 @@ pub(crate) use show::system as system_text;
 
 use std::collections::BTreeMap;
 
-use lycia_media::partition::{Guid, gpt};
+use lycia_boot::grub;
+use lycia_media::partition::{Guid, gpt, mbr};
 use serde::Serialize;
 
-use crate::device::Span;
-use crate::found;
+use crate::device::{BlockDevice, Span};
+use crate::file_system::Kind;
+use crate::{found, rescue};
 
 /// Version of the plan's text and JSON.
 pub const SCHEMA: u32 = 2;
@@ -254,6 +256,21 @@ pub struct Lost {
     pub file_system: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
+    /// The system that is installed in it. It takes no part in the hash: where an interrupted run is resumed nobody can read it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+}
+
+/// What is on a whole disk without a table, and goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostWhole {
+    /// File system, or what the disk is a member of.
+    pub file_system: String,
+    /// Label of the file system.
+    pub label: Option<String>,
+    /// As [`Lost::system`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// What becomes of the table.
@@ -334,6 +351,15 @@ pub struct System {
     pub files: Vec<String>,
 }
 
+/// What becomes of the boot sector's code that a BIOS runs now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Previous {
+    /// Another entry of the new menu starts this sector; what it loads stays where it is.
+    Kept(Box<[u8; grub::SECTOR]>),
+    /// What it loads, at this byte, is written over.
+    Gone(u64),
+}
+
 /// A plan that was not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Draft {
@@ -347,6 +373,9 @@ pub struct Draft {
     pub table: TableChange,
     /// What goes.
     pub lost: Vec<Lost>,
+    /// What goes with the whole disk, where that has no table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_whole: Option<LostWhole>,
     /// Partitions as they will be.
     pub partitions: Vec<Partition>,
     /// Every byte range of the disk.
@@ -367,6 +396,24 @@ pub struct Draft {
 pub struct Plan(Draft);
 
 impl Draft {
+    /// Says which systems go: looks into what goes, as far as that can be read without the kernel.
+    pub(crate) fn name_systems(&mut self, device: &mut dyn BlockDevice) {
+        let mut named = |kind: Option<&str>, span: Span| {
+            let readable = kind.and_then(Kind::named) == Some(Kind::Ext4);
+            readable.then(|| rescue::system_in(device, span))?
+        };
+        for lost in &mut self.lost {
+            lost.system = named(lost.file_system.as_deref(), lost.span);
+        }
+        let whole = Span {
+            start: 0,
+            size: self.disk.size,
+        };
+        if let Some(lost) = &mut self.lost_whole {
+            lost.system = named(Some(&lost.file_system), whole);
+        }
+    }
+
     /// Checks every rule on the finished draft.
     ///
     /// # Errors
@@ -379,6 +426,24 @@ impl Draft {
             }),
             None => Ok(Plan(self)),
         }
+    }
+
+    /// What becomes of the code in `sector`, the disk's first; none where it has none, nothing is written over it, or everything on the disk goes.
+    pub(crate) fn previous(&self, sector: &[u8; grub::SECTOR]) -> Option<Previous> {
+        let written = self.regions_of(Action::BootLoader).next().is_some();
+        let code = sector[..mbr::CODE_LEN].iter().any(|&byte| byte != 0) && sector[510..] == [0x55, 0xaa];
+        if !written || !code || self.table == TableChange::New {
+            return None;
+        }
+        let core = grub::first_sector_of(sector).map(|first| first.saturating_mul(grub::SECTOR as u64));
+        let kept = |at: u64| {
+            let mut kept = self.regions_of(Action::Keep);
+            kept.any(|region| region.span.start <= at && at < region.span.end())
+        };
+        Some(match core {
+            Some(at) if !kept(at) => Previous::Gone(at),
+            _ => Previous::Kept(Box::new(*sector)),
+        })
     }
 
     fn regions_of(&self, action: Action) -> impl Iterator<Item = &Region> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Draft, Lost, Plan, Role, System, TableChange};
+use super::{Draft, Lost, LostWhole, Plan, Role, System, TableChange};
 use crate::found::hex;
 use crate::show::{printable, size};
 
@@ -25,6 +25,17 @@ fn lost_words(lost: &Lost) -> String {
         }
     }
     words
+}
+
+fn whole_words(whole: &LostWhole) -> String {
+    let label = whole.label.as_ref();
+    let label = label.map(|label| format!(" \"{label}\"")).unwrap_or_default();
+    let system = system_words(", ", whole.system.as_ref());
+    printable(&format!("{}{label}{system}", whole.file_system))
+}
+
+fn system_words(before: &str, system: Option<&String>) -> String {
+    system.map_or_else(String::new, |system| format!("{before}{}", printable(system)))
 }
 
 impl Plan {
@@ -60,6 +71,14 @@ impl Plan {
                 old.span.start,
                 old.span.size,
                 lost_words(old)
+            );
+        }
+        if let Some(whole) = &plan.lost_whole {
+            let _ = writeln!(
+                out,
+                "lost whole {:?} {}",
+                whole.file_system,
+                quoted(whole.label.as_ref())
             );
         }
         for partition in &plan.partitions {
@@ -147,18 +166,25 @@ impl Plan {
             "  sectors  {} logical, {} physical\n  table    {}",
             disk.logical_sector, disk.physical_sector, disk.table
         );
-        if plan.lost.is_empty() {
+        if let Some(whole) = &plan.lost_whole {
+            let _ = writeln!(
+                out,
+                "\nThe whole disk holds {}; it will be lost.",
+                whole_words(whole)
+            );
+        } else if plan.lost.is_empty() {
             out.push_str("\nNo partition is lost.\n");
         } else {
             out.push_str("\nThese partitions and everything on them will be lost:\n");
             for old in &plan.lost {
                 let _ = writeln!(
                     out,
-                    "  {:>3}  {:>10}  from byte {}{}",
+                    "  {:>3}  {:>10}  from byte {}{}{}",
                     old.number,
                     size(old.span.size),
                     old.span.start,
-                    lost_words(old)
+                    lost_words(old),
+                    system_words("  ", old.system.as_ref())
                 );
             }
         }

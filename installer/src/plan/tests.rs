@@ -232,6 +232,138 @@ fn an_empty_disk_is_erased_with_both_sector_sizes() {
     assert_eq!(plan.partition(Role::Root).unwrap().span.start, 513 * MIB);
 }
 
+/// What is on a disk or in a partition, written from byte `at` on.
+fn put_content(fake: &mut Fake, at: u64, kind: &str) {
+    let mut write = |offset: u64, bytes: &[u8]| fake.write_at(at + offset, bytes).unwrap();
+    match kind {
+        "ext4" => {
+            let time = lycia_tree::Timestamp::from_seconds(1_600_000_000);
+            let mut tree = lycia_tree::Tree::new(lycia_tree::Metadata::new(0o755, time));
+            for (path, text) in [
+                ("etc/hostname", "attic\n"),
+                ("etc/os-release", "PRETTY_NAME=\"Old Linux 7\"\n"),
+            ] {
+                tree.make_directories(b"etc", lycia_tree::Metadata::new(0o755, time))
+                    .unwrap();
+                let metadata = lycia_tree::Metadata::new(0o644, time);
+                tree.write(path.as_bytes(), metadata, text.as_bytes().to_vec().into())
+                    .unwrap();
+            }
+            let volume = lycia_media::ext4::Volume {
+                label: b"PRECIOUS".to_vec(),
+                ..lycia_media::ext4::Volume::new(64 * MIB, Guid::derive(b"old", "ext4"), time)
+            };
+            let layout = lycia_media::ext4::Plan::new(&tree, &volume).unwrap();
+            let mut image = std::io::Cursor::new(Vec::new());
+            layout.write(&mut image, 0, &mut |_| ()).unwrap();
+            let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+            for (number, page) in image.into_inner().chunks(4096).enumerate() {
+                if !zero(page) {
+                    write(number as u64 * 4096, page);
+                }
+            }
+        }
+        "crypto_LUKS" => {
+            write(0, b"LUKS\xba\xbe\x00\x02");
+            write(8, &16384_u64.to_be_bytes());
+        }
+        "LVM2_member" => {
+            write(512, b"LABELONE");
+            write(536, b"LVM2 001");
+        }
+        "linux_raid_member" => write(4096, &[0xfc, 0x4e, 0x2b, 0xa9]),
+        "swap" => write(4086, b"SWAPSPACE2"),
+        "BitLocker" => write(3, b"-FVE-FS-"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_a_disk_without_a_table_holds_is_lost() {
+    let empty = plan_of(&mut Fake::new(8 << 30, 512), &wanted(Layout::Erase)).unwrap();
+    assert!(empty.text().contains("No partition is lost."));
+    let mut hashes: BTreeSet<String> = [empty.hash()].into();
+    for (kind, words) in [
+        ("ext4", "ext4 \"PRECIOUS\""),
+        ("crypto_LUKS", "crypto_LUKS"),
+        ("LVM2_member", "LVM2_member"),
+    ] {
+        let mut fake = Fake::new(8 << 30, 512);
+        put_content(&mut fake, 0, kind);
+        let plan = plan_of(&mut fake, &wanted(Layout::Erase)).unwrap();
+        let text = plan.text();
+        assert!(
+            text.contains(&format!("The whole disk holds {words}; it will be lost.")),
+            "{text}"
+        );
+        assert!(!text.contains("No partition is lost."), "{text}");
+        assert!(
+            plan.json()
+                .unwrap()
+                .contains(&format!("\"file_system\": \"{kind}\""))
+        );
+        // The hash has it beside the digest of both ends.
+        let mut draft = plan.draft().clone();
+        draft.disk.digest = empty.disk().digest.clone();
+        assert!(hashes.insert(draft.check().unwrap().hash()), "{kind}");
+    }
+}
+
+#[test]
+fn what_goes_is_named_as_the_screen_before_names_it() {
+    let mut fake = with_partitions(
+        16 << 30,
+        512,
+        &[(1, 500), (501, 500), (1001, 500), (1501, 500), (2001, 500)],
+    );
+    let kinds = ["ext4", "LVM2_member", "linux_raid_member", "swap", "BitLocker"];
+    for (at, kind) in kinds.iter().enumerate() {
+        put_content(&mut fake, (1 + 500 * at as u64) * MIB, kind);
+    }
+    let plan = plan_of(&mut fake, &wanted(Layout::Erase)).unwrap();
+    let named: Vec<Option<&str>> = plan
+        .draft()
+        .lost
+        .iter()
+        .map(|one| one.file_system.as_deref())
+        .collect();
+    assert_eq!(named, kinds.map(Some));
+    // The system is looked for in the text, and takes no part in the hash.
+    let mut draft = plan.draft().clone();
+    draft.name_systems(&mut fake);
+    let looked = draft.check().unwrap();
+    assert_eq!(looked.hash(), plan.hash());
+    let systems: Vec<Option<&str>> = looked
+        .draft()
+        .lost
+        .iter()
+        .map(|one| one.system.as_deref())
+        .collect();
+    assert_eq!(
+        systems,
+        [Some("Old Linux 7 (host attic)"), None, None, None, None]
+    );
+    let text = looked.text();
+    assert!(
+        text.contains("ext4  label PRECIOUS  name old 1  Old Linux 7 (host attic)\n"),
+        "{text}"
+    );
+    assert!(text.contains("linux_raid_member  name old 3\n"), "{text}");
+    // So it is on a disk without a table.
+    let mut bare = Fake::new(8 << 30, 512);
+    put_content(&mut bare, 0, "ext4");
+    let mut draft = plan_of(&mut bare, &wanted(Layout::Erase))
+        .unwrap()
+        .draft()
+        .clone();
+    draft.name_systems(&mut bare);
+    let text = draft.check().unwrap().text();
+    assert!(
+        text.contains("ext4 \"PRECIOUS\", Old Linux 7 (host attic); it"),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_journal_keeps_off_old_headers() {
     // An old partition that ends exactly where the new root does, and one that ends a little before.
