@@ -13,6 +13,13 @@ const PASSWORD_MAX: u64 = 1024;
 /// Rounds that sha512crypt has when none are written (Drepper, "Unix crypt using SHA-256 and SHA-512").
 const ROUNDS: usize = 5000;
 
+/// Kinds of hashes, and how many characters each has behind its salt: 64 and 32 bytes in base 64.
+const LENGTHS: [(&str, usize); 2] = [("$6$", 86), ("$5$", 43)];
+/// Rounds that every `crypt` takes: musl's has fewer at most than the 999,999,999 of the specification.
+const ROUNDS_TAKEN: std::ops::RangeInclusive<u32> = 1000..=9_999_999;
+/// Longest salt; what is behind would not count.
+const SALT_MAX: usize = 16;
+
 /// A password field of `/etc/shadow`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hash(String);
@@ -57,16 +64,9 @@ impl Hash {
     /// # Errors
     /// When it is not of those forms.
     pub fn parse(text: &str) -> Result<Hash, SecretError> {
-        let known = ["$6$", "$5$"];
-        let parts = text.split('$').count();
-        let plain = text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b':' | b'*' | b'!'));
-        if known.iter().any(|kind| text.starts_with(kind)) && parts >= 4 && plain && text.len() <= 384 {
-            Ok(Hash(text.to_owned()))
-        } else {
-            Err(SecretError::Form)
-        }
+        whole(text)
+            .map(|()| Hash(text.to_owned()))
+            .ok_or(SecretError::Form)
     }
 
     /// Hashes a password with sha512crypt and `salt`.
@@ -100,6 +100,34 @@ impl Hash {
     pub fn field(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text is all of a hash: `$KIND$SALT$HASH`, or `$KIND$rounds=NUMBER$SALT$HASH`.
+fn whole(text: &str) -> Option<()> {
+    let (kind, length) = LENGTHS.iter().find(|(kind, _)| text.starts_with(kind))?;
+    let rest = text.strip_prefix(kind)?;
+    let rest = match rest.strip_prefix("rounds=") {
+        Some(rest) => {
+            let (rounds, rest) = rest.split_once('$')?;
+            let plain = !rounds.starts_with('0') && rounds.bytes().all(|byte| byte.is_ascii_digit());
+            if !plain || !ROUNDS_TAKEN.contains(&rounds.parse().ok()?) {
+                return None;
+            }
+            rest
+        }
+        None => rest,
+    };
+    let (salt, hash) = rest.split_once('$')?;
+    // What would end the field of the file, lock the account, or is refused by libxcrypt.
+    let salted = (1..=SALT_MAX).contains(&salt.len())
+        && salt
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b":;*!\\".contains(&byte));
+    let hashed = hash.len() == *length
+        && hash
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte));
+    (salted && hashed).then_some(())
 }
 
 /// Random bytes of the kernel.
@@ -191,11 +219,11 @@ fn read(file: File, from: &str) -> Result<Zeroizing<String>, SecretError> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// A password or its hash as a hash.
+/// A password or its hash as a hash. What begins as a hash and is none was cut off or mistyped: nobody wants it for a password.
 fn hashed(line: &str) -> Result<Hash, SecretError> {
     match Hash::parse(line) {
-        Ok(hash) => Ok(hash),
-        Err(_) => Hash::of(line),
+        Err(_) if !LENGTHS.iter().any(|(kind, _)| line.starts_with(kind)) => Hash::of(line),
+        parsed => parsed,
     }
 }
 
@@ -218,8 +246,41 @@ mod tests {
 
     #[test]
     fn forms() {
-        for good in ["$6$salt$hash", "$6$rounds=9999$salt$hash", "$5$salt$hash"] {
-            assert!(Hash::parse(good).is_ok(), "{good}");
+        let (six, five) = ("x".repeat(86), "./9".repeat(14) + "Z");
+        let with = |start: &str, hash: &str| format!("{start}{hash}");
+        for good in [
+            with("$6$salt$", &six),
+            with("$6$rounds=9999$salt$", &six),
+            with("$6$sixteen.letters.$", &six),
+            with("$5$s$", &five),
+        ] {
+            assert!(Hash::parse(&good).is_ok(), "{good}");
+        }
+        for bad in [
+            // Cut off, or of the other kind.
+            with("$6$abc$", ""),
+            with("$6$rounds=5000$", "salt"),
+            with("$6$rounds=5000$salt", ""),
+            with("$6$salt$", &six[1..]),
+            with("$6$salt$x", &six),
+            with("$6$salt$", &five),
+            with("$5$salt$", &six),
+            with("$6$salt$:", &six[1..]),
+            with("$6$salt$$", &six[1..]),
+            // Salts and rounds that no or not every `crypt` takes.
+            with("$6$$", &six),
+            with("$6$seventeen.letters$", &six),
+            with("$6$a:b$", &six),
+            with("$6$rounds=999$salt$", &six),
+            with("$6$rounds=10000000$salt$", &six),
+            with("$6$rounds=05000$salt$", &six),
+            with("$6$rounds=$salt$", &six),
+            with("$6$rounds=+5000$salt$", &six),
+            // More behind it, or before it.
+            with("$6$salt$", &(six.clone() + "\n")),
+            with("!$6$salt$", &six),
+        ] {
+            assert!(Hash::parse(&bad).is_err(), "{bad}");
         }
         for bad in [
             "",
@@ -235,7 +296,7 @@ mod tests {
             assert!(Hash::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(
-            format!("{:?}", Hash::parse("$6$salt$hash").unwrap()),
+            format!("{:?}", Hash::parse(&with("$6$salt$", &six)).unwrap()),
             "(not shown)"
         );
     }
@@ -244,11 +305,15 @@ mod tests {
     fn files() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p");
-        std::fs::write(&path, "$6$salt$hash\nmore\n").unwrap();
+        let hash = format!("$6$salt${}", "x".repeat(86));
+        std::fs::write(&path, format!("{hash}\nmore\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(from_file(&path), Err(SecretError::Exposed(_))));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(from_file(&path).unwrap().field(), "$6$salt$hash");
+        assert_eq!(from_file(&path).unwrap().field(), hash);
+        // Cut off on its way: no password.
+        std::fs::write(&path, &hash[..90]).unwrap();
+        assert!(matches!(from_file(&path), Err(SecretError::Form)));
         std::fs::write(&path, "clear\n").unwrap();
         assert!(from_file(&path).unwrap().field().starts_with("$6$"));
         for bad in [&b""[..], b"\n", &[b'x'; 2000], b"\xff\xff"] {

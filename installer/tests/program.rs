@@ -528,7 +528,7 @@ fn answers_are_checked_without_a_machine() {
     let path = path.to_str().unwrap();
     fs::write(
         path,
-        "schema = 1\n[disk]\nselect = \"x\"\nlayout = \"erase\"\n[root]\npassword-hash = \"$6$a$b\"\n",
+        "schema = 1\n[disk]\nselect = \"x\"\nlayout = \"erase\"\n[root]\npassword-hash = \"$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI\"\n",
     )
     .unwrap();
     let good = fake.run(&["check", path]);

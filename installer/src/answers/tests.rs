@@ -7,7 +7,7 @@ schema = 1
 select = \"S5Y1\"
 layout = \"erase\"
 [root]
-password-hash = \"$6$salt$hash\"
+password-hash = \"$6$salt$hash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEF\"
 ";
 
 fn resolve(text: &str) -> Result<Answers, String> {
@@ -126,7 +126,7 @@ fn everything_wrong_is_reported_at_once() {
 fn layouts() {
     let with = |disk: &str| {
         resolve(&format!(
-            "schema = 1\n[disk]\n{disk}\n[root]\npassword-hash = \"$6$salt$hash\"\n"
+            "schema = 1\n[disk]\n{disk}\n[root]\npassword-hash = \"$6$salt$hash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEF\"\n"
         ))
     };
     assert_eq!(
@@ -237,12 +237,15 @@ fn a_public_key_is_known_by_its_inside() {
 #[test]
 fn nothing_secret_is_shown_or_saved_for_the_journal() {
     let text = format!(
-        "{SMALL}[[user]]\nname = \"bob\"\npassword-hash = \"$6$pepper$hash\"\n[confirm]\nserial = \"N1\"\n"
+        "{SMALL}[[user]]\nname = \"bob\"\npassword-hash = \"$6$pepper$hash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEF\"\n[confirm]\nserial = \"N1\"\n"
     );
     let file = AnswersFile::parse(&text, "a").unwrap();
     let saved = file.without_secrets().text().unwrap();
     let shown = format!("{:?}", file.resolve(Secrets::Read).unwrap());
-    for secret in ["$6$salt$hash", "pepper"] {
+    for secret in [
+        "$6$salt$hash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEF",
+        "pepper",
+    ] {
         assert!(
             !saved.contains(secret) && !shown.contains(secret),
             "{saved} {shown}"

@@ -22,11 +22,11 @@ fn answers(folder: &Path) -> String {
     };
     ANSWERS
         .replace(
-            "password-hash = \"$6$rootsalt$roothash\"",
+            "password-hash = \"$6$rootsalt$roothash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789AB\"",
             &file("root-password", ROOT),
         )
         .replace(
-            "password-hash = \"$6$annsalt$annhash\"",
+            "password-hash = \"$6$annsalt$annhash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABC\"",
             &file("user-password", USER),
         )
 }

@@ -32,12 +32,12 @@ timezone = "Europe/Prague"
 keymap = "us"
 locale = "C.UTF-8"
 [root]
-password-hash = "$6$rootsalt$roothash"
+password-hash = "$6$rootsalt$roothash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789AB"
 [[user]]
 name = "ann"
 admin = true
 groups = ["audio"]
-password-hash = "$6$annsalt$annhash"
+password-hash = "$6$annsalt$annhash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABC"
 ssh-keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ann"]
 [network]
 kind = "static"
@@ -248,7 +248,7 @@ fn an_installation_from_answers_to_disk() {
     }
     let shadow = text(&tree, "etc/shadow");
     assert!(
-        shadow.contains("root:$6$rootsalt$roothash:") && shadow.contains("ann:$6$annsalt$annhash:"),
+        shadow.contains("root:$6$rootsalt$roothash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789AB:") && shadow.contains("ann:$6$annsalt$annhash./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABC:"),
         "{shadow}"
     );
     assert_eq!(

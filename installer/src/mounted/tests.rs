@@ -34,7 +34,7 @@ impl Fakes {
 
     fn answers(&self, disk: &str, boot: &str) -> (AnswersFile, Answers) {
         let text = format!(
-            "schema = 1\n[disk]\nlayout = \"directory\"\ndirectory = \"{}\"\n{disk}\n[root]\npassword-hash = \"$6$a$b\"\n[boot]\n{boot}\n",
+            "schema = 1\n[disk]\nlayout = \"directory\"\ndirectory = \"{}\"\n{disk}\n[root]\npassword-hash = \"$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI\"\n[boot]\n{boot}\n",
             self.folder.path().display()
         );
         let file = AnswersFile::parse(&text, "a").unwrap();

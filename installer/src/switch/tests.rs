@@ -9,7 +9,7 @@ use crate::system::{Packages, Parts, Places, assemble};
 
 fn root(fixture: &Fixture) -> tempfile::TempDir {
     let medium = fixture.medium();
-    let text = "schema = 1\n[disk]\nlayout = \"directory\"\ndirectory = \"/mnt\"\n[root]\npassword-hash = \"$6$a$b\"\n";
+    let text = "schema = 1\n[disk]\nlayout = \"directory\"\ndirectory = \"/mnt\"\n[root]\npassword-hash = \"$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI\"\n";
     let answers = AnswersFile::parse(text, "a")
         .unwrap()
         .resolve(Secrets::Read)

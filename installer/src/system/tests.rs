@@ -3,8 +3,7 @@ use crate::answers::Secrets;
 use crate::answers::typed::AnswersFile;
 use crate::fixture::{Fixture, KERNEL};
 
-const ANSWERS: &str =
-    "schema = 1\n[disk]\nselect = \"S1\"\nlayout = \"erase\"\n[root]\npassword-hash = \"$6$a$b\"\n";
+const ANSWERS: &str = "schema = 1\n[disk]\nselect = \"S1\"\nlayout = \"erase\"\n[root]\npassword-hash = \"$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI\"\n";
 
 fn made(fixture: &Fixture, lines: &str, boot_uuid: Option<&str>) -> Result<System, SystemError> {
     let medium = fixture.medium();

@@ -628,7 +628,9 @@ fn complete() -> AnswersFile {
     file.disk.select = Some("nvme-WD_Black_N1".into());
     file.disk.layout = Some("erase".into());
     file.system.hostname = Some("box".into());
-    file.root.password_hash = Some("$6$a$b".into());
+    file.root.password_hash = Some(
+        "$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI".into(),
+    );
     file.user.push(UserTable {
         name: "ann".into(),
         ..UserTable::default()
@@ -1202,7 +1204,9 @@ fn a_table_is_edited_with_keys_and_with_commands() {
     press(&mut full, &[Key::Enter]);
     assert_eq!(full.session.at, Some(Question::Esp));
     let mut file = full.session.file.clone();
-    file.root.password_hash = Some("$6$a$b".into());
+    file.root.password_hash = Some(
+        "$6$a$b./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz./0123456789ABCDEFGHI".into(),
+    );
     let text = file.text().unwrap();
     assert_eq!(AnswersFile::parse(&text, "saved").unwrap(), file, "{text}");
     let answers = file.resolve(Secrets::Look).unwrap();
