@@ -18,7 +18,7 @@ pub struct Installed<'a> {
     pub kernels: &'a [String],
     /// Values of `console=`, the last one being `/dev/console`.
     pub consoles: &'a [String],
-    /// Words for the kernel.
+    /// Words for the kernel. One with quotes, backslashes or `$`, as a menu that was read may have, is GRUB's language already.
     pub arguments: &'a str,
     /// Seconds that the menu waits.
     pub timeout: u32,
@@ -49,6 +49,29 @@ fn quoted(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() && *c != '\'').collect()
 }
 
+/// Words for the kernel as words of GRUB's language: in quotes where they have what it would take for its own.
+fn words_of(arguments: &str) -> Vec<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.,:=/@%+-".contains(c);
+    let mut quote = None;
+    let mut words = Vec::new();
+    for word in arguments.split_whitespace() {
+        let written = quote.is_some() || word.contains(['\'', '"', '\\', '$']);
+        for c in word.chars() {
+            quote = match quote {
+                None if matches!(c, '\'' | '"') => Some(c),
+                Some(open) if open == c => None,
+                same => same,
+            };
+        }
+        words.push(if written || word.chars().all(plain) {
+            word.to_owned()
+        } else {
+            format!("'{word}'")
+        });
+    }
+    words
+}
+
 /// `/boot/grub/grub.cfg`.
 #[must_use]
 pub fn text(system: &Installed<'_>) -> String {
@@ -66,7 +89,7 @@ pub fn text(system: &Installed<'_>) -> String {
         );
     }
     let mut words = vec![format!("root=UUID={}", system.root_uuid), "ro".to_owned()];
-    words.extend(system.arguments.split_whitespace().map(str::to_owned));
+    words.extend(words_of(system.arguments));
     words.extend(system.consoles.iter().map(|console| format!("console={console}")));
     let words = words.join(" ");
     for (at, version) in system.kernels.iter().enumerate() {
@@ -145,7 +168,28 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    /// Words that GRUB would take for its own, each as it stands in a menu.
+    const TAKEN: [(&str, &str); 12] = [
+        ("x | y", "x '|' y"),
+        ("x&y", "'x&y'"),
+        ("x<y", "'x<y'"),
+        ("x>y", "'x>y'"),
+        ("x;y", "'x;y'"),
+        ("{", "'{'"),
+        ("} a}", "'}' 'a}'"),
+        ("#", "'#'"),
+        ("#a `b` ~", "'#a' '`b`' '~'"),
+        ("/*", "'/*'"),
+        ("if fi", "if fi"),
+        // As a menu has them that was read.
+        ("'x&y' \"a | b\" & $c", "'x&y' \"a | b\" '&' $c"),
+    ];
+
     fn menu(title: &str, consoles: &[String]) -> String {
+        menu_with(title, consoles, "a=b  c")
+    }
+
+    fn menu_with(title: &str, consoles: &[String], arguments: &str) -> String {
         text(&Installed {
             title,
             root_uuid: "01234567-89ab-cdef-0123-456789abcdef",
@@ -153,7 +197,7 @@ mod tests {
             boot_uuid: None,
             kernels: &["6.1.0".into(), "6.0.9".into()],
             consoles,
-            arguments: "a=b  c",
+            arguments,
             timeout: 3,
         })
     }
@@ -162,11 +206,11 @@ mod tests {
     fn grub_understands_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("grub.cfg");
-        for (title, consoles) in [
-            ("Lycia", vec![]),
-            ("It's\n}", vec!["tty0".to_owned(), "ttyS0,115200".to_owned()]),
-        ] {
-            let text = menu(title, &consoles);
+        let serial = || vec!["tty0".to_owned(), "ttyS0,115200".to_owned()];
+        let mut menus = vec![("Lycia", vec![], "a=b  c"), ("It's\n}", serial(), "a=b  c")];
+        menus.extend(TAKEN.iter().map(|(words, _)| ("Lycia", vec![], *words)));
+        for (title, consoles, arguments) in menus {
+            let text = menu_with(title, &consoles, arguments);
             std::fs::write(&path, &text).unwrap();
             let checked = Command::new("grub-script-check")
                 .arg(&path)
@@ -183,6 +227,12 @@ mod tests {
             "linux /boot/vmlinuz-6.1.0 root=UUID=01234567-89ab-cdef-0123-456789abcdef ro a=b c console=tty0 console=ttyS0,115200 quiet\n"
         ));
         assert!(text.contains("menuentry 'Lycia (6.0.9)'"));
+        for (words, written) in TAKEN {
+            let text = menu_with("Lycia", &[], words);
+            assert!(text.contains(&format!(" ro {written} quiet\n")), "{text}");
+            // Read and written again, they stay as they are.
+            assert_eq!(menu_with("Lycia", &[], written), text);
+        }
         let apart = super::text(&Installed {
             title: "Lycia",
             root_uuid: "a",

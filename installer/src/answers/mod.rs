@@ -899,14 +899,15 @@ impl AnswersFile {
                 Serial::On(console.to_owned())
             }
         };
+        // The menu could quote them, but GRUB puts a backslash before quotes and backslashes that it hands to the kernel.
         let arguments = self.boot.arguments.clone().unwrap_or_default();
         if arguments
             .chars()
-            .any(|c| c.is_control() || matches!(c, '\'' | '\\' | '$' | ';'))
+            .any(|c| c.is_control() || matches!(c, '\'' | '"' | '\\' | '$'))
         {
             r.wrong(
                 "boot.arguments",
-                "the boot menu cannot hold quotes, backslashes, `$` and `;`",
+                "the boot menu cannot hold quotes, backslashes and `$`",
             );
         }
         let timeout = self.boot.timeout.unwrap_or(3);

@@ -90,6 +90,7 @@ fn one_thing_wrong_at_a_time() {
         ),
         ("[boot]\nserial = \"ttyS\"", "boot.serial"),
         ("[boot]\narguments = \"a' b\"", "boot.arguments"),
+        ("[boot]\narguments = 'a\"b'", "boot.arguments"),
         ("[source]\nkind = \"network\"", "source.repositories"),
         ("[services]\nenable = [\"../x\"]", "services.enable[0]"),
     ] {
